@@ -1,1 +1,1 @@
-"""."""
+"""One module per outside thing: Postgres, Redis, Discord, the file system."""

@@ -1,1 +1,1 @@
-"""."""
+"""HTTP and WebSocket on Ray Serve: parse, authorise, call, serialise."""

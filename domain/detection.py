@@ -1,0 +1,155 @@
+"""Which messages break a rule.
+
+``Detector`` sees one message at a time, in the order Discord sent them, and says what is wrong with
+it. It keeps only what the repeat rule needs, bounded, and takes time from the message itself, so the
+same messages always give the same findings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import string
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from domain.events import Detection, Severity
+
+EXCERPT_CHARS = 120
+
+
+class Message(msgspec.Struct, frozen=True):
+    """The parts of a Discord message that detection looks at."""
+
+    guild_id: int
+    author_id: int
+    content: str
+    mentions: int
+    """Distinct people mentioned."""
+    ts_ms: int
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One rule that a message breaks."""
+
+    detection: Detection
+    rule: str
+    severity: Severity
+
+
+class Pattern(Protocol):
+    """A compiled regular expression. Untrusted text meets it, so its time must be linear in the text."""
+
+    def search(self, text: str, /) -> object | None:
+        """Return something when the pattern occurs in ``text``, else None."""
+        ...
+
+
+CompilePattern = Callable[[str], Pattern]
+
+
+class DetectionRules(msgspec.Struct, frozen=True):
+    """What counts as a violation. The defaults are a careful start for any guild."""
+
+    banned_words: tuple[str, ...] = ("scumbag", "kys")
+    phishing_domains: tuple[str, ...] = (
+        "dlscord-gifts.com",
+        "discorcl-nitro.gift",
+        "steamcommunlty.com",
+        "free-nitro-claim.xyz",
+    )
+    max_mentions: int = 5
+    """More distinct people than this in one message is a flood."""
+    repeats: int = 3
+    """The same text by the same person this often within the window is a violation, from this one on."""
+    repeat_window_ms: int = 30_000
+    remembered_authors: int = 20_000
+    """Bound on authors whose last messages are remembered; the longest silent is forgotten first."""
+
+
+class Detector:
+    """Finds what is wrong with messages. Owns the memory of recent texts; losing it costs one repeat."""
+
+    def __init__(self, rules: DetectionRules, compile_pattern: CompilePattern) -> None:
+        self._rules = rules
+        self._invite = compile_pattern(r"(?i)\bdiscord(?:\.gg|(?:app)?\.com/invite)/[a-z0-9-]{2,}")
+        self._phishing = compile_pattern(_any_domain(rules.phishing_domains))
+        self._words = compile_pattern(_any_word(rules.banned_words))
+        self._recent: OrderedDict[tuple[int, int], deque[tuple[int, bytes]]] = OrderedDict()
+
+    def inspect(self, message: Message) -> Finding | None:
+        """Return the gravest rule that the message breaks, or None."""
+        repeated = self._repeated(message)
+        if self._phishing.search(message.content):
+            return Finding("phishing_link", "phishing-links", "critical")
+        if message.mentions > self._rules.max_mentions:
+            return Finding("mention_flood", "mention-flood", "high")
+        if self._words.search(message.content):
+            return Finding("banned_word", "banned-words", "medium")
+        if self._invite.search(message.content):
+            return Finding("invite_link", "invite-links", "medium")
+        if repeated:
+            return Finding("repeated_message", "repeats", "low")
+        return None
+
+    def _repeated(self, message: Message) -> bool:
+        text = normalised(message.content)
+        if not text:
+            return False
+        key = (message.guild_id, message.author_id)
+        recent = self._recent.setdefault(key, deque(maxlen=16))
+        self._recent.move_to_end(key)
+        while len(self._recent) > self._rules.remembered_authors:
+            self._recent.popitem(last=False)
+        mark = hashlib.blake2b(text.encode(), digest_size=8).digest()
+        while recent and recent[0][0] < message.ts_ms - self._rules.repeat_window_ms:
+            recent.popleft()
+        recent.append((message.ts_ms, mark))
+        return sum(1 for _, seen in recent if seen == mark) >= self._rules.repeats
+
+
+def normalised(content: str) -> str:
+    """Return the text as the repeat rule compares it: case and runs of white space do not count."""
+    return " ".join(content.casefold().split())
+
+
+def excerpt(content: str) -> str:
+    """Return a short piece of the text for moderators: one line, long digit runs blotted out."""
+    flat = " ".join(content.split())
+    redacted = "".join(_blot_digits(flat))
+    return redacted if len(redacted) <= EXCERPT_CHARS else redacted[: EXCERPT_CHARS - 1] + "…"
+
+
+def content_hash(content: str) -> bytes:
+    """Return what is kept of a text so that equal texts can be recognised: 16 bytes."""
+    return hashlib.blake2b(normalised(content).encode(), digest_size=16).digest()
+
+
+def _blot_digits(text: str, *, longest: int = 6) -> list[str]:
+    """Replace runs of more than ``longest`` digits: phone and card numbers, but also Discord ids."""
+    parts: list[str] = []
+    run = ""
+    for char in f"{text}\0":
+        if char.isdigit():
+            run += char
+            continue
+        parts.append("•••" if len(run) > longest else run)
+        run = ""
+        parts.append(char)
+    parts.pop()
+    return parts
+
+
+def _any_domain(domains: tuple[str, ...]) -> str:
+    names = "|".join(_literal(domain) for domain in domains)
+    return rf"(?i)(?:^|[^a-z0-9-])(?:[a-z0-9-]+\.)*(?:{names})(?:$|[^a-z0-9.-]|\.(?:$|[^a-z0-9]))"
+
+
+def _any_word(words: tuple[str, ...]) -> str:
+    return rf"(?i)\b(?:{'|'.join(_literal(word) for word in words)})\b"
+
+
+def _literal(text: str) -> str:
+    return "".join(f"\\{char}" if char in string.punctuation else char for char in text)

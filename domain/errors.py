@@ -1,0 +1,51 @@
+"""Every error of ours: one root, and one class per thing a caller can do something about."""
+
+from __future__ import annotations
+
+
+class GuildhallError(Exception):
+    """Something went wrong."""
+
+    def __init__(self, message: str | None = None) -> None:
+        """Take a sentence for a person; without one, the class's docstring speaks."""
+        super().__init__(message or (type(self).__doc__ or "").strip())
+
+
+class DataFolderUnusable(GuildhallError):  # noqa: N818
+    """The data folder cannot be used."""
+
+
+class ServiceFailed(GuildhallError):  # noqa: N818
+    """A service that Guildhall runs for itself did not start or stopped."""
+
+
+class ConfigurationInvalid(GuildhallError):
+    """The settings do not fit together."""
+
+
+class MalformedBatch(GuildhallError):
+    """A batch could not be decoded."""
+
+
+class MalformedMessage(GuildhallError):
+    """A WebSocket message could not be understood."""
+
+
+class StoreUnavailable(GuildhallError):
+    """The database cannot be reached right now."""
+
+
+class Fenced(GuildhallError):
+    """This host's incarnation is no longer the valid one; it must not write."""
+
+
+class NotOwner(GuildhallError):
+    """The guild belongs to another host."""
+
+
+class TooManySockets(GuildhallError):
+    """This person already watches this guild on as many sockets as are allowed."""
+
+
+class LoginFailed(GuildhallError):
+    """Discord did not confirm the login."""

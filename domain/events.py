@@ -1,0 +1,187 @@
+"""What shards report to hosts: typed events, in batches of bytes encoded once.
+
+Times are Unix milliseconds and Discord's own wherever Discord gives one, so that a resent event
+lands on the row it already has.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+
+from domain.errors import MalformedBatch
+
+Severity = Literal["low", "medium", "high", "critical"]
+SEVERITIES: tuple[Severity, ...] = ("low", "medium", "high", "critical")
+
+Detection = Literal["invite_link", "phishing_link", "banned_word", "mention_flood", "repeated_message"]
+Action = Literal["none", "delete"]
+ActionStatus = Literal["none", "pending", "done", "failed"]
+
+
+class UserRef(msgspec.Struct, frozen=True, array_like=True):
+    """Who a Discord user was when an event happened."""
+
+    user_id: int
+    username: str
+    display_name: str
+    avatar_url: str | None = None
+
+
+class _Event(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    guild_id: int
+
+
+class GuildDescribed(_Event, frozen=True):
+    """Discord told us what a guild is: on connect, on join, and when it changes."""
+
+    name: str
+    owner_id: int
+    icon_url: str | None
+    member_count: int
+
+
+class GuildLeft(_Event, frozen=True):
+    """The bot was removed from a guild."""
+
+
+class BotPresenceChanged(_Event, frozen=True):
+    """The shard that serves a guild came, or was away long enough to call it away."""
+
+    online: bool
+    ts_ms: int
+
+
+class MessagesCounted(_Event, frozen=True):
+    """So many messages were seen in one UTC hour. Has no id: the batch's number keeps it single."""
+
+    hour_ms: int
+    count: int
+
+
+class MemberJoined(_Event, frozen=True):
+    """A person joined a guild. Counted, like messages."""
+
+    user: UserRef
+    ts_ms: int
+
+
+class MemberLeft(_Event, frozen=True):
+    """A person left a guild, of themselves or not."""
+
+    user_id: int
+    ts_ms: int
+
+
+class ViolationDetected(_Event, frozen=True):
+    """A message broke a rule. ``event_id`` is deterministic (:func:`domain.ids.violation_id`)."""
+
+    event_id: UUID
+    channel_id: int
+    channel_name: str | None
+    message_id: int
+    user: UserRef
+    detection: Detection
+    rule: str
+    severity: Severity
+    action: Action
+    action_status: ActionStatus
+    excerpt: str
+    content_hash: bytes
+    ts_ms: int
+
+
+class ActionSettled(_Event, frozen=True):
+    """Discord answered to the action that a violation had called for."""
+
+    event_id: UUID
+    ts_ms: int
+    """The violation's time, which together with ``event_id`` names its row."""
+    status: ActionStatus
+
+
+Event = (
+    GuildDescribed
+    | GuildLeft
+    | BotPresenceChanged
+    | MessagesCounted
+    | MemberJoined
+    | MemberLeft
+    | ViolationDetected
+    | ActionSettled
+)
+
+
+class Gap(msgspec.Struct, frozen=True, array_like=True):
+    """Events a shard had to give up, because a bound was hit while the host was away."""
+
+    since_ms: int
+    until_ms: int
+    lost_events: int
+
+
+class Batch(msgspec.Struct, frozen=True, array_like=True):
+    """What one source sends to one host in one call.
+
+    ``source`` names a stream (one shard runner's life, one host); ``number`` counts 1, 2, 3 … in it.
+    A host that already took ``number`` of ``source`` acknowledges without applying again.
+    """
+
+    source: str
+    number: int
+    events: tuple[Event, ...]
+    gaps: tuple[Gap, ...] = ()
+
+
+class Accepted(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """The batch is durable. ``credit`` is how many more events the host can take now."""
+
+    number: int
+    credit: int
+
+
+class NotMine(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """The batch names a guild of another host; nothing of it was taken. Refresh the placement."""
+
+    placement_version: int
+
+
+class Busy(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """The host has no room, or its database is away; nothing was taken. Send the same batch again."""
+
+    retry_after_ms: int
+
+
+Reply = Accepted | NotMine | Busy
+
+_encoder = msgspec.msgpack.Encoder()
+_batch_decoder = msgspec.msgpack.Decoder(Batch)
+_reply_decoder: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
+
+
+def encode_batch(batch: Batch) -> bytes:
+    """Return the batch as bytes for the wire."""
+    return _encoder.encode(batch)
+
+
+def decode_batch(payload: bytes) -> Batch:
+    """Return the batch in ``payload``; raise :class:`MalformedBatch` when it is none."""
+    try:
+        return _batch_decoder.decode(payload)
+    except msgspec.MsgspecError as error:
+        raise MalformedBatch(str(error)) from error
+
+
+def encode_reply(reply: Reply) -> bytes:
+    """Return a host's answer as bytes for the wire."""
+    return _encoder.encode(reply)
+
+
+def decode_reply(payload: bytes) -> Reply:
+    """Return the host's answer in ``payload``; raise :class:`MalformedBatch` when it is none."""
+    try:
+        return _reply_decoder.decode(payload)
+    except msgspec.MsgspecError as error:
+        raise MalformedBatch(str(error)) from error

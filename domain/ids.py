@@ -1,0 +1,48 @@
+"""Identifiers: Discord's snowflakes, a guild's slot, and deterministic event ids."""
+
+from __future__ import annotations
+
+import hashlib
+from uuid import UUID
+
+SLOTS = 4096
+"""Number of slots guilds are hashed into. Part of the placement contract: never changes."""
+
+DISCORD_EPOCH_MS = 1_420_070_400_000
+MAX_SNOWFLAKE = 2**63 - 1
+
+HOUR_MS = 3_600_000
+
+
+def slot_of(guild_id: int) -> int:
+    """Return the slot (0 ≤ slot < 4096) of a guild, the same in every process and release.
+
+    Hashed and not taken from the id's bits: the low bits of a snowflake are a per-process counter,
+    its high bits are time, and neither spreads evenly.
+    """
+    digest = hashlib.blake2b(guild_id.to_bytes(8, "big"), digest_size=2).digest()
+    return int.from_bytes(digest, "big") % SLOTS
+
+
+def snowflake_ms(snowflake: int) -> int:
+    """Return the Unix time in milliseconds at which Discord made this id."""
+    return (snowflake >> 22) + DISCORD_EPOCH_MS
+
+
+def parse_snowflake(text: str) -> int | None:
+    """Return the id written in ``text``, or None when it is no Discord id (1 … 2^63-1, plain digits)."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 19):  # noqa: PLR2004 - digits of 2^63
+        return None
+    value = int(text)
+    return value if 0 < value <= MAX_SNOWFLAKE else None
+
+
+def violation_id(guild_id: int, message_id: int, rule: str) -> UUID:
+    """Return the event id of "this message broke this rule": the same however often it is reported."""
+    seed = f"violation:{guild_id}:{message_id}:{rule}".encode()
+    return UUID(bytes=hashlib.blake2b(seed, digest_size=16).digest())
+
+
+def hour_start(ts_ms: int) -> int:
+    """Return the start of the UTC hour that holds ``ts_ms``, in Unix milliseconds."""
+    return ts_ms - ts_ms % HOUR_MS

@@ -1,0 +1,202 @@
+"""What the actors and the web side need from the outside, and nothing of how it is done.
+
+Each port has its real adapter and its in-memory twin in :mod:`adapters`; one contract suite tests both.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+
+from domain.events import Gap, UserRef
+from domain.guild import Effect, GuildState, HourCounts
+from domain.permissions import Role
+from domain.placement import Placement
+from domain.views import ViolationView
+
+
+class BatchMark(msgspec.Struct, frozen=True):
+    """The highest batch number taken from a source; written with the batch, in its transaction."""
+
+    source: str
+    number: int
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """Everything that one transaction makes durable, all of it or nothing."""
+
+    effects: tuple[Effect, ...]
+    users: tuple[UserRef, ...]
+    marks: tuple[BatchMark, ...]
+    gaps: tuple[tuple[str, Gap], ...] = ()
+    """(source, gap): what a shard had to give up."""
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """What a transaction found: which violations were new, and the rows that learned of their action."""
+
+    new_violations: frozenset[UUID]
+    settled: tuple[ViolationView, ...]
+    committed_at_ms: int
+
+
+class Incarnation(msgspec.Struct, frozen=True):
+    """A host's life: the number is higher in every life, of any host."""
+
+    host_id: str
+    number: int
+
+
+class GuildStore(Protocol):
+    """The durable side of guild hosts. All calls raise ``StoreUnavailable`` when the database is away."""
+
+    async def register_host(self, host_id: str) -> Incarnation:
+        """Begin a new life of a host; every earlier life of it can no longer commit."""
+        ...
+
+    async def write_placement(self, placement: Placement) -> None:
+        """Record which host owns which slot."""
+        ...
+
+    async def last_placement_version(self) -> int:
+        """Return the highest placement version ever written, 0 if none was."""
+        ...
+
+    async def load_guilds(self, guild_ids: list[int], since_ms: int) -> dict[int, GuildState]:
+        """Return the durable state of these guilds, with their hours from ``since_ms`` on.
+
+        A guild that nobody ever heard of is missing from the answer.
+        """
+        ...
+
+    async def taken_number(self, source: str) -> int:
+        """Return the highest batch number taken from ``source``, 0 if none was."""
+        ...
+
+    async def commit(self, incarnation: Incarnation, commit: Commit) -> Committed:
+        """Make a commit durable in one transaction.
+
+        Raises:
+            Fenced: the incarnation is over; nothing was written.
+            StoreUnavailable: nothing is known to be written; the same commit may be tried again.
+
+        """
+        ...
+
+    async def ensure_partitions(self, now_ms: int) -> None:
+        """Make the months around ``now_ms`` ready to take violations."""
+        ...
+
+
+class GuildRow(msgspec.Struct, frozen=True):
+    """What the store knows of a guild."""
+
+    guild_id: int
+    name: str | None
+    icon_url: str | None
+    member_count: int | None
+    bot_present: bool
+    bot_online: bool
+
+
+class DashboardStore(Protocol):
+    """The reading side, for HTTP. All calls raise ``StoreUnavailable`` when the database is away."""
+
+    async def guilds(self, guild_ids: list[int]) -> dict[int, GuildRow]:
+        """Return the guilds that are known, by id."""
+        ...
+
+    async def assigned_roles(self, user_id: int, guild_ids: list[int]) -> dict[int, Role]:
+        """Return the roles that were assigned to a person, by guild."""
+        ...
+
+    async def violations(self, guild_id: int, *, limit: int, offset: int) -> tuple[list[ViolationView], int]:
+        """Return a page of a guild's violations, newest first, and how many there are in all."""
+        ...
+
+    async def hours(self, guild_id: int, since_ms: int) -> list[HourCounts]:
+        """Return the hours from ``since_ms`` on in which something happened, oldest first."""
+        ...
+
+    async def ping(self) -> None:
+        """Return when the database answers."""
+        ...
+
+
+class SessionGuild(msgspec.Struct, frozen=True):
+    """A guild that a person is in, as Discord said at login."""
+
+    guild_id: int
+    name: str
+    icon_url: str | None
+    owns: bool
+    permissions: int
+
+
+class Session(msgspec.Struct, frozen=True):
+    """A person who has logged in."""
+
+    user: UserRef
+    guilds: tuple[SessionGuild, ...]
+    csrf_token: str
+    created_at_ms: int
+
+    def guild(self, guild_id: int) -> SessionGuild | None:
+        """Return the person's membership in a guild, or None."""
+        return next((guild for guild in self.guilds if guild.guild_id == guild_id), None)
+
+
+class PendingLogin(msgspec.Struct, frozen=True):
+    """A login that went off to Discord and has not come back yet."""
+
+    code_verifier: str
+    next_path: str
+
+
+class SessionStore(Protocol):
+    """Sessions and pending logins. Tokens are secrets: only their hashes are kept."""
+
+    async def create(self, session: Session) -> str:
+        """Keep a session; return the token that its cookie carries."""
+        ...
+
+    async def get(self, token: str) -> Session | None:
+        """Return the session of a token, or None when it ended or never was."""
+        ...
+
+    async def end(self, token: str) -> None:
+        """End a session, everywhere and at once."""
+        ...
+
+    async def remember_login(self, state: str, pending: PendingLogin) -> None:
+        """Keep a login that is under way, for ten minutes."""
+        ...
+
+    async def take_login(self, state: str) -> PendingLogin | None:
+        """Return a login that is under way and forget it: a state works once."""
+        ...
+
+    async def ping(self) -> None:
+        """Return when the session store answers."""
+        ...
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Who Discord says somebody is, and where they are a member."""
+
+    user: UserRef
+    guilds: tuple[SessionGuild, ...]
+
+
+class LoginProvider(Protocol):
+    """Discord's OAuth2."""
+
+    def authorize_url(self, state: str, code_verifier: str) -> str:
+        """Return where to send a person who wants to log in."""
+        ...
+
+    async def identify(self, code: str, code_verifier: str) -> Identity:
+        """Trade the code that a person came back with for who they are; raise ``LoginFailed`` if refused."""
+        ...
