@@ -11,11 +11,11 @@ class GuildhallError(Exception):
         super().__init__(message or (type(self).__doc__ or "").strip())
 
 
-class DataFolderUnusable(GuildhallError):  # noqa: N818
+class DataFolderUnusable(GuildhallError):
     """The data folder cannot be used."""
 
 
-class ServiceFailed(GuildhallError):  # noqa: N818
+class ServiceFailed(GuildhallError):
     """A service that Guildhall runs for itself did not start or stopped."""
 
 
@@ -49,3 +49,7 @@ class TooManySockets(GuildhallError):
 
 class LoginFailed(GuildhallError):
     """Discord did not confirm the login."""
+
+
+class SessionsUnavailable(GuildhallError):
+    """The session store cannot be reached right now."""

@@ -111,9 +111,9 @@ def apply(state: GuildState, event: Event) -> Decision:
         case MessagesCounted():
             return _counted(state, HourCounts(hour_start(event.hour_ms), messages=event.count))
         case MemberJoined():
-            return _counted(_members(state, +1), HourCounts(hour_start(event.ts_ms), joins=1))
+            return _members_moved(state, +1, HourCounts(hour_start(event.ts_ms), joins=1))
         case MemberLeft():
-            return _counted(_members(state, -1), HourCounts(hour_start(event.ts_ms), leaves=1))
+            return _members_moved(state, -1, HourCounts(hour_start(event.ts_ms), leaves=1))
         case ActionSettled():
             return state, (ActionRecorded(event),)
         case GuildDescribed():
@@ -167,10 +167,13 @@ def _count(state: GuildState, counts: HourCounts) -> GuildState:
     return msgspec.structs.replace(state, hours=tuple(hours[-WINDOW_HOURS:]))
 
 
-def _members(state: GuildState, by: int) -> GuildState:
+def _members_moved(state: GuildState, by: int, counts: HourCounts) -> Decision:
+    """Move the member count, if Discord ever gave one to start from."""
+    state, effects = _counted(state, counts)
     if state.member_count is None:
-        return state
-    return msgspec.structs.replace(state, member_count=max(0, state.member_count + by))
+        return state, effects
+    state = msgspec.structs.replace(state, member_count=max(0, state.member_count + by))
+    return state, (*effects, GuildChanged(state))
 
 
 def _one_violation(hour_ms: int, severity: Severity) -> HourCounts:

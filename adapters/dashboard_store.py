@@ -1,0 +1,66 @@
+"""The dashboard's side of Postgres: reads, each by an index, each paged."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from adapters.postgres import open_pool, to_datetime, unavailable_when_away
+from adapters.queries import load_queries
+from adapters.rows import hour_from_row, violation_from_row
+from domain.guild import HourCounts
+from domain.permissions import Role
+from domain.ports import GuildRow
+from domain.views import ViolationView
+
+_SQL = load_queries("dashboard_store.sql")
+
+
+class PostgresDashboardStore:
+    """Implements :class:`domain.ports.DashboardStore`."""
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        self._pool = pool
+
+    @classmethod
+    async def open(cls, database_url: str) -> PostgresDashboardStore:
+        """Connect."""
+        return cls(await open_pool(database_url, max_size=8))
+
+    async def close(self) -> None:
+        """Let the connections go, at once."""
+        self._pool.terminate()
+
+    async def guilds(self, guild_ids: list[int]) -> dict[int, GuildRow]:
+        """See the port."""
+        with unavailable_when_away():
+            rows = await self._pool.fetch(_SQL["guilds"], guild_ids)
+        return {row["guild_id"]: GuildRow(**dict(row)) for row in rows}
+
+    async def assigned_roles(self, user_id: int, guild_ids: list[int]) -> dict[int, Role]:
+        """See the port."""
+        with unavailable_when_away():
+            rows = await self._pool.fetch(_SQL["assigned_roles"], user_id, guild_ids)
+        return {row["guild_id"]: row["role"] for row in rows}
+
+    async def assign_role(self, guild_id: int, user_id: int, role: Role, *, assigned_by: int | None) -> None:
+        """Give a person a role in a guild, in place of the one they had."""
+        with unavailable_when_away():
+            await self._pool.execute(_SQL["assign_role"], guild_id, user_id, role, assigned_by)
+
+    async def violations(self, guild_id: int, *, limit: int, offset: int) -> tuple[list[ViolationView], int]:
+        """See the port."""
+        with unavailable_when_away():
+            rows = await self._pool.fetch(_SQL["violations"], guild_id, limit, offset)
+            total = await self._pool.fetchval(_SQL["count_violations"], guild_id)
+        return [violation_from_row(row) for row in rows], int(total)
+
+    async def hours(self, guild_id: int, since_ms: int) -> list[HourCounts]:
+        """See the port."""
+        with unavailable_when_away():
+            rows = await self._pool.fetch(_SQL["hours"], guild_id, to_datetime(since_ms))
+        return [hour_from_row(row) for row in rows]
+
+    async def ping(self) -> None:
+        """See the port."""
+        with unavailable_when_away():
+            await self._pool.fetchval(_SQL["ping"])

@@ -1,0 +1,203 @@
+"""The guild hosts' side of Postgres: one transaction a group of batches, checked against the fence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+
+from adapters.postgres import open_pool, to_datetime, to_ms, unavailable_when_away
+from adapters.queries import load_queries
+from adapters.rows import hour_from_row, violation_from_row
+from domain.errors import Fenced
+from domain.guild import (
+    ActionRecorded,
+    GuildChanged,
+    GuildState,
+    HourAdvanced,
+    HourCounts,
+    ViolationRecorded,
+)
+from domain.placement import Placement
+from domain.ports import Commit, Committed, Incarnation
+
+_SQL = load_queries("guild_store.sql")
+
+Columns = Sequence[Sequence[Any]]
+
+
+class PostgresGuildStore:
+    """Implements :class:`domain.ports.GuildStore`."""
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        self._pool = pool
+
+    @classmethod
+    async def open(cls, database_url: str) -> PostgresGuildStore:
+        """Connect: one connection commits while the others load guilds."""
+        return cls(await open_pool(database_url, max_size=3))
+
+    async def close(self) -> None:
+        """Let the connections go, at once."""
+        self._pool.terminate()
+
+    async def register_host(self, host_id: str) -> Incarnation:
+        """See the port."""
+        with unavailable_when_away():
+            number = await self._pool.fetchval(_SQL["register_host"], host_id)
+        return Incarnation(host_id, int(number))
+
+    async def write_placement(self, placement: Placement) -> None:
+        """See the port."""
+        with unavailable_when_away():
+            await self._pool.execute(_SQL["write_placement"], placement.version, list(placement.owners))
+
+    async def last_placement_version(self) -> int:
+        """See the port."""
+        with unavailable_when_away():
+            return int(await self._pool.fetchval(_SQL["last_placement_version"]))
+
+    async def load_guilds(self, guild_ids: list[int], since_ms: int) -> dict[int, GuildState]:
+        """See the port. Two statements, however many guilds."""
+        with unavailable_when_away():
+            guilds = await self._pool.fetch(_SQL["load_guilds"], guild_ids)
+            rows = await self._pool.fetch(_SQL["load_hours"], guild_ids, to_datetime(since_ms))
+        hours: dict[int, list[HourCounts]] = {}
+        for row in rows:
+            hours.setdefault(row["guild_id"], []).append(hour_from_row(row))
+        states = {
+            row["guild_id"]: GuildState(
+                guild_id=row["guild_id"],
+                name=row["name"],
+                member_count=row["member_count"],
+                bot_present=row["bot_present"],
+                bot_online=row["bot_online"],
+                hours=tuple(hours.pop(row["guild_id"], ())),
+            )
+            for row in guilds
+        }
+        for guild_id, counted in hours.items():
+            states[guild_id] = GuildState(guild_id, hours=tuple(counted))
+        return states
+
+    async def taken_number(self, source: str) -> int:
+        """See the port."""
+        with unavailable_when_away():
+            return int(await self._pool.fetchval(_SQL["taken_number"], source) or 0)
+
+    async def ensure_partitions(self, now_ms: int) -> None:
+        """See the port: the month before, this one and the next two."""
+        with unavailable_when_away():
+            await self._pool.execute(_SQL["ensure_months"], to_datetime(now_ms))
+
+    async def commit(self, incarnation: Incarnation, commit: Commit) -> Committed:
+        """See the port."""
+        with unavailable_when_away():
+            async with self._pool.acquire() as connection, connection.transaction():
+                held = await connection.fetchval(_SQL["hold_incarnation"], incarnation.host_id)
+                if held != incarnation.number:
+                    raise Fenced(
+                        f"Host {incarnation.host_id} lives on as incarnation {held}; "
+                        f"{incarnation.number} may not write any more."
+                    )
+                return await _write(connection, commit)
+
+
+async def _write(connection: Any, commit: Commit) -> Committed:
+    violations = [e.violation for e in commit.effects if isinstance(e, ViolationRecorded)]
+    actions = [e.settled for e in commit.effects if isinstance(e, ActionRecorded)]
+
+    async def run(name: str, columns: Columns) -> list[asyncpg.Record]:
+        """Run a statement whose parameters are columns; with no rows there is nothing to run."""
+        if not columns or not columns[0]:
+            return []
+        rows: list[asyncpg.Record] = await connection.fetch(_SQL[name], *columns)
+        return rows
+
+    await run("write_marks", _columns((mark.source, mark.number) for mark in commit.marks))
+    await run(
+        "write_gaps",
+        _columns(
+            (source, to_datetime(gap.since_ms), to_datetime(gap.until_ms), gap.lost_events)
+            for source, gap in commit.gaps
+        ),
+    )
+    users = {user.user_id: user for user in commit.users}
+    await run(
+        "write_users",
+        _columns((u.user_id, u.username, u.display_name, u.avatar_url) for u in users.values()),
+    )
+    await run("write_guilds", _columns(_guild_rows(commit)))
+    fresh = await run(
+        "write_violations",
+        _columns(
+            (
+                v.event_id,
+                to_datetime(v.ts_ms),
+                v.guild_id,
+                v.channel_id,
+                v.channel_name,
+                v.message_id,
+                v.user.user_id,
+                v.detection,
+                v.rule,
+                v.severity,
+                v.action,
+                v.action_status,
+                v.excerpt,
+                v.content_hash,
+            )
+            for v in violations
+        ),
+    )
+    await run("write_hours", _columns(_hour_rows(commit)))
+    settled = await run(
+        "write_actions",
+        _columns((a.event_id, to_datetime(a.ts_ms), a.status) for a in actions),
+    )
+    return Committed(
+        new_violations=frozenset(row["event_id"] for row in fresh),
+        settled=tuple(violation_from_row(row) for row in settled),
+        committed_at_ms=to_ms(await connection.fetchval("SELECT clock_timestamp()")),
+    )
+
+
+def _guild_rows(commit: Commit) -> list[tuple[Any, ...]]:
+    """Return one row a guild: its last state, with the last description if there was one."""
+    rows: dict[int, tuple[Any, ...]] = {}
+    described: dict[int, tuple[int, str | None]] = {}
+    for effect in commit.effects:
+        if not isinstance(effect, GuildChanged):
+            continue
+        state = effect.state
+        if effect.described is not None:
+            described[state.guild_id] = (effect.described.owner_id, effect.described.icon_url)
+        owner_id, icon_url = described.get(state.guild_id, (None, None))
+        rows[state.guild_id] = (
+            state.guild_id,
+            state.name,
+            owner_id,
+            icon_url,
+            state.member_count,
+            state.bot_present,
+            state.bot_online,
+        )
+    return list(rows.values())
+
+
+def _hour_rows(commit: Commit) -> list[tuple[Any, ...]]:
+    hours: dict[tuple[int, int], HourCounts] = {}
+    for effect in commit.effects:
+        if isinstance(effect, HourAdvanced):
+            key = (effect.guild_id, effect.counts.hour_ms)
+            hours[key] = hours[key].plus(effect.counts) if key in hours else effect.counts
+    return [
+        (guild_id, to_datetime(hour_ms), counts.messages, counts.joins, counts.leaves)
+        for (guild_id, hour_ms), counts in hours.items()
+    ]
+
+
+def _columns(rows: Any) -> Columns:
+    """Turn rows into columns, as ``unnest`` takes them."""
+    return list(zip(*rows, strict=True))

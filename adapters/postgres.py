@@ -1,0 +1,60 @@
+"""What every use of Postgres shares: the pool, the time format, and which errors mean "away"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+
+from domain.errors import StoreUnavailable
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+COMMAND_TIMEOUT_S = 20.0
+
+_AWAY = (
+    OSError,  # asyncio's TimeoutError is one of these since Python 3.11
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.TransactionRollbackError,
+)
+
+
+async def open_pool(database_url: str, *, min_size: int = 1, max_size: int) -> asyncpg.Pool[asyncpg.Record]:
+    """Open a pool; raise :class:`StoreUnavailable` when the database cannot be reached."""
+    with unavailable_when_away():
+        return await asyncpg.create_pool(
+            database_url,
+            min_size=min_size,
+            max_size=max_size,
+            command_timeout=COMMAND_TIMEOUT_S,
+            timeout=10,
+            server_settings={"application_name": "guildhall", "timezone": "UTC"},
+        )
+
+
+@contextmanager
+def unavailable_when_away() -> Iterator[None]:
+    """Turn every error that says "the database is away" into :class:`StoreUnavailable`.
+
+    Errors that say that a statement is wrong are bugs, and pass.
+    """
+    try:
+        yield
+    except _AWAY as error:
+        reason = str(error) or type(error).__name__
+        raise StoreUnavailable(f"The database cannot be reached: {reason}") from error
+
+
+def to_datetime(ts_ms: int) -> datetime:
+    """Return Unix milliseconds as Postgres takes times; exact, unlike float seconds."""
+    return _EPOCH + timedelta(milliseconds=ts_ms)
+
+
+def to_ms(moment: datetime) -> int:
+    """Return a time from Postgres as Unix milliseconds."""
+    return (moment - _EPOCH) // timedelta(milliseconds=1)

@@ -1,0 +1,43 @@
+"""Rows of Postgres as records of the domain."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from adapters.postgres import to_ms
+from domain.guild import HourCounts
+from domain.views import UserView, ViolationView
+
+
+def violation_from_row(row: asyncpg.Record) -> ViolationView:
+    """Return a violation joined with its user, who may be unknown."""
+    return ViolationView(
+        id=row["event_id"],
+        guild_id=str(row["guild_id"]),
+        channel_id=str(row["channel_id"]),
+        channel_name=row["channel_name"],
+        message_id=str(row["message_id"]),
+        user=UserView(str(row["user_id"]), row["username"], row["display_name"], row["avatar_url"]),
+        detection=row["detection"],
+        rule=row["rule"],
+        severity=row["severity"],
+        action=row["action"],
+        action_status=row["action_status"],
+        excerpt=row["excerpt"],
+        ts=to_ms(row["ts"]),
+        committed_at=to_ms(row["committed_at"]),
+    )
+
+
+def hour_from_row(row: asyncpg.Record) -> HourCounts:
+    """Return one row of ``metrics_hourly``."""
+    return HourCounts(
+        hour_ms=to_ms(row["hour"]),
+        messages=row["messages"],
+        low=row["low"],
+        medium=row["medium"],
+        high=row["high"],
+        critical=row["critical"],
+        joins=row["joins"],
+        leaves=row["leaves"],
+    )

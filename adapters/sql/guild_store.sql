@@ -1,0 +1,108 @@
+-- What guild hosts read and write. One statement a name; adapters/queries.py reads this file.
+
+-- name: register_host
+INSERT INTO hosts AS h (host_id, incarnation)
+VALUES ($1, nextval('incarnations'))
+ON CONFLICT (host_id) DO UPDATE SET incarnation = excluded.incarnation, started_at = now()
+RETURNING incarnation;
+
+-- name: hold_incarnation
+-- Locked for share until the commit: a replacement that registers meanwhile waits, or has won already.
+SELECT incarnation FROM hosts WHERE host_id = $1 FOR SHARE;
+
+-- name: write_placement
+INSERT INTO placement (version, owners) VALUES ($1, $2);
+
+-- name: last_placement_version
+SELECT coalesce(max(version), 0) FROM placement;
+
+-- name: load_guilds
+SELECT guild_id, name, member_count, bot_present, bot_online
+FROM guilds WHERE guild_id = ANY ($1::bigint[]);
+
+-- name: load_hours
+SELECT guild_id, hour, messages, low, medium, high, critical, joins, leaves
+FROM metrics_hourly
+WHERE guild_id = ANY ($1::bigint[]) AND hour >= $2
+ORDER BY guild_id, hour;
+
+-- name: taken_number
+SELECT number FROM ingest_sources WHERE source = $1;
+
+-- name: write_marks
+INSERT INTO ingest_sources AS s (source, number)
+SELECT * FROM unnest($1::text[], $2::bigint[])
+ON CONFLICT (source) DO UPDATE SET number = greatest(s.number, excluded.number), updated_at = now();
+
+-- name: write_gaps
+INSERT INTO coverage_gaps (source, since, until, lost_events)
+SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[], $4::bigint[]);
+
+-- name: write_users
+-- Sorted, because two hosts write the same people and would otherwise lock each other out.
+INSERT INTO user_cache AS u (user_id, username, display_name, avatar_url)
+SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[]) AS n (user_id, username, display_name, avatar_url)
+ORDER BY user_id
+ON CONFLICT (user_id) DO UPDATE
+SET username = excluded.username, display_name = excluded.display_name,
+    avatar_url = excluded.avatar_url, updated_at = now()
+WHERE (u.username, u.display_name, u.avatar_url)
+      IS DISTINCT FROM (excluded.username, excluded.display_name, excluded.avatar_url)
+   OR u.updated_at < now() - interval '1 hour';
+
+-- name: write_guilds
+-- Owner and icon are only known when Discord described the guild; null keeps what is there.
+INSERT INTO guilds AS g (guild_id, name, owner_id, icon_url, member_count, bot_present, bot_online)
+SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::integer[], $6::boolean[], $7::boolean[])
+ON CONFLICT (guild_id) DO UPDATE
+SET name = coalesce(excluded.name, g.name), owner_id = coalesce(excluded.owner_id, g.owner_id),
+    icon_url = CASE WHEN excluded.owner_id IS NULL THEN g.icon_url ELSE excluded.icon_url END,
+    member_count = coalesce(excluded.member_count, g.member_count),
+    bot_present = excluded.bot_present, bot_online = excluded.bot_online, updated_at = now();
+
+-- name: write_violations
+-- Returns the rows that were really new; the hourly counts below are taken from these alone.
+WITH fresh AS (
+    INSERT INTO violations (event_id, ts, guild_id, channel_id, channel_name, message_id, user_id,
+                            detection, rule, severity, action, action_status, excerpt, content_hash)
+    SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[], $4::bigint[], $5::text[], $6::bigint[],
+                         $7::bigint[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[],
+                         $13::text[], $14::bytea[])
+    ON CONFLICT DO NOTHING
+    RETURNING event_id, guild_id, ts, severity
+), counted AS (
+    INSERT INTO metrics_hourly AS m (guild_id, hour, low, medium, high, critical)
+    SELECT guild_id, date_trunc('hour', ts, 'UTC'),
+           count(*) FILTER (WHERE severity = 'low'), count(*) FILTER (WHERE severity = 'medium'),
+           count(*) FILTER (WHERE severity = 'high'), count(*) FILTER (WHERE severity = 'critical')
+    FROM fresh GROUP BY 1, 2
+    ON CONFLICT (guild_id, hour) DO UPDATE
+    SET low = m.low + excluded.low, medium = m.medium + excluded.medium,
+        high = m.high + excluded.high, critical = m.critical + excluded.critical
+)
+SELECT event_id FROM fresh;
+
+-- name: write_hours
+INSERT INTO metrics_hourly AS m (guild_id, hour, messages, joins, leaves)
+SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::bigint[], $4::integer[], $5::integer[])
+ON CONFLICT (guild_id, hour) DO UPDATE
+SET messages = m.messages + excluded.messages, joins = m.joins + excluded.joins,
+    leaves = m.leaves + excluded.leaves;
+
+-- name: write_actions
+-- An action settles once: a resend of "done" finds nothing pending and changes nothing.
+WITH settled AS (
+    UPDATE violations AS v SET action_status = s.status
+    FROM unnest($1::uuid[], $2::timestamptz[], $3::text[]) AS s (event_id, ts, status)
+    WHERE v.event_id = s.event_id AND v.ts = s.ts AND v.action_status = 'pending'
+    RETURNING v.*
+)
+SELECT s.event_id, s.guild_id, s.channel_id, s.channel_name, s.message_id, s.user_id,
+       s.detection, s.rule, s.severity, s.action, s.action_status, s.excerpt, s.ts, s.committed_at,
+       u.username, u.display_name, u.avatar_url
+FROM settled AS s LEFT JOIN user_cache AS u USING (user_id);
+
+-- name: ensure_months
+SELECT ensure_violation_month((date_trunc('month', $1::timestamptz, 'UTC') AT TIME ZONE 'UTC'
+                               + make_interval(months => m))::date)
+FROM generate_series(-1, 2) AS m;
