@@ -30,7 +30,7 @@ $(INSTALLED): pyproject.toml uv.lock scripts/find-python.sh scripts/get-uv.sh
 
 web: $(WEB_BUILT) ## build the dashboard into web/dist
 
-$(WEB_INSTALLED): web/package.json web/package-lock.json $(INSTALLED)
+$(WEB_INSTALLED): web/package.json web/package-lock.json | $(INSTALLED)
 	scripts/npm.sh ci --no-audit --no-fund
 	@touch $@
 
@@ -51,7 +51,7 @@ check: setup $(WEB_INSTALLED) ## lint, format, types and the import contract, in
 # Without a browser the end-to-end tests are skipped on a person's machine and an error in CI.
 test: check web ## check, then every test, the browser's included
 	scripts/npm.sh test
-	@chromium=$$(scripts/get-chromium.sh) || [ -z "$$CI" ] || exit 1; \
+	@chromium=$$(scripts/get-chromium.sh) || { [ -z "$$CI" ] || exit 1; echo "The browser tests are skipped." >&2; }; \
 	GUILDHALL_CHROMIUM="$$chromium" exec $(BIN)/pytest $(ARGS)
 
 bench: setup web ## print every figure the documentation states
