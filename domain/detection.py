@@ -15,16 +15,19 @@ from typing import Protocol
 
 import msgspec
 
-from domain.events import Detection, Severity
+from domain.events import Detection, Severity, UserRef
 
 EXCERPT_CHARS = 120
 
 
 class Message(msgspec.Struct, frozen=True):
-    """The parts of a Discord message that detection looks at."""
+    """A message somebody posted in a guild, as far as moderation needs to know it."""
 
     guild_id: int
-    author_id: int
+    channel_id: int
+    channel_name: str | None
+    message_id: int
+    author: UserRef
     content: str
     mentions: int
     """Distinct people mentioned."""
@@ -98,7 +101,7 @@ class Detector:
         text = normalised(message.content)
         if not text:
             return False
-        key = (message.guild_id, message.author_id)
+        key = (message.guild_id, message.author.user_id)
         recent = self._recent.setdefault(key, deque(maxlen=16))
         self._recent.move_to_end(key)
         while len(self._recent) > self._rules.remembered_authors:

@@ -53,3 +53,11 @@ class LoginFailed(GuildhallError):
 
 class SessionsUnavailable(GuildhallError):
     """The session store cannot be reached right now."""
+
+
+class HostUnreachable(GuildhallError):
+    """A guild host did not answer; whether it took the call is not known."""
+
+
+class BotRefused(GuildhallError):
+    """Discord does not let the bot in."""

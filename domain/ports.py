@@ -10,7 +10,8 @@ from uuid import UUID
 
 import msgspec
 
-from domain.events import Gap, UserRef
+from domain.detection import Message
+from domain.events import Event, Gap, UserRef
 from domain.guild import Effect, GuildState, HourCounts
 from domain.permissions import Role
 from domain.placement import Placement
@@ -199,4 +200,37 @@ class LoginProvider(Protocol):
 
     async def identify(self, code: str, code_verifier: str) -> Identity:
         """Trade the code that a person came back with for who they are; raise ``LoginFailed`` if refused."""
+        ...
+
+
+class BotHandler(Protocol):
+    """What a bot connection tells, one call at a time and in Discord's order within a guild."""
+
+    def on_message(self, message: Message) -> None:
+        """Somebody who is no bot posted a message."""
+        ...
+
+    def on_event(self, event: Event) -> None:
+        """Something happened in a guild that is reported as it is."""
+        ...
+
+
+class BotConnection(Protocol):
+    """A runner's shards on Discord's gateway, and what they may do there."""
+
+    async def start(self, handler: BotHandler) -> None:
+        """Connect all shards; return when Discord has described their guilds.
+
+        Raises:
+            BotRefused: the token is wrong, or an intent is not granted.
+
+        """
+        ...
+
+    async def stop(self) -> None:
+        """Leave the gateway."""
+        ...
+
+    async def delete_message(self, channel_id: int, message_id: int) -> bool:
+        """Delete a message; return whether it is gone, by us or by others."""
         ...

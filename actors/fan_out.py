@@ -1,0 +1,66 @@
+"""Host to relays: one bounded queue a relay, so that a slow relay delays nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+Item = tuple[int, int, bytes]
+"""(guild_id, offset of the last event in the frame, frame)."""
+
+MAX_WAITING_LISTS = 2_000
+"""Bound of one relay's queue: about a minute of commits. A relay behind that far is cut off; it comes
+back, registers its sockets anew, and they resume or reload."""
+
+_END: list[Item] = []
+
+
+class FanOut:
+    """The relays that listen to a host, each with its queue."""
+
+    def __init__(self) -> None:
+        self._queues: dict[str, asyncio.Queue[list[Item]]] = {}
+
+    async def stream(self, relay_id: str, on_end: Callable[[], None]) -> AsyncIterator[list[Item]]:
+        """Yield what is sent to a relay until it is cut off or leaves; then call ``on_end``.
+
+        The first list is empty: it says that the stream stands, so that a relay registers no socket
+        before it. A second stream of the same relay ends the first.
+        """
+        self._end(relay_id)
+        queue: asyncio.Queue[list[Item]] = asyncio.Queue()
+        self._queues[relay_id] = queue
+        try:
+            yield []
+            while True:
+                items = await queue.get()
+                if items is _END:
+                    return
+                yield items
+        finally:
+            if self._queues.get(relay_id) is queue:
+                del self._queues[relay_id]
+                on_end()
+
+    def send(self, relay_id: str, items: list[Item]) -> None:
+        """Queue items for a relay; one that does not listen any more is no error."""
+        queue = self._queues.get(relay_id)
+        if queue is None:
+            return
+        if queue.qsize() >= MAX_WAITING_LISTS:
+            self._end(relay_id)
+            return
+        queue.put_nowait(items)
+
+    def close(self) -> None:
+        """End every stream."""
+        for relay_id in list(self._queues):
+            self._end(relay_id)
+
+    def _end(self, relay_id: str) -> None:
+        queue = self._queues.get(relay_id)
+        if queue is None:
+            return
+        while not queue.empty():
+            queue.get_nowait()
+        queue.put_nowait(_END)

@@ -1,0 +1,112 @@
+"""One guild, alive: its state, its stream, and who watches.
+
+A plain object, not a Ray actor: a process each would cost 58 MB and 0.74 s, an object costs about two
+kilobytes. Everything here is synchronous, so nothing can come between a step and the next.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, NamedTuple
+
+from domain.errors import TooManySockets
+from domain.events import Event
+from domain.guild import Decision, GuildState, apply_all
+from domain.protocol import MAX_SOCKETS_PER_USER, event_json, events_frame
+
+REMEMBERED_EVENTS = 1_000
+
+
+class Watcher(NamedTuple):
+    """One socket, in one relay."""
+
+    relay_id: str
+    socket_id: int
+
+
+class Admission(NamedTuple):
+    """Where a watcher stands: events follow from ``offset`` on. ``replay`` is a frame, or empty."""
+
+    epoch: int
+    offset: int
+    recovered: bool
+    replay: bytes
+
+
+class GuildActor:
+    """Owns one guild's live state from activation to deactivation.
+
+    Killed, it loses what is not durable: the last events' replay and its watchers. Both come back, the
+    first as ``recovered: false`` and a reload, the second when relays register again.
+    """
+
+    def __init__(self, state: GuildState, epoch: int) -> None:
+        self.state = state
+        self.epoch = epoch
+        self.offset = 0
+        self._stream: deque[bytes] = deque(maxlen=REMEMBERED_EVENTS)
+        self._watchers: dict[Watcher, int] = {}
+
+    def decide(self, events: list[Event]) -> Decision:
+        """Return what the guild would become; nothing changes yet."""
+        return apply_all(self.state, events)
+
+    def adopt(self, state: GuildState) -> None:
+        """Become what was decided, now that it is durable."""
+        self.state = state
+
+    def publish(self, kind: str, ts_ms: int, data: dict[str, Any]) -> bytes:
+        """Give an event the next offset, remember it, and return it ready for a frame."""
+        self.offset += 1
+        event = event_json(self.offset, kind, ts_ms, data)
+        self._stream.append(event)
+        return event
+
+    def frame(self, events: list[bytes]) -> bytes:
+        """Return the frame of events that were just published."""
+        return events_frame(self.state.guild_id, self.epoch, events)
+
+    @property
+    def watched(self) -> bool:
+        """Whether anybody watches."""
+        return bool(self._watchers)
+
+    @property
+    def relays(self) -> set[str]:
+        """The relays through which somebody watches."""
+        return {watcher.relay_id for watcher in self._watchers}
+
+    def admit(self, watcher: Watcher, user_id: int, position: tuple[int, int] | None) -> Admission:
+        """Let a socket watch, from its last position on where that can be done.
+
+        Raises:
+            TooManySockets: this person watches on as many sockets as are allowed, over all relays.
+
+        """
+        others = sum(
+            1 for other, watching in self._watchers.items() if watching == user_id and other != watcher
+        )
+        if others >= MAX_SOCKETS_PER_USER:
+            raise TooManySockets
+        self._watchers[watcher] = user_id
+        missed = self._missed_since(position)
+        replay = self.frame(missed) if missed else b""
+        return Admission(self.epoch, self.offset, missed is not None, replay)
+
+    def dismiss(self, watcher: Watcher) -> None:
+        """Forget a socket; one that was never admitted is no error."""
+        self._watchers.pop(watcher, None)
+
+    def dismiss_relay(self, relay_id: str) -> None:
+        """Forget all sockets of a relay that is gone."""
+        self._watchers = {w: user for w, user in self._watchers.items() if w.relay_id != relay_id}
+
+    def _missed_since(self, position: tuple[int, int] | None) -> list[bytes] | None:
+        """Return the events after a position, or None when they are not all known any more."""
+        if position is None:
+            return []
+        epoch, offset = position
+        behind = self.offset - offset
+        if epoch != self.epoch or not 0 <= behind <= len(self._stream):
+            return None
+        return [self._stream[index] for index in range(len(self._stream) - behind, len(self._stream))]

@@ -1,0 +1,133 @@
+"""Typed handles: how everybody reaches an actor. With :mod:`actors.remote`, the only module that knows Ray.
+
+A handle pickles, so it travels between processes. Every call turns Ray's errors into ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, TypeVar
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+
+from actors.fan_out import Item
+from actors.guild import Admission
+from actors.host import HostStats
+from actors.routing import Routing
+from actors.shard_runner import RunnerStats
+from domain.errors import GuildhallError, HostUnreachable
+from domain.ports import Incarnation
+
+DIRECTOR_NAME = "guildhall-director"
+NAMESPACE = "guildhall"
+
+STREAM_AHEAD = 64
+"""Lists that a host may yield before a relay has taken them; then the relay's bounded queue fills."""
+
+T = TypeVar("T")
+
+
+async def _answer(call: Awaitable[T]) -> T:
+    """Await a call; our own errors pass, everything else means that the actor is not there."""
+    try:
+        return await call
+    except GuildhallError:
+        raise
+    except RayTaskError as error:
+        if isinstance(error.cause, GuildhallError):
+            raise error.cause from error
+        raise
+    except (RayActorError, GetTimeoutError, RayError) as error:
+        raise HostUnreachable(f"The actor does not answer: {type(error).__name__}") from error
+
+
+class HostHandle:
+    """Reaches a :class:`~actors.host.GuildHost`; implements :class:`~actors.routing.HostCalls`."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    async def start(self) -> Incarnation:
+        """See ``GuildHost.start``."""
+        return await _answer(self._actor.start.remote())
+
+    async def stop(self, reason: str) -> None:
+        """See ``GuildHost.stop``."""
+        await _answer(self._actor.stop.remote(reason))
+
+    async def assign(self, placement_version: int, slots: frozenset[int]) -> None:
+        """See ``GuildHost.assign``."""
+        await _answer(self._actor.assign.remote(placement_version, slots))
+
+    async def ingest(self, payload: bytes) -> bytes:
+        """See ``GuildHost.ingest``."""
+        return await _answer(self._actor.ingest.remote(payload))
+
+    async def watch(
+        self, relay_id: str, socket_id: int, guild_id: int, user_id: int, position: tuple[int, int] | None
+    ) -> Admission:
+        """See ``GuildHost.watch``."""
+        return await _answer(self._actor.watch.remote(relay_id, socket_id, guild_id, user_id, position))
+
+    async def unwatch(self, relay_id: str, socket_id: int, guild_id: int) -> None:
+        """See ``GuildHost.unwatch``."""
+        await _answer(self._actor.unwatch.remote(relay_id, socket_id, guild_id))
+
+    async def stats(self) -> HostStats:
+        """See ``GuildHost.stats``."""
+        return await _answer(self._actor.stats.remote())
+
+    async def stream(self, relay_id: str) -> AsyncIterator[list[Item]]:
+        """See ``GuildHost.stream``."""
+        stream = self._actor.stream.options(
+            num_returns="streaming", _generator_backpressure_num_objects=STREAM_AHEAD
+        ).remote(relay_id)
+        try:
+            async for reference in stream:
+                yield await _answer(reference)
+        except RayError as error:
+            raise HostUnreachable(f"The host's stream broke: {type(error).__name__}") from error
+
+
+class RunnerHandle:
+    """Reaches a :class:`~actors.shard_runner.ShardRunner`."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    async def start(self) -> None:
+        """See ``ShardRunner.start``."""
+        await _answer(self._actor.start.remote())
+
+    async def stop(self, reason: str) -> None:
+        """See ``ShardRunner.stop``."""
+        await _answer(self._actor.stop.remote(reason))
+
+    async def stats(self) -> RunnerStats:
+        """See ``ShardRunner.stats``."""
+        return await _answer(self._actor.stats.remote())
+
+
+class DirectorHandle:
+    """Reaches the :class:`~actors.director.Director`; implements ``RoutingSource``."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    async def start(self) -> None:
+        """See ``Director.start``."""
+        await _answer(self._actor.start.remote())
+
+    async def stop(self, reason: str) -> None:
+        """See ``Director.stop``."""
+        await _answer(self._actor.stop.remote(reason))
+
+    async def routing(self) -> Routing:
+        """See ``Director.routing``."""
+        return await _answer(self._actor.routing.remote())
+
+
+def find_director() -> DirectorHandle:
+    """Return the Director of this cluster. Blocks: for starting up, never for a request."""
+    return DirectorHandle(ray.get_actor(DIRECTOR_NAME, namespace=NAMESPACE))

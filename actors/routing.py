@@ -1,0 +1,98 @@
+"""Where a guild is: the cached placement, and the calls one can make to a host."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import NamedTuple, Protocol
+
+from actors.fan_out import Item
+from actors.guild import Admission
+from actors.host import HostStats
+from domain.placement import Placement
+from domain.ports import Incarnation
+
+
+class HostCalls(Protocol):
+    """A guild host as others see it; every call may raise ``HostUnreachable``. See ``GuildHost``."""
+
+    async def start(self) -> Incarnation:
+        """Begin the host's life."""
+        ...
+
+    async def stop(self, reason: str) -> None:
+        """End the host's life."""
+        ...
+
+    async def assign(self, placement_version: int, slots: frozenset[int]) -> None:
+        """Give the host its slots."""
+        ...
+
+    async def ingest(self, payload: bytes) -> bytes:
+        """Hand over a batch."""
+        ...
+
+    def stream(self, relay_id: str) -> AsyncIterator[list[Item]]:
+        """Listen to the guilds that a relay watches."""
+        ...
+
+    async def watch(
+        self, relay_id: str, socket_id: int, guild_id: int, user_id: int, position: tuple[int, int] | None
+    ) -> Admission:
+        """Register a socket on a guild."""
+        ...
+
+    async def unwatch(self, relay_id: str, socket_id: int, guild_id: int) -> None:
+        """Take a socket off a guild."""
+        ...
+
+    async def stats(self) -> HostStats:
+        """Ask what the host holds."""
+        ...
+
+
+class Routing(NamedTuple):
+    """A placement together with the hosts it names."""
+
+    placement: Placement
+    hosts: dict[str, HostCalls]
+
+
+class RoutingSource(Protocol):
+    """Who knows the placement: the Director."""
+
+    async def routing(self) -> Routing:
+        """Return the newest placement and its hosts."""
+        ...
+
+
+class GuildDirectory:
+    """Answers "which host has this guild?" from memory; asks the Director only to refresh."""
+
+    def __init__(self, source: RoutingSource) -> None:
+        self._source = source
+        self._routing: Routing | None = None
+        self._refreshing = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Learn the placement for the first time."""
+        self._routing = await self._source.routing()
+
+    @property
+    def routing(self) -> Routing:
+        """The placement as it was last heard of."""
+        if self._routing is None:
+            message = "the directory was not started"
+            raise RuntimeError(message)
+        return self._routing
+
+    def host_of(self, guild_id: int) -> tuple[str, HostCalls]:
+        """Return the id and the calls of the host that owns a guild."""
+        host_id = self.routing.placement.owner_of(guild_id)
+        return host_id, self.routing.hosts[host_id]
+
+    async def refresh(self, seen_version: int) -> None:
+        """Ask for a placement newer than ``seen_version``, unless somebody else just did."""
+        async with self._refreshing:
+            if self.routing.placement.version <= seen_version:
+                self._routing = await self._source.routing()

@@ -1,0 +1,131 @@
+"""A shard runner: hears what happens in its shards' guilds, finds violations, acts, and reports."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+import msgspec
+import structlog
+
+from actors.outbox import Outbox, OutboxStats
+from domain.detection import Detector, Finding, Message, content_hash, excerpt
+from domain.events import ActionSettled, Event, ViolationDetected
+from domain.ids import violation_id
+from domain.ports import BotConnection
+
+log = structlog.get_logger()
+
+MAX_WAITING_DELETIONS = 2_000
+DELETERS = 8
+"""Deletions under way at once: each may wait out a channel's own rate limit, none waits for another's."""
+
+FLUSH_WITHIN_S = 5.0
+
+
+class RunnerStats(msgspec.Struct, frozen=True):
+    """What a shard runner saw and did."""
+
+    messages: int
+    violations: int
+    deletions_waiting: int
+    outbox: OutboxStats
+
+
+class _Deletion(NamedTuple):
+    violation: ViolationDetected
+    message: Message
+
+
+class ShardRunner:
+    """Owns its shards' connections, and what is on the way to the hosts.
+
+    Killed, it loses the events that no host has acknowledged: at most a batch and what gathered
+    behind it.
+    """
+
+    def __init__(self, bot: BotConnection, detector: Detector, outbox: Outbox) -> None:
+        self._bot = bot
+        self._detector = detector
+        self._outbox = outbox
+        self._deletions: asyncio.Queue[_Deletion] = asyncio.Queue(MAX_WAITING_DELETIONS)
+        self._deleters: list[asyncio.Task[None]] = []
+        self._messages = self._violations = 0
+
+    async def start(self) -> None:
+        """Connect; return when Discord has described the guilds. Raises ``BotRefused``."""
+        self._deleters = [asyncio.create_task(self._delete_forever()) for _ in range(DELETERS)]
+        await self._bot.start(self)
+
+    async def stop(self, reason: str) -> None:
+        """Leave the gateway, then deliver what is left, for a bounded time."""
+        log.info("runner_stops", reason=reason)
+        await self._bot.stop()
+        for deleter in self._deleters:
+            deleter.cancel()
+        await asyncio.gather(*self._deleters, return_exceptions=True)
+        try:
+            await asyncio.wait_for(self._outbox.flush(), FLUSH_WITHIN_S)
+        except TimeoutError:
+            log.warning("events_left_behind", events=self._outbox.stats().waiting_events)
+        await self._outbox.stop()
+
+    async def stats(self) -> RunnerStats:
+        """Return what was seen and done."""
+        return RunnerStats(self._messages, self._violations, self._deletions.qsize(), self._outbox.stats())
+
+    def on_event(self, event: Event) -> None:
+        """Report an event as it is."""
+        self._outbox.add(event)
+
+    def on_message(self, message: Message) -> None:
+        """Count a message; if it breaks a rule, report that at once and have it deleted."""
+        self._messages += 1
+        self._outbox.count_message(message.guild_id, message.ts_ms)
+        finding = self._detector.inspect(message)
+        if finding is None:
+            return
+        self._violations += 1
+        violation = _violation(message, finding)
+        self._outbox.add(violation)
+        try:
+            self._deletions.put_nowait(_Deletion(violation, message))
+        except asyncio.QueueFull:
+            self._settle(violation, gone=False)
+
+    async def _delete_forever(self) -> None:
+        while True:
+            violation, message = await self._deletions.get()
+            try:
+                gone = await self._bot.delete_message(message.channel_id, message.message_id)
+            except Exception:
+                # Whatever it was, the moderators must see that the message is still there.
+                log.exception("deletion_broke", guild=message.guild_id, message=message.message_id)
+                gone = False
+            self._settle(violation, gone=gone)
+
+    def _settle(self, violation: ViolationDetected, *, gone: bool) -> None:
+        self._outbox.add(
+            ActionSettled(
+                violation.guild_id, violation.event_id, violation.ts_ms, "done" if gone else "failed"
+            )
+        )
+
+
+def _violation(message: Message, finding: Finding) -> ViolationDetected:
+    return ViolationDetected(
+        guild_id=message.guild_id,
+        event_id=violation_id(message.guild_id, message.message_id, finding.rule),
+        channel_id=message.channel_id,
+        channel_name=message.channel_name,
+        message_id=message.message_id,
+        user=message.author,
+        detection=finding.detection,
+        rule=finding.rule,
+        severity=finding.severity,
+        action="delete",
+        action_status="pending",
+        excerpt=excerpt(message.content),
+        content_hash=content_hash(message.content),
+        ts_ms=message.ts_ms,
+    )
