@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -24,19 +24,21 @@ class Director:
         self,
         host_ids: tuple[str, ...],
         create_host: Callable[[str], HostCalls],
-        store: GuildStore,
+        open_store: Callable[[], Awaitable[GuildStore]],
         now_ms: Callable[[], int],
     ) -> None:
         self._host_ids = host_ids
         self._create_host = create_host
-        self._store = store
+        self._open_store = open_store
         self._now_ms = now_ms
+        self._store: GuildStore
         self._hosts: dict[str, HostCalls] = {}
         self._placement: Placement | None = None
         self._ticking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Create the hosts, place the guilds, and tell every host what is its own."""
+        self._store = await self._open_store()
         await self._store.ensure_partitions(self._now_ms())
         self._hosts = {host_id: self._create_host(host_id) for host_id in self._host_ids}
         await asyncio.gather(*(host.start() for host in self._hosts.values()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 Item = tuple[int, int, bytes]
 """(guild_id, offset of the last event in the frame, frame)."""
@@ -21,26 +21,20 @@ class FanOut:
     def __init__(self) -> None:
         self._queues: dict[str, asyncio.Queue[list[Item]]] = {}
 
-    async def stream(self, relay_id: str, on_end: Callable[[], None]) -> AsyncIterator[list[Item]]:
-        """Yield what is sent to a relay until it is cut off or leaves; then call ``on_end``.
+    async def stream(self, relay_id: str) -> AsyncIterator[list[Item]]:
+        """Yield what is sent to a relay until it leaves or is cut off.
 
         The first list is empty: it says that the stream stands, so that a relay registers no socket
-        before it. A second stream of the same relay ends the first.
+        before it.
         """
-        self._end(relay_id)
         queue: asyncio.Queue[list[Item]] = asyncio.Queue()
         self._queues[relay_id] = queue
         try:
             yield []
-            while True:
-                items = await queue.get()
-                if items is _END:
-                    return
+            while (items := await queue.get()) is not _END:
                 yield items
         finally:
-            if self._queues.get(relay_id) is queue:
-                del self._queues[relay_id]
-                on_end()
+            del self._queues[relay_id]
 
     def send(self, relay_id: str, items: list[Item]) -> None:
         """Queue items for a relay; one that does not listen any more is no error."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
 import structlog
 
-from actors.fan_out import FanOut
+from actors.fan_out import FanOut, Item
 from actors.guild import Admission, GuildActor, Watcher
 from domain.errors import Fenced, MalformedBatch, NotOwner, StoreUnavailable
 from domain.events import (
@@ -81,10 +81,16 @@ class _Waiting(NamedTuple):
 class GuildHost:
     """Owns the guilds of its slots. Killed, it loses nothing acknowledged: all of that is in the store."""
 
-    def __init__(self, settings: HostSettings, store: GuildStore, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        settings: HostSettings,
+        open_store: Callable[[], Awaitable[GuildStore]],
+        now_ms: Callable[[], int],
+    ) -> None:
         self._settings = settings
-        self._store = store
+        self._open_store = open_store
         self._now_ms = now_ms
+        self._store: GuildStore
         self._incarnation = Incarnation(settings.host_id, 0)
         self._activations = 0
         self._slots: frozenset[int] = frozenset()
@@ -102,6 +108,7 @@ class GuildHost:
 
     async def start(self) -> Incarnation:
         """Begin this life: earlier lives of this host can write nothing from here on."""
+        self._store = await self._open_store()
         self._incarnation = await self._store.register_host(self._settings.host_id)
         self._loops = [
             asyncio.create_task(self._commit_forever(), name="commit"),
@@ -146,9 +153,18 @@ class GuildHost:
         self._waiting.put_nowait(waiting)
         return encode_reply(await waiting.reply)
 
-    def stream(self, relay_id: str) -> AsyncIterator[list[tuple[int, int, bytes]]]:
-        """Return a relay's stream: lists of (guild_id, last offset, frame), for guilds it watches."""
-        return self._fan_out.stream(relay_id, on_end=lambda: self._dismiss_relay(relay_id))
+    async def stream(self, relay_id: str) -> AsyncIterator[list[Item]]:
+        """Yield a relay's stream: lists of (guild_id, last offset, frame), for the guilds it watches.
+
+        The first list is empty and says that the stream stands. When it ends, so does all that the
+        relay had registered; a relay that comes back does so under a new id.
+        """
+        try:
+            async for items in self._fan_out.stream(relay_id):
+                yield items
+        finally:
+            for guild in self._guilds.values():
+                guild.dismiss_relay(relay_id)
 
     async def watch(
         self, relay_id: str, socket_id: int, guild_id: int, user_id: int, position: tuple[int, int] | None
@@ -283,10 +299,6 @@ class GuildHost:
                     self._guilds[guild_id] = GuildActor(state, epoch)
             return {guild_id: self._guilds[guild_id] for guild_id in guild_ids}
 
-    def _dismiss_relay(self, relay_id: str) -> None:
-        for guild in self._guilds.values():
-            guild.dismiss_relay(relay_id)
-
     # -- what is shown ----------------------------------------------------------------------------
 
     def _publish(self, guilds: dict[int, GuildActor], events: list[Event], committed: Committed) -> None:
@@ -325,7 +337,7 @@ class GuildHost:
 
     def _send(self, frames: dict[int, list[bytes]]) -> None:
         """Hand each relay the frames of the guilds it watches: once a relay, never once a socket."""
-        by_relay: defaultdict[str, list[tuple[int, int, bytes]]] = defaultdict(list)
+        by_relay: defaultdict[str, list[Item]] = defaultdict(list)
         for guild_id, events in frames.items():
             guild = self._guilds.get(guild_id)
             if guild is None or not guild.watched:

@@ -1,130 +1,42 @@
-"""Where plain classes become Ray actors: all their options can be seen here.
-
-The composition root hands in functions that build the plain object inside the actor's own process, so
-that this package needs no adapter.
-"""
+"""Where plain classes become Ray actors: all their options can be seen here."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import ray
 
 from actors.director import Director
-from actors.fan_out import Item
-from actors.guild import Admission
 from actors.handles import DIRECTOR_NAME, NAMESPACE, DirectorHandle, HostHandle, RunnerHandle
-from actors.host import GuildHost, HostStats
-from actors.routing import Routing
-from actors.shard_runner import RunnerStats, ShardRunner
-from domain.ports import Incarnation
+from actors.host import GuildHost
+from actors.shard_runner import ShardRunner
 
 MAX_CONCURRENT_CALLS = 10_000
-"""Calls that wait in an actor cost a coroutine each; what they carry is bounded by the actors themselves."""
-
-_OPTIONS: dict[str, Any] = {
-    # The actors wait more than they compute, and are placed by count, not by a core each.
-    "num_cpus": 0,
-    "max_concurrency": MAX_CONCURRENT_CALLS,
-}
+"""Calls that wait in an actor cost a coroutine each; what they carry, the actors bound themselves."""
 
 
-class HostActor:
-    """A :class:`GuildHost` in a process of its own."""
-
-    def __init__(self, build: Callable[[], Awaitable[GuildHost]]) -> None:
-        self._build = build
-        self._host: GuildHost
-
-    async def start(self) -> Incarnation:
-        self._host = await self._build()
-        return await self._host.start()
-
-    async def stop(self, reason: str) -> None:
-        await self._host.stop(reason)
-
-    async def assign(self, placement_version: int, slots: frozenset[int]) -> None:
-        await self._host.assign(placement_version, slots)
-
-    async def ingest(self, payload: bytes) -> bytes:
-        return await self._host.ingest(payload)
-
-    async def stream(self, relay_id: str) -> AsyncIterator[list[Item]]:
-        async for items in self._host.stream(relay_id):
-            yield items
-
-    async def watch(
-        self, relay_id: str, socket_id: int, guild_id: int, user_id: int, position: tuple[int, int] | None
-    ) -> Admission:
-        return await self._host.watch(relay_id, socket_id, guild_id, user_id, position)
-
-    async def unwatch(self, relay_id: str, socket_id: int, guild_id: int) -> None:
-        await self._host.unwatch(relay_id, socket_id, guild_id)
-
-    async def stats(self) -> HostStats:
-        return await self._host.stats()
+def create_host(host_id: str, *args: Any) -> HostHandle:
+    """Create a :class:`GuildHost` with these arguments; its life begins with ``start``."""
+    return HostHandle(_create(GuildHost, f"guildhall-host-{host_id}", args, max_restarts=-1))
 
 
-class RunnerActor:
-    """A :class:`ShardRunner` in a process of its own."""
-
-    def __init__(self, build: Callable[[], Awaitable[ShardRunner]]) -> None:
-        self._build = build
-        self._runner: ShardRunner
-
-    async def start(self) -> None:
-        self._runner = await self._build()
-        await self._runner.start()
-
-    async def stop(self, reason: str) -> None:
-        await self._runner.stop(reason)
-
-    async def stats(self) -> RunnerStats:
-        return await self._runner.stats()
+def create_runner(runner_id: str, *args: Any) -> RunnerHandle:
+    """Create a :class:`ShardRunner` with these arguments; it connects with ``start``."""
+    return RunnerHandle(_create(ShardRunner, f"guildhall-runner-{runner_id}", args))
 
 
-class DirectorActor:
-    """The :class:`Director` in a process of its own."""
-
-    def __init__(self, build: Callable[[], Awaitable[Director]]) -> None:
-        self._build = build
-        self._director: Director
-
-    async def start(self) -> None:
-        self._director = await self._build()
-        await self._director.start()
-
-    async def stop(self, reason: str) -> None:
-        await self._director.stop(reason)
-
-    async def routing(self) -> Routing:
-        return await self._director.routing()
+def create_director(*args: Any) -> DirectorHandle:
+    """Create the :class:`Director` with these arguments; it creates the hosts with ``start``."""
+    return DirectorHandle(_create(Director, DIRECTOR_NAME, args))
 
 
-def create_host(host_id: str, build: Callable[[], Awaitable[GuildHost]]) -> HostHandle:
-    """Create a host's actor; it begins its life with ``start``."""
-    actor = ray.remote(HostActor).options(
-        name=f"guildhall-host-{host_id}",
+def _create(plain: type, name: str, args: tuple[Any, ...], *, max_restarts: int = 0) -> Any:
+    actor = ray.remote(plain).options(
+        name=name,
         namespace=NAMESPACE,
         lifetime="detached",
-        max_restarts=-1,
-        **_OPTIONS,
+        max_restarts=max_restarts,
+        max_concurrency=MAX_CONCURRENT_CALLS,
+        num_cpus=0,  # actors wait more than they compute; they are placed by count, not by a core each
     )
-    return HostHandle(actor.remote(build))
-
-
-def create_runner(runner_id: str, build: Callable[[], Awaitable[ShardRunner]]) -> RunnerHandle:
-    """Create a shard runner's actor; it connects with ``start``."""
-    actor = ray.remote(RunnerActor).options(
-        name=f"guildhall-runner-{runner_id}", namespace=NAMESPACE, lifetime="detached", **_OPTIONS
-    )
-    return RunnerHandle(actor.remote(build))
-
-
-def create_director(build: Callable[[], Awaitable[Director]]) -> DirectorHandle:
-    """Create the Director's actor; it creates the hosts with ``start``."""
-    actor = ray.remote(DirectorActor).options(
-        name=DIRECTOR_NAME, namespace=NAMESPACE, lifetime="detached", **_OPTIONS
-    )
-    return DirectorHandle(actor.remote(build))
+    return actor.remote(*args)

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
 import structlog
 
-from actors.outbox import Outbox, OutboxStats
-from domain.detection import Detector, Finding, Message, content_hash, excerpt
+from actors.outbox import Outbox, OutboxSettings, OutboxStats
+from actors.routing import GuildDirectory, RoutingSource
+from domain.detection import (
+    CompilePattern,
+    DetectionRules,
+    Detector,
+    Finding,
+    Message,
+    content_hash,
+    excerpt,
+)
 from domain.events import ActionSettled, Event, ViolationDetected
 from domain.ids import violation_id
 from domain.ports import BotConnection
@@ -21,6 +31,14 @@ DELETERS = 8
 """Deletions under way at once: each may wait out a channel's own rate limit, none waits for another's."""
 
 FLUSH_WITHIN_S = 5.0
+
+
+class RunnerSettings(msgspec.Struct, frozen=True):
+    """What one runner is to do."""
+
+    runner_id: str
+    rules: DetectionRules = DetectionRules()
+    outbox: OutboxSettings = OutboxSettings()
 
 
 class RunnerStats(msgspec.Struct, frozen=True):
@@ -44,17 +62,34 @@ class ShardRunner:
     behind it.
     """
 
-    def __init__(self, bot: BotConnection, detector: Detector, outbox: Outbox) -> None:
-        self._bot = bot
-        self._detector = detector
-        self._outbox = outbox
+    def __init__(
+        self,
+        settings: RunnerSettings,
+        connect: Callable[[], BotConnection],
+        find_routing: Callable[[], RoutingSource],
+        compile_pattern: CompilePattern,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._settings = settings
+        self._connect = connect
+        self._find_routing = find_routing
+        self._now_ms = now_ms
+        self._detector = Detector(settings.rules, compile_pattern)
+        self._bot: BotConnection
+        self._outbox: Outbox
         self._deletions: asyncio.Queue[_Deletion] = asyncio.Queue(MAX_WAITING_DELETIONS)
         self._deleters: list[asyncio.Task[None]] = []
         self._messages = self._violations = 0
 
     async def start(self) -> None:
         """Connect; return when Discord has described the guilds. Raises ``BotRefused``."""
+        directory = GuildDirectory(self._find_routing())
+        await directory.start()
+        # A runner's life is a source of its own: its numbers start at one again.
+        source = f"{self._settings.runner_id}@{self._now_ms()}"
+        self._outbox = Outbox(source, directory, self._now_ms, self._settings.outbox)
         self._deleters = [asyncio.create_task(self._delete_forever()) for _ in range(DELETERS)]
+        self._bot = self._connect()
         await self._bot.start(self)
 
     async def stop(self, reason: str) -> None:
