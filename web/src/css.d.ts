@@ -1,0 +1,2 @@
+/** esbuild takes style sheets as side-effect imports. */
+declare module "*.css";

@@ -1,0 +1,170 @@
+/**
+ * What the guild page shows: the rows of the list and the numbers above it.
+ *
+ * Pure: a reloaded state or a batch of events goes in, the next feed comes out. Rows are merged by id;
+ * a row that did not change stays the same object, which is what keeps a storm cheap to render.
+ */
+
+import type { ActionStatus, Metrics, Page, Violation } from "../api/types.ts";
+import { withUpdate } from "./metrics.ts";
+import type { LiveEvent } from "./protocol.ts";
+
+/** More rows than anyone reads, few enough for a phone to lay out. */
+export const ROW_LIMIT = 500;
+
+export interface Entry {
+  readonly violation: Violation;
+  /** Came over the stream, as opposed to being read with the page. */
+  readonly live: boolean;
+}
+
+export interface Snapshot {
+  metrics: Metrics;
+  violations: Page<Violation>;
+}
+
+export interface Arrived {
+  readonly all: number;
+  /** Of high or critical severity. */
+  readonly grave: number;
+}
+
+export interface Feed {
+  /** In the DOM, newest first. */
+  readonly rows: readonly Entry[];
+  /** Newer than `rows`, kept back so that the list does not move under the reader. */
+  readonly held: readonly Entry[];
+  /** How many were kept back in all; `held` itself ends at the row limit. */
+  readonly heldCount: number;
+  readonly hasOlder: boolean;
+  /** Everything that came over the stream so far, for the spoken summary. */
+  readonly arrived: Arrived;
+  readonly metrics: Metrics | null;
+  readonly loaded: boolean;
+}
+
+export const EMPTY_FEED: Feed = {
+  rows: [],
+  held: [],
+  heldCount: 0,
+  hasOlder: false,
+  arrived: { all: 0, grave: 0 },
+  metrics: null,
+  loaded: false,
+};
+
+/** Replace everything by what was just read. With `hold`, rows newer than the list still wait their turn. */
+export function reset(feed: Feed, snapshot: Snapshot, hold: boolean): Feed {
+  const shown = new Map(feed.rows.map((entry) => [entry.violation.id, entry]));
+  const entries = snapshot.violations.data
+    .slice(0, ROW_LIMIT)
+    .map((violation) => ({ violation, live: shown.get(violation.id)?.live ?? false }));
+  const top = feed.rows[0]?.violation;
+  const above = hold && top ? entries.filter((entry) => newestFirst(entry.violation, top) < 0) : [];
+  return {
+    rows: entries.slice(above.length),
+    held: above,
+    heldCount: above.length,
+    hasOlder: snapshot.violations.has_next || snapshot.violations.data.length > ROW_LIMIT,
+    arrived: feed.arrived,
+    metrics: snapshot.metrics,
+    loaded: true,
+  };
+}
+
+export function apply(feed: Feed, events: readonly LiveEvent[], hold: boolean): Feed {
+  let metrics = feed.metrics;
+  const incoming = new Map<string, Violation>();
+  for (const event of events) {
+    if (event.type === "violation") {
+      const before = incoming.get(event.data.id);
+      incoming.set(event.data.id, before ? merged(before, event.data) : event.data);
+    } else if (event.type === "metrics_update") {
+      metrics = withUpdate(metrics, event.data);
+    } else if (event.type === "bot_status" && metrics !== null) {
+      metrics = { ...metrics, bot_online: event.data.online };
+    }
+  }
+  if (incoming.size === 0) return metrics === feed.metrics ? feed : { ...feed, metrics };
+
+  // Both take the rows they know out of `incoming`; what is left there is new.
+  const rows = updated(feed.rows, incoming);
+  const held = updated(feed.held, incoming);
+  const oldest = feed.hasOlder ? feed.rows.at(-1)?.violation : undefined;
+  const fresh = [...incoming.values()]
+    // A late row from below the end of the list would leave a hole above it; "Load older" brings it.
+    .filter((violation) => oldest === undefined || newestFirst(violation, oldest) < 0)
+    .map((violation) => ({ violation, live: true }));
+  if (fresh.length === 0) return { ...feed, rows, held, metrics };
+  const next = {
+    ...feed,
+    rows,
+    held: newest([...fresh, ...held]),
+    heldCount: feed.heldCount + fresh.length,
+    arrived: {
+      all: feed.arrived.all + fresh.length,
+      grave: feed.arrived.grave + fresh.filter(({ violation }) => isGrave(violation)).length,
+    },
+    metrics,
+  };
+  return hold ? next : reveal(next);
+}
+
+/** Put the rows that were kept back into the list. */
+export function reveal(feed: Feed): Feed {
+  if (feed.heldCount === 0) return feed;
+  // With more kept back than the list can hold, the old rows no longer continue the new ones.
+  const together = feed.heldCount > ROW_LIMIT ? [...feed.held] : [...feed.held, ...feed.rows];
+  return {
+    ...feed,
+    rows: newest(together),
+    held: [],
+    heldCount: 0,
+    hasOlder: feed.hasOlder || together.length > ROW_LIMIT || feed.heldCount > ROW_LIMIT,
+  };
+}
+
+/** The page to ask for next. Rows that arrived since shift the pages, so it may overlap; ids sort that out. */
+export function olderPage(feed: Feed, perPage: number): number {
+  return Math.floor((feed.rows.length + feed.heldCount) / perPage) + 1;
+}
+
+export function appendOlder(feed: Feed, page: Page<Violation>): Feed {
+  const known = new Set([...feed.rows, ...feed.held].map((entry) => entry.violation.id));
+  const older = page.data
+    .filter((violation) => !known.has(violation.id))
+    .map((violation) => ({ violation, live: false }));
+  return { ...feed, rows: newest([...feed.rows, ...older]), hasOlder: page.has_next };
+}
+
+function updated(entries: readonly Entry[], incoming: Map<string, Violation>): readonly Entry[] {
+  let touched = false;
+  const next = entries.map((entry) => {
+    const newer = incoming.get(entry.violation.id);
+    if (newer === undefined) return entry;
+    incoming.delete(newer.id);
+    touched = true;
+    return { ...entry, violation: merged(entry.violation, newer) };
+  });
+  return touched ? next : entries;
+}
+
+const SETTLED: readonly ActionStatus[] = ["done", "failed"];
+
+/** A buffered event can be older than the state read after it: "deleted" must not turn into "deleting". */
+function merged(before: Violation, after: Violation): Violation {
+  const regresses = after.action_status === "pending" && SETTLED.includes(before.action_status);
+  return regresses ? { ...after, action_status: before.action_status } : after;
+}
+
+function newest(entries: Entry[]): Entry[] {
+  return entries.sort((a, b) => newestFirst(a.violation, b.violation)).slice(0, ROW_LIMIT);
+}
+
+function isGrave({ severity }: Violation): boolean {
+  return severity === "critical" || severity === "high";
+}
+
+export function newestFirst(a: Violation, b: Violation): number {
+  return b.ts - a.ts || b.committed_at - a.committed_at || (a.id < b.id ? 1 : a.id > b.id ? -1 : 0);
+}

@@ -1,0 +1,27 @@
+/** Addresses and what they mean. Pure, so that tests can read them. */
+
+export type Route = { view: "servers" } | { view: "guild"; guildId: string } | { view: "not_found" };
+
+export function routeOf(path: string): Route {
+  if (path === "/" || path === "/servers" || path === "/servers/") return { view: "servers" };
+  const guild = /^\/servers\/(\d{1,20})\/?$/.exec(path);
+  if (guild?.[1] !== undefined) return { view: "guild", guildId: guild[1] };
+  return { view: "not_found" };
+}
+
+export function guildPath(guildId: string): string {
+  return `/servers/${guildId}`;
+}
+
+/** What the login left behind when it did not work out. */
+export function loginErrorSentence(code: string): string {
+  switch (code) {
+    case "access_denied":
+      return "You said no on Discord's page, and that is fine. Nothing was shared.";
+    case "state_mismatch":
+    case "expired":
+      return "That login took too long or came from another tab. Please try once more.";
+    default:
+      return "Logging in with Discord did not work this time. Please try again.";
+  }
+}
