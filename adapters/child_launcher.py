@@ -65,6 +65,8 @@ def main(orders: str, argv: list[str]) -> None:
     _must(libc.prctl(_PR_SET_PDEATHSIG, wanted["death_signal"], 0, 0, 0), "could not follow the parent")
     if os.getppid() != wanted["parent"]:
         sys.exit("the parent was gone before the service started")
+    # Here and not where we are started: uvloop's subprocesses take no umask.
+    os.umask(0o077)
     try:
         os.execv(argv[0], argv)  # noqa: S606 -- no shell is the point
     except OSError as error:

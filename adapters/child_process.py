@@ -93,7 +93,6 @@ class ChildProcess:
                 stdout=output,
                 stderr=output,
                 env=environment,
-                umask=0o077,
                 start_new_session=True,
             )
         finally:

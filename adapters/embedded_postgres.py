@@ -139,19 +139,22 @@ class EmbeddedPostgres:
         """Make the socket folder, empty, and say which user the server shall be."""
         shutil.rmtree(self._sockets, ignore_errors=True)
         self._runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        run_as = self._choose_run_as()
         self._sockets.mkdir(mode=0o700)
-        if os.geteuid() != 0:
-            if self._cluster.exists() and (owner := self._cluster.stat().st_uid) != os.geteuid():
-                raise DataFolderUnusable(
-                    f"{self._cluster} belongs to user {owner}; start Guildhall as that user or as root, "
-                    "or choose another --data-dir."
-                )
-            return None
-        uid, gid = choose_user(self._cluster)
-        os.chown(self._sockets, uid, gid)
-        return grant_reach(
-            uid, gid, own=[self._data_dir, self._runtime_dir], needed=[self._sockets, binaries()]
-        )
+        if run_as is not None:
+            os.chown(self._sockets, run_as.uid, run_as.gid)
+        return run_as
+
+    def _choose_run_as(self) -> RunAs | None:
+        if os.geteuid() == 0:
+            uid, gid = choose_user(self._cluster)
+            return grant_reach(uid, gid, own=[self._data_dir, self._runtime_dir], needed=[binaries()])
+        if self._cluster.exists() and (owner := self._cluster.stat().st_uid) != os.geteuid():
+            raise DataFolderUnusable(
+                f"{self._cluster} belongs to user {owner}; start Guildhall as that user or as root, "
+                "or choose another --data-dir."
+            )
+        return None
 
     def _check_version(self) -> None:
         try:

@@ -7,14 +7,27 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from adapters.child_process import RunAs
-from domain.errors import DataFolderUnusable
+from domain.errors import DataFolderUnusable, ServiceFailed
 
 # Tried in this order for a new data folder; the last exists on every Linux.
 CANDIDATES = ("guildhall", "postgres", "nobody")
 
-# linux/capability.h. The first reads and enters; containers often have only the second, which writes as well.
-_CAP_DAC_READ_SEARCH = 2
+# linux/capability.h
+_CAP_CHOWN = 0
 _CAP_DAC_OVERRIDE = 1
+_CAP_DAC_READ_SEARCH = 2
+_CAP_KILL = 5
+_CAP_SETGID = 6
+_CAP_SETUID = 7
+
+# To give folders away, to clean up in them, to signal the server, and to switch user. Docker grants them all.
+_REQUIRED = {
+    "CHOWN": _CAP_CHOWN,
+    "DAC_OVERRIDE": _CAP_DAC_OVERRIDE,
+    "KILL": _CAP_KILL,
+    "SETGID": _CAP_SETGID,
+    "SETUID": _CAP_SETUID,
+}
 
 
 def choose_user(existing: Path) -> tuple[int, int]:
@@ -48,23 +61,22 @@ def grant_reach(uid: int, gid: int, *, own: Iterable[Path], needed: Iterable[Pat
     Folders of our `own` are opened to the group for passing through (0710). Folders above them are never
     changed: /root stays closed. Where one is in the way, the service keeps one capability that lets it pass.
     """
+    held = _effective_capabilities()
+    if missing := [name for name, number in _REQUIRED.items() if not held >> number & 1]:
+        raise ServiceFailed(
+            f"Guildhall runs as root but without the capabilities ({', '.join(missing)}) "
+            "that running PostgreSQL as another user takes; start it as an ordinary user instead."
+        )
     own = list(own)
     for folder in own:
         if not _may_enter(folder, uid, gid):
             os.chown(folder, -1, gid)
             folder.chmod(0o710)
-    closed = first_closed([*own, *needed], uid, gid)
-    if closed is None:
+    if first_closed([*own, *needed], uid, gid) is None:
         return RunAs(uid=uid, gid=gid)
-    held = _effective_capabilities()
-    for capability in (_CAP_DAC_READ_SEARCH, _CAP_DAC_OVERRIDE):
-        if held >> capability & 1:
-            return RunAs(uid=uid, gid=gid, capability=capability)
-    raise DataFolderUnusable(
-        f"PostgreSQL runs as user {uid} and may not enter {closed}; "
-        "choose a --data-dir that user can reach, such as /var/lib/guildhall, "
-        "or start Guildhall as an ordinary user."
-    )
+    # The first only reads and enters, the second writes too; many containers have only the second.
+    reads_only = held >> _CAP_DAC_READ_SEARCH & 1
+    return RunAs(uid=uid, gid=gid, capability=_CAP_DAC_READ_SEARCH if reads_only else _CAP_DAC_OVERRIDE)
 
 
 def first_closed(paths: Iterable[Path], uid: int, gid: int) -> Path | None:

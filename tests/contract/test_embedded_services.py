@@ -21,6 +21,7 @@ from domain.errors import DataFolderUnusable, ServiceFailed
 _PARENT = """
 import asyncio, sys
 from pathlib import Path
+import uvloop
 from adapters.embedded_postgres import EmbeddedPostgres
 from adapters.embedded_redis import EmbeddedRedis
 
@@ -32,7 +33,7 @@ async def main():
     print(postgres.pid, redis.pid, flush=True)
     await asyncio.Event().wait()
 
-asyncio.run(main())
+uvloop.run(main())
 """
 
 

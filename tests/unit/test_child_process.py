@@ -7,7 +7,7 @@ import pytest
 
 from adapters import service_user
 from adapters.child_process import require_short, rotate, tail
-from domain.errors import DataFolderUnusable, ServiceFailed
+from domain.errors import ServiceFailed
 
 
 def test_the_tail_is_the_last_lines_as_one(tmp_path: Path) -> None:
@@ -71,17 +71,31 @@ def test_the_user_of_an_existing_folder_is_its_owner(tmp_path: Path) -> None:
     assert service_user.choose_user(tmp_path) == (54321, 54322)
 
 
-def test_without_a_capability_the_closed_folder_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+_DOCKER = 0xA80425FB  # what a container has by default: no DAC_READ_SEARCH
+_ROOT = 0x1FFFFFFFFFF
+
+
+@pytest.mark.parametrize(("held", "kept"), [(_DOCKER, 1), (_ROOT, 2)])
+def test_the_least_capability_that_passes_a_closed_folder_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int, kept: int
 ) -> None:
-    """Where nothing lets the service's user in, the sentence says which folder and what to do."""
+    """Below a closed folder the service may read past it or, where that right is missing, write past it."""
     tmp_path.chmod(0o700)
     inner = tmp_path / "data"
     inner.mkdir(mode=0o755)
-    monkeypatch.setattr(service_user, "_effective_capabilities", lambda: 0)
-    with pytest.raises(DataFolderUnusable, match=r"may not enter /.*choose a --data-dir"):
-        service_user.grant_reach(54321, 54321, own=[], needed=[inner])
-    monkeypatch.setattr(service_user, "_effective_capabilities", lambda: 0b010)
-    assert service_user.grant_reach(54321, 54321, own=[], needed=[inner]).capability == 1
-    monkeypatch.setattr(service_user, "_effective_capabilities", lambda: 0b110)
-    assert service_user.grant_reach(54321, 54321, own=[], needed=[inner]).capability == 2
+    monkeypatch.setattr(service_user, "_effective_capabilities", lambda: held)
+    assert service_user.grant_reach(54321, 54321, own=[], needed=[inner]).capability == kept
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
+
+
+def test_no_capability_is_kept_where_all_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the ordinary case the service is an ordinary user."""
+    monkeypatch.setattr(service_user, "_effective_capabilities", lambda: _ROOT)
+    assert service_user.grant_reach(54321, 54321, own=[], needed=[Path("/")]).capability is None
+
+
+def test_root_without_its_rights_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A root that may not switch user gets a sentence, not a stack trace from a child."""
+    monkeypatch.setattr(service_user, "_effective_capabilities", lambda: 0b10)
+    with pytest.raises(ServiceFailed, match=r"\(CHOWN, KILL, SETGID, SETUID\).*ordinary user"):
+        service_user.grant_reach(54321, 54321, own=[tmp_path], needed=[])
