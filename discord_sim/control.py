@@ -1,0 +1,373 @@
+"""The control API under /_sim: post, add members, set the traffic, cause faults, read the books."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from aiohttp import web
+
+from . import payloads
+from .faults import GATEWAY_FAULTS, REST_FAULTS, FaultBook, RestFault
+from .protocol import CloseCode
+from .traffic import LABELS, MAX_RATE
+from .world import User
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from .gateway_session import GatewayConnection
+    from .rest import Rest
+    from .simulation import Simulation
+    from .world import Channel, Guild
+
+_SHOWN_GUILDS = 20
+_DEFAULT_PAGE, _MAX_PAGE = 1_000, 10_000
+_MAX_CONTENT = 2_000
+_MAX_COUNT, _MAX_RETRY_AFTER_S, _MAX_DELAY_MS = 100_000, 3_600.0, 60_000
+_MIN_ERROR, _MAX_ERROR = 500, 599
+_MIN_CLOSE, _MAX_CLOSE = 1000, 4999
+_SCOPES = ("user", "global", "shared")
+
+Json = dict[str, Any]
+
+
+class BadRequest(Exception):
+    """A request that makes no sense; the message says why."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Control:
+    """The handlers of /_sim; only this machine may call them."""
+
+    def __init__(self, simulation: Simulation, faults: FaultBook, rest: Rest) -> None:
+        self._simulation = simulation
+        self._world = simulation.world
+        self._faults = faults
+        self._rest = rest
+        self._started_at = simulation.clock()
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes."""
+        return [
+            web.get("/_sim/world", _local(self.world)),
+            web.post("/_sim/messages", _local(self.post_message)),
+            web.post("/_sim/members", _local(self.add_member)),
+            web.delete("/_sim/members", _local(self.remove_member)),
+            web.get("/_sim/traffic", _local(self.traffic)),
+            web.put("/_sim/traffic", _local(self.set_traffic)),
+            web.get("/_sim/ledger", _local(self.ledger)),
+            web.get("/_sim/deleted", _local(self.deleted)),
+            web.get("/_sim/faults", _local(self.faults)),
+            web.post("/_sim/faults", _local(self.cause_fault)),
+            web.delete("/_sim/faults", _local(self.clear_faults)),
+            web.get("/_sim/stats", _local(self.stats)),
+        ]
+
+    async def world(self, request: web.Request) -> Json:
+        """Return guilds (the first 20, all with ?all=1), people and the bot."""
+        guilds = list(self._world.guilds.values())
+        shown = guilds if request.query.get("all") == "1" else guilds[:_SHOWN_GUILDS]
+        return {
+            "guild_count": len(guilds),
+            "guilds": [_guild_summary(guild) for guild in shown],
+            "people": {name: payloads.user(user) for name, user in self._world.people.items()},
+            "bot": payloads.user(self._world.bot),
+        }
+
+    async def post_message(self, request: web.Request) -> Json:
+        """Post a message as somebody."""
+        body = await _body(request)
+        guild = self._guild(body.get("guild_id"))
+        channel = self._channel(guild, body.get("channel_id"))
+        content = body.get("content")
+        if not isinstance(content, str) or not content or len(content) > _MAX_CONTENT:
+            raise BadRequest(f"content must be a text of 1 to {_MAX_CONTENT} characters.")
+        label = body.get("label")
+        if label is not None and label not in LABELS:
+            raise BadRequest(f"label must be null or one of {', '.join(LABELS)}.")
+        author = self._author(guild, body.get("author"))
+        mentions = body.get("mentions", [])
+        if not isinstance(mentions, list):
+            raise BadRequest("mentions must be a list of user ids or names of people.")
+        named = [self._user(each).id for each in mentions]
+        message = self._simulation.post(
+            channel_id=channel.id,
+            author_id=author.id,
+            content=content,
+            label=label,
+            mention_ids=dict.fromkeys([*self._simulation.mentions_in(content), *named]),
+        )
+        return payloads.message(message, self._world) | {"guild_id": str(guild.id)}
+
+    async def add_member(self, request: web.Request) -> Json:
+        """Let someone join a guild: a known user, a person by name, or somebody new."""
+        body = await _body(request)
+        guild = self._guild(body.get("guild_id"))
+        if body.get("user_id") is not None:
+            user = self._user(body["user_id"])
+        else:
+            user = self._named_user(body.get("name"))
+        if user.id in guild.members:
+            raise BadRequest(f"{user.username} is already a member of {guild.name}.", 409)
+        return payloads.member(self._simulation.join(guild, user)) | {"guild_id": str(guild.id)}
+
+    async def remove_member(self, request: web.Request) -> Json:
+        """Let a member leave."""
+        body = await _body(request)
+        guild, user = self._guild(body.get("guild_id")), self._user(body.get("user_id"))
+        if user.id in (guild.owner_id, self._world.bot.id):
+            raise BadRequest("The owner and the bot cannot leave.", 409)
+        if not self._simulation.leave(guild, user.id):
+            raise BadRequest(f"{user.username} is not a member of {guild.name}.", 404)
+        return {"guild_id": str(guild.id), "user_id": str(user.id)}
+
+    async def traffic(self, _request: web.Request) -> Json:
+        """Return how much is going on."""
+        traffic = self._simulation.traffic
+        return {"rate": traffic.rate, "offence_share": traffic.offence_share}
+
+    async def set_traffic(self, request: web.Request) -> Json:
+        """Change how much is going on."""
+        body, traffic = await _body(request), self._simulation.traffic
+        rate = _number(body, "rate", 0, MAX_RATE, default=traffic.rate)
+        share = _number(body, "offence_share", 0, 1, default=traffic.offence_share)
+        traffic.set_rate(rate, self._simulation.wall_clock(), share)
+        return await self.traffic(request)
+
+    async def ledger(self, request: web.Request) -> Json:
+        """Return what was posted, with labels."""
+        since = _query_number(request, "since", 0, 1 << 62, default=0)
+        page = self._simulation.ledger.since(
+            since, _query_number(request, "limit", 1, _MAX_PAGE, default=_DEFAULT_PAGE)
+        )
+        return {
+            "next": page.next,
+            "lost": page.lost,
+            "entries": [entry.payload() for entry in page.entries],
+        }
+
+    async def deleted(self, request: web.Request) -> Json:
+        """Return the messages that were deleted, oldest first."""
+        guild_id = request.query.get("guild_id")
+        found = [each for each in self._simulation.deleted if guild_id in (None, each["guild_id"])]
+        return {"deleted": found, "total": self._simulation.counts["deletes"]}
+
+    async def faults(self, _request: web.Request) -> Json:
+        """Return the faults that still wait for requests."""
+        return {"faults": [fault.payload() for fault in self._faults]}
+
+    async def cause_fault(self, request: web.Request) -> Json:
+        """Arm a REST fault, or make the gateway misbehave now."""
+        body = await _body(request)
+        kind = body.get("kind")
+        if kind in REST_FAULTS:
+            fault = _rest_fault(body)
+            self._faults.add(fault)
+            return {"fault": fault.payload()}
+        if kind in GATEWAY_FAULTS:
+            return self._gateway_fault(kind, body)
+        known = ", ".join((*REST_FAULTS, *GATEWAY_FAULTS))
+        raise BadRequest(f"kind must be one of {known}.")
+
+    async def clear_faults(self, _request: web.Request) -> Json:
+        """Disarm all faults and open the gateway."""
+        return {"cleared": self._faults.clear()}
+
+    async def stats(self, _request: web.Request) -> Json:
+        """Return counters since the start, and who is connected now."""
+        core, counts, now = self._simulation.gateway, self._simulation.counts, self._simulation.clock()
+        sessions = list(core.sessions.values())
+        connected = [session for session in sessions if session.connection is not None]
+        return {
+            "uptime_s": round(now - self._started_at, 3),
+            "guilds": len(self._world.guilds),
+            "sessions": len(sessions),
+            "connections": len(core.connections),
+            "shards_connected": sorted({session.shard_id for session in connected}),
+            "shards": [
+                {
+                    "session_id": session.session_id,
+                    "shard": [session.shard_id, session.shard_count],
+                    "seq": session.seq,
+                    "connected": session.connection is not None,
+                    "intents": session.intents,
+                }
+                for session in sessions
+            ],
+            "identifies": core.identifies,
+            "resumes": core.resumes,
+            "resumes_refused": core.resumes_refused,
+            "session_start_limit": core.session_start_limit(now),
+            **{name: counts[name] for name in ("messages", "deletes", "joins", "leaves")},
+            "ledger_seq": self._simulation.ledger.seq,
+            "rest_calls": dict(self._rest.calls),
+            "rest_refused": dict(self._rest.refused),
+            "rate_limited": self._rest.refused["429"],
+        }
+
+    # -- pieces
+
+    def _gateway_fault(self, kind: str, body: Json) -> Json:
+        shard = None if body.get("shard") is None else int(_number(body, "shard", 0, 1 << 20))
+        now = self._simulation.clock()
+        hold_ms = _number(body, "hold_ms", 0, _MAX_DELAY_MS, default=0)
+        close_code = body.get("close_code")
+        if close_code is not None:
+            close_code = int(_number(body, "close_code", _MIN_CLOSE, _MAX_CLOSE))
+        self._faults.gateway_held_until = max(self._faults.gateway_held_until, now + hold_ms / 1000)
+        hit = [
+            connection
+            for connection in tuple(self._simulation.gateway.connections)
+            if connection.session is not None and shard in (None, connection.session.shard_id)
+        ]
+        for connection in hit:
+            _misbehave(
+                connection, kind, close_code=close_code, resumable=bool(body.get("resumable")), now=now
+            )
+        return {"affected": len(hit)}
+
+    def _guild(self, value: Any) -> Guild:
+        guild = self._world.guilds.get(_id(value, "guild_id"))
+        if guild is None:
+            raise BadRequest(f"There is no guild {value}.", 404)
+        return guild
+
+    def _channel(self, guild: Guild, value: Any) -> Channel:
+        channels = guild.text_channels
+        if value is None:
+            return channels[0]
+        channel_id = _id(value, "channel_id")
+        for channel in channels:
+            if channel.id == channel_id:
+                return channel
+        raise BadRequest(f"There is no text channel {value} in {guild.name}.", 404)
+
+    def _author(self, guild: Guild, value: Any) -> User:
+        if value is not None:
+            return self._user(value)
+        silent = {self._world.bot.id} | {user.id for user in self._world.people.values()}
+        return next(member.user for member in guild.members.values() if member.user.id not in silent)
+
+    def _user(self, value: Any) -> User:
+        if isinstance(value, str) and value in self._world.people:
+            return self._world.people[value]
+        user = self._world.users.get(_id(value, "user"))
+        if user is None:
+            raise BadRequest(f"There is no user {value}.", 404)
+        return user
+
+    def _named_user(self, name: Any) -> User:
+        if name is None:
+            name = f"newcomer{self._simulation.fresh_id() % 1_000_000}"
+        if not isinstance(name, str) or not name.strip():
+            raise BadRequest("name must be a text.")
+        if name in self._world.people:
+            return self._world.people[name]
+        return User(self._simulation.fresh_id(), name.lower().replace(" ", "_"), name)
+
+
+def _misbehave(
+    connection: GatewayConnection, kind: str, *, close_code: int | None, resumable: bool, now: float
+) -> None:
+    match kind:
+        case "reconnect":
+            connection.ask_to_reconnect(now)
+        case "invalid_session":
+            connection.invalidate(resumable=resumable)
+        case _ if close_code is not None:
+            connection.end(close_code, "Closed on demand.")
+        case _:
+            connection.end(CloseCode.ABNORMAL, abort=True)
+
+
+def _rest_fault(body: Json) -> RestFault:
+    path, scope = body.get("path", "/"), body.get("scope", "user")
+    if not isinstance(path, str) or not path.startswith("/"):
+        raise BadRequest('path must start with "/"; it is compared with what follows /api/v10.')
+    if scope not in _SCOPES:
+        raise BadRequest(f"scope must be one of {', '.join(_SCOPES)}.")
+    return RestFault(
+        kind=body["kind"],
+        count=int(_number(body, "count", 1, _MAX_COUNT, default=1)),
+        path=path,
+        scope=scope,
+        retry_after_s=_number(body, "retry_after_s", 0, _MAX_RETRY_AFTER_S, default=1.0),
+        delay_ms=int(_number(body, "delay_ms", 0, _MAX_DELAY_MS, default=1_000)),
+        status=int(_number(body, "status", _MIN_ERROR, _MAX_ERROR, default=503)),
+    )
+
+
+def _guild_summary(guild: Guild) -> Json:
+    return {
+        "id": str(guild.id),
+        "name": guild.name,
+        "owner_id": str(guild.owner_id),
+        "member_count": len(guild.members),
+        "channels": [{"id": str(channel.id), "name": channel.name} for channel in guild.text_channels],
+    }
+
+
+def _number(body: Json, name: str, least: float, most: float, default: float | None = None) -> float:
+    value = body.get(name, default)
+    if isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most:
+        return value
+    raise BadRequest(f"{name} must be a number from {least:g} to {most:g}.")
+
+
+def _query_number(request: web.Request, name: str, least: int, most: int, *, default: int) -> int:
+    text = request.query.get(name, str(default))
+    if not text.isascii() or not text.isdecimal() or not least <= int(text) <= most:
+        raise BadRequest(f"{name} must be a whole number from {least} to {most}.")
+    return int(text)
+
+
+def _id(value: Any, name: str) -> int:
+    text = str(value)
+    if isinstance(value, bool) or not text.isascii() or not text.isdecimal():
+        raise BadRequest(f"{name} must be an id, or where a person is meant one of their names.")
+    return int(text)
+
+
+async def _body(request: web.Request) -> Json:
+    try:
+        body = orjson.loads(await request.read())
+    except orjson.JSONDecodeError:
+        raise BadRequest("The body is not JSON.") from None
+    if not isinstance(body, dict):
+        raise BadRequest("The body must be a JSON object.")
+    return body
+
+
+def _local(
+    handler: Callable[[web.Request], Awaitable[Json]],
+) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Answer in JSON, and only to this machine."""
+
+    @functools.wraps(handler)
+    async def answer(request: web.Request) -> web.Response:
+        try:
+            _only_from_here(request)
+            body: Json = await handler(request)
+            status = 200
+        except BadRequest as problem:
+            body, status = {"error": str(problem)}, problem.status
+        return web.Response(body=orjson.dumps(body), status=status, content_type="application/json")
+
+    return answer
+
+
+def _only_from_here(request: web.Request) -> None:
+    """Refuse other machines, and browser pages of another origin, which may reach loopback too."""
+    try:
+        local = ipaddress.ip_address(request.remote or "").is_loopback
+    except ValueError:
+        local = False
+    origin = request.headers.get("Origin")
+    if not local or origin not in (None, f"{request.scheme}://{request.host}"):
+        raise BadRequest("The control API answers this machine only.", 403)
