@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -308,14 +308,14 @@ class GuildHost:
             guild = guilds[event.guild_id]
             if isinstance(event, ViolationDetected):
                 view = violation_view(event, committed.committed_at_ms)
-                frames[event.guild_id].append(guild.publish("violation", event.ts_ms, _plain(view)))
+                frames[event.guild_id].append(guild.publish("violation", event.ts_ms, view.plain()))
             elif isinstance(event, BotPresenceChanged):
                 frames[event.guild_id].append(
                     guild.publish("bot_status", event.ts_ms, {"online": event.online})
                 )
         for view in committed.settled:
             guild_id = int(view.guild_id)
-            frames[guild_id].append(guilds[guild_id].publish("violation", view.ts, _plain(view)))
+            frames[guild_id].append(guilds[guild_id].publish("violation", view.ts, view.plain()))
         for guild_id in {event.guild_id for event in events}:
             if guilds[guild_id].watched:
                 self._metrics_due.setdefault(guild_id, committed.committed_at_ms)
@@ -331,7 +331,7 @@ class GuildHost:
             for guild_id in due:
                 guild = self._guilds.get(guild_id)
                 if guild is not None and guild.watched:
-                    update = metrics_update(guild.state, now_ms)
+                    update = metrics_update(guild.state, now_ms).plain()
                     frames[guild_id] = [guild.publish("metrics_update", now_ms, update)]
             self._send(frames)
 
@@ -394,8 +394,3 @@ def _distinct(events: list[Event]) -> list[Event]:
 
 def _people(events: list[Event]) -> tuple[UserRef, ...]:
     return tuple(e.user for e in events if isinstance(e, ViolationDetected | MemberJoined))
-
-
-def _plain(view: Any) -> dict[str, Any]:
-    plain: dict[str, Any] = msgspec.to_builtins(view)
-    return plain

@@ -17,7 +17,12 @@ def violation_from_row(row: asyncpg.Record) -> ViolationView:
         channel_id=str(row["channel_id"]),
         channel_name=row["channel_name"],
         message_id=str(row["message_id"]),
-        user=UserView(str(row["user_id"]), row["username"], row["display_name"], row["avatar_url"]),
+        user=UserView(
+            id=str(row["user_id"]),
+            username=row["username"],
+            display_name=row["display_name"],
+            avatar_url=row["avatar_url"],
+        ),
         detection=row["detection"],
         rule=row["rule"],
         severity=row["severity"],

@@ -5,14 +5,24 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-import msgspec
+from pydantic import BaseModel, ConfigDict
 
-from domain.events import SEVERITIES, Action, ActionStatus, Detection, Severity, ViolationDetected
+from domain.events import Action, ActionStatus, Detection, Severity, UserRef, ViolationDetected
 from domain.guild import GuildState, HourCounts, window
 from domain.ids import hour_start
 
 
-class UserView(msgspec.Struct, frozen=True):
+class View(BaseModel):
+    """A record that leaves the house. Ids are strings, times are Unix milliseconds."""
+
+    model_config = ConfigDict(frozen=True)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the record as it stands in JSON."""
+        return self.model_dump(mode="json")
+
+
+class UserView(View):
     """A person, as far as we know them: names are null when nobody has told us."""
 
     id: str
@@ -21,7 +31,7 @@ class UserView(msgspec.Struct, frozen=True):
     avatar_url: str | None
 
 
-class ViolationView(msgspec.Struct, frozen=True):
+class ViolationView(View):
     """One violation as moderators see it."""
 
     id: UUID
@@ -40,6 +50,38 @@ class ViolationView(msgspec.Struct, frozen=True):
     committed_at: int
 
 
+class SeverityCounts(View):
+    """Violations by severity."""
+
+    low: int
+    medium: int
+    high: int
+    critical: int
+
+
+class HourView(View):
+    """One bucket of a chart; ``ts`` is its start."""
+
+    ts: int
+    messages: int
+    violations: int
+
+
+class MetricsUpdate(View):
+    """The live counters of a guild: its last 24 hours, and the running hour by itself."""
+
+    since: int
+    until: int
+    messages: int
+    violations: int
+    by_severity: SeverityCounts
+    joins: int
+    leaves: int
+    member_count: int | None
+    bot_online: bool
+    hour: HourView
+
+
 def violation_view(violation: ViolationDetected, committed_at_ms: int) -> ViolationView:
     """Return a violation that was just committed, as moderators see it."""
     user = violation.user
@@ -49,7 +91,7 @@ def violation_view(violation: ViolationDetected, committed_at_ms: int) -> Violat
         channel_id=str(violation.channel_id),
         channel_name=violation.channel_name,
         message_id=str(violation.message_id),
-        user=UserView(str(user.user_id), user.username, user.display_name, user.avatar_url),
+        user=user_view(user),
         detection=violation.detection,
         rule=violation.rule,
         severity=violation.severity,
@@ -61,25 +103,40 @@ def violation_view(violation: ViolationDetected, committed_at_ms: int) -> Violat
     )
 
 
-def severity_counts(counts: HourCounts) -> dict[Severity, int]:
+def user_view(user: UserRef) -> UserView:
+    """Return a person as they were when something happened."""
+    return UserView(
+        id=str(user.user_id),
+        username=user.username,
+        display_name=user.display_name,
+        avatar_url=user.avatar_url,
+    )
+
+
+def severity_counts(counts: HourCounts) -> SeverityCounts:
     """Return the violations of these counts by severity."""
-    return {severity: getattr(counts, severity) for severity in SEVERITIES}
+    return SeverityCounts(low=counts.low, medium=counts.medium, high=counts.high, critical=counts.critical)
 
 
-def metrics_update(state: GuildState, now_ms: int) -> dict[str, Any]:
-    """Return the live counters of a guild: its last 24 hours, and the running hour by itself."""
+def hour_view(counts: HourCounts) -> HourView:
+    """Return an hour as a chart's bucket."""
+    return HourView(ts=counts.hour_ms, messages=counts.messages, violations=counts.violations)
+
+
+def metrics_update(state: GuildState, now_ms: int) -> MetricsUpdate:
+    """Return the live counters of a guild at ``now_ms``."""
     since, total = window(state, now_ms)
     this_hour = hour_start(now_ms)
     running = next((hour for hour in state.hours if hour.hour_ms == this_hour), HourCounts(this_hour))
-    return {
-        "since": since,
-        "until": now_ms,
-        "messages": total.messages,
-        "violations": total.violations,
-        "by_severity": severity_counts(total),
-        "joins": total.joins,
-        "leaves": total.leaves,
-        "member_count": state.member_count,
-        "bot_online": state.bot_online,
-        "hour": {"ts": this_hour, "messages": running.messages, "violations": running.violations},
-    }
+    return MetricsUpdate(
+        since=since,
+        until=now_ms,
+        messages=total.messages,
+        violations=total.violations,
+        by_severity=severity_counts(total),
+        joins=total.joins,
+        leaves=total.leaves,
+        member_count=state.member_count,
+        bot_online=state.bot_online,
+        hour=hour_view(running),
+    )
