@@ -1,0 +1,75 @@
+"""The HTTP side as one ASGI application. Start reading here."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI, Response
+from pydantic import BaseModel
+from starlette.middleware import Middleware
+
+from domain.errors import GuildhallError
+from serve_app import auth, servers
+from serve_app.access import Ports
+from serve_app.errors import ErrorBody, install_error_handlers
+from serve_app.middleware import RequestMiddleware
+from serve_app.page import install_page
+from serve_app.ports import ApiPorts, WebSettings
+
+_health = APIRouter(tags=["operations"])
+
+
+class Health(BaseModel):
+    """Whether this replica can do its work, and which of its needs is not met."""
+
+    status: str
+    database: str
+    sessions: str
+
+
+@_health.get("/health", responses={503: {"model": Health}})
+async def health(ports: Ports, response: Response) -> Health:
+    """Ask everything that an answer needs; 503 when something is away."""
+    database = await _state(ports.store.ping)
+    sessions = await _state(ports.sessions.ping)
+    well = database == sessions == "ok"
+    response.status_code = 200 if well else 503
+    return Health(status="ok" if well else "degraded", database=database, sessions=sessions)
+
+
+def create_app(settings: WebSettings, open_ports: Callable[[], Awaitable[ApiPorts]]) -> FastAPI:
+    """Build the application; it opens its ports when the server starts, and closes them when it ends."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        ports = await open_ports()
+        app.state.ports = ports
+        yield
+        await ports.close()
+
+    app = FastAPI(
+        title="Guildhall",
+        version="1",
+        summary="The live control plane of a Discord bot network",
+        openapi_url="/api/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        middleware=[Middleware(RequestMiddleware, behind_tls=settings.behind_tls)],
+        responses={status: {"model": ErrorBody} for status in (401, 403, 422, 503)},
+    )
+    install_error_handlers(app)
+    app.include_router(_health)
+    app.include_router(auth.router)
+    app.include_router(servers.router)
+    install_page(app, settings.static_dir)
+    return app
+
+
+async def _state(ping: Callable[[], Awaitable[None]]) -> str:
+    try:
+        await ping()
+    except GuildhallError:
+        return "away"
+    return "ok"

@@ -1,0 +1,90 @@
+"""Every refusal in one form: a sentence for a person, a code for a program, the request's id."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from domain.errors import SessionsUnavailable, StoreUnavailable
+from domain.permissions import Permission
+
+
+class ErrorBody(BaseModel):
+    """What every answer with a status of 400 or more carries."""
+
+    error: str
+    error_code: str
+    details: Any = None
+    request_id: str
+
+
+class ApiError(Exception):
+    """A refusal that a route decided on."""
+
+    def __init__(self, status: int, error_code: str, message: str, details: Any = None) -> None:
+        """Take the HTTP status, a snake_case code and a sentence for a person."""
+        super().__init__(message)
+        self.status, self.error_code, self.details = status, error_code, details
+
+
+def no_session() -> ApiError:
+    """Return the refusal of somebody who is not logged in."""
+    return ApiError(401, "no_session", "Log in to see this.")
+
+
+def missing_permission(permission: Permission) -> ApiError:
+    """Return the refusal of somebody who may not, naming what was missing."""
+    return ApiError(403, "missing_permission", "You may not do this here.", {"permission": permission})
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Make the app answer every failure in the one form, and tell nothing internal."""
+
+    @app.exception_handler(ApiError)
+    async def refused(request: Request, error: ApiError) -> JSONResponse:
+        return _answer(request, error.status, error.error_code, str(error), error.details)
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
+        details = [
+            {"where": ".".join(str(part) for part in problem["loc"]), "problem": problem["msg"]}
+            for problem in error.errors()
+        ]
+        return _answer(request, 422, "invalid_request", "Something in the request is not valid.", details)
+
+    @app.exception_handler(HTTPException)
+    async def plain(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 404:  # noqa: PLR2004
+            return _answer(request, 404, "not_found", "There is nothing here.")
+        return _answer(request, error.status_code, "http_error", str(error.detail))
+
+    @app.exception_handler(StoreUnavailable)
+    async def database_away(request: Request, error: StoreUnavailable) -> JSONResponse:
+        del error
+        return _answer(request, 503, "database_unavailable", "The database is away. Try again in a moment.")
+
+    @app.exception_handler(SessionsUnavailable)
+    async def sessions_away(request: Request, error: SessionsUnavailable) -> JSONResponse:
+        del error
+        return _answer(
+            request, 503, "sessions_unavailable", "Logins cannot be checked. Try again in a moment."
+        )
+
+    @app.exception_handler(Exception)
+    async def broke(request: Request, error: Exception) -> JSONResponse:
+        del error  # logged by the middleware, with the request's id; nothing of it goes out
+        return _answer(request, 500, "internal_error", "Something broke on our side. It has been noted.")
+
+
+def _answer(
+    request: Request, status: int, error_code: str, message: str, details: Any = None
+) -> JSONResponse:
+    body = ErrorBody(
+        error=message, error_code=error_code, details=details, request_id=request.state.request_id
+    )
+    return JSONResponse(body.model_dump(mode="json"), status)

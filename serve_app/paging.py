@@ -1,0 +1,62 @@
+"""Lists, a page at a time."""
+
+from __future__ import annotations
+
+from typing import Annotated, Generic, TypeVar
+
+from fastapi import Depends, Query
+from pydantic import BaseModel
+
+T = TypeVar("T")
+
+MAX_PER_PAGE = 100
+MAX_PAGE = 100_000
+
+
+class PageRequest(BaseModel):
+    """Which page of a list is wanted."""
+
+    page: int
+    per_page: int
+
+    @property
+    def offset(self) -> int:
+        """Rows before the page."""
+        return (self.page - 1) * self.per_page
+
+
+def _page_request(
+    page: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 1,
+    per_page: Annotated[int, Query(ge=1, le=MAX_PER_PAGE)] = 50,
+) -> PageRequest:
+    return PageRequest(page=page, per_page=per_page)
+
+
+PageWanted = Annotated[PageRequest, Depends(_page_request)]
+
+
+class Page(BaseModel, Generic[T]):
+    """One page of a list; ``message`` helps when there is nothing."""
+
+    data: list[T]
+    total: int
+    page: int
+    per_page: int
+    has_next: bool
+    has_prev: bool
+    is_empty: bool
+    message: str | None
+
+
+def page_of(rows: list[T], total: int, wanted: PageRequest, *, when_empty: str) -> Page[T]:
+    """Return the page that holds these rows out of ``total``."""
+    return Page(
+        data=rows,
+        total=total,
+        page=wanted.page,
+        per_page=wanted.per_page,
+        has_next=wanted.offset + len(rows) < total and bool(rows),
+        has_prev=wanted.page > 1,
+        is_empty=total == 0,
+        message=when_empty if total == 0 else None,
+    )

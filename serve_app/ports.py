@@ -1,0 +1,53 @@
+"""What the composition root hands to the web side."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+
+from domain.ports import DashboardStore, LoginProvider, SessionStore
+
+
+class WebSettings(msgspec.Struct, frozen=True):
+    """What the web side must know of the world."""
+
+    public_url: str
+    """Where people reach the dashboard, without a slash at the end; logins come back to it."""
+    static_dir: Path
+    """The built page (``web/dist``)."""
+    invite_url: str
+    """Where a bot is invited, to be completed with ``&guild_id=…``."""
+
+    @property
+    def host(self) -> str:
+        """The host, and the port if it is not the scheme's own, as browsers send it."""
+        return urlsplit(self.public_url).netloc
+
+    @property
+    def behind_tls(self) -> bool:
+        """Whether people come by https."""
+        return self.public_url.startswith("https://")
+
+
+class ApiPorts(NamedTuple):
+    """Everything an API replica reaches outside of itself."""
+
+    settings: WebSettings
+    store: DashboardStore
+    sessions: SessionStore
+    login: LoginProvider
+    now_ms: Callable[[], int]
+    close: Callable[[], Awaitable[None]]
+
+
+class RelayPorts(NamedTuple):
+    """Everything a relay replica reaches outside of itself, the hosts aside."""
+
+    settings: WebSettings
+    store: DashboardStore
+    sessions: SessionStore
+    close: Callable[[], Awaitable[None]]

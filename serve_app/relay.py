@@ -1,0 +1,146 @@
+"""The relay: a plain ASGI application that holds the sockets. See :mod:`domain.protocol` for what is said."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from http.cookies import CookieError, SimpleCookie
+
+import structlog
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
+
+from actors.routing import GuildDirectory, RoutingSource
+from domain.errors import MalformedMessage, SessionsUnavailable, StoreUnavailable
+from domain.permissions import may
+from domain.ports import Session
+from domain.protocol import (
+    MAX_SUBSCRIPTIONS,
+    CloseCode,
+    Subscribe,
+    error,
+    parse_client_message,
+    unsubscribed,
+)
+from serve_app.access import role_in, session_cookie_name
+from serve_app.hub import Hub
+from serve_app.ports import RelayPorts
+from serve_app.socket import Socket
+
+log = structlog.get_logger()
+
+
+class Relay:
+    """Speaks the protocol with each browser, and lets the hub feed it."""
+
+    def __init__(
+        self, open_ports: Callable[[], Awaitable[RelayPorts]], find_routing: Callable[[], RoutingSource]
+    ) -> None:
+        self._open_ports = open_ports
+        self._find_routing = find_routing
+        self._ports: RelayPorts
+        self._hub: Hub
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "websocket":
+            await self._serve_socket(scope, receive, send)
+        else:
+            headers = [(b"content-type", b"text/plain"), (b"upgrade", b"websocket")]
+            await send({"type": "http.response.start", "status": 426, "headers": headers})
+            await send({"type": "http.response.body", "body": b"This address speaks WebSocket only."})
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        self._ports = await self._open_ports()
+        directory = GuildDirectory(self._find_routing())
+        await directory.start()
+        self._hub = Hub(directory)
+        await self._hub.start()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._hub.stop()
+        await self._ports.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _serve_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        headers = Headers(scope=scope)
+        origin = headers.get("origin")
+        if origin is not None and origin != self._ports.settings.public_url:
+            await send({"type": "websocket.close"})  # before accepting: the browser sees a 403
+            return
+        # A browser is told a close code only on a socket that was accepted.
+        await send({"type": "websocket.accept"})
+        session = await self._session(headers)
+        if session is None:
+            await send({"type": "websocket.close", "code": int(CloseCode.SESSION_ENDED), "reason": "Log in."})
+            return
+        socket = Socket(session, send)
+        reading = asyncio.create_task(self._read_forever(socket, receive))
+        writing = asyncio.create_task(socket.write_forever())
+        closing = asyncio.create_task(socket.closed.wait())
+        try:
+            await asyncio.wait({reading, writing, closing}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (reading, writing, closing):
+                task.cancel()
+            for ended in await asyncio.gather(reading, writing, closing, return_exceptions=True):
+                if isinstance(ended, Exception):
+                    log.info("socket_broke", socket=socket.socket_id, error=repr(ended))
+            await socket.send_close()
+
+    async def _session(self, headers: Headers) -> Session | None:
+        cookies = SimpleCookie[str]()
+        with contextlib.suppress(CookieError):
+            cookies.load(headers.get("cookie", ""))
+        cookie = cookies.get(session_cookie_name(self._ports.settings))
+        try:
+            return await self._ports.sessions.get(cookie.value) if cookie else None
+        except SessionsUnavailable:
+            return None
+
+    async def _read_forever(self, socket: Socket, receive: Receive) -> None:
+        """Do what the browser says until it leaves or talks nonsense; then free what it held."""
+        watching: set[int] = set()
+        try:
+            while (message := await receive())["type"] == "websocket.receive":
+                try:
+                    said = parse_client_message(message.get("text") or message.get("bytes") or b"")
+                except MalformedMessage as problem:
+                    socket.close(CloseCode.BAD_MESSAGE, str(problem)[:120])
+                    return
+                if isinstance(said, Subscribe):
+                    await self._subscribe(socket, said, watching)
+                else:
+                    watching.discard(said.guild_id)
+                    self._hub.unsubscribe(socket, said.guild_id)
+                    socket.push(unsubscribed(said.guild_id))
+        finally:
+            for guild_id in watching:
+                self._hub.unsubscribe(socket, guild_id)
+
+    async def _subscribe(self, socket: Socket, wanted: Subscribe, watching: set[int]) -> None:
+        if len(watching) >= MAX_SUBSCRIPTIONS and wanted.guild_id not in watching:
+            message = f"One connection can watch {MAX_SUBSCRIPTIONS} servers."
+            socket.push(error("too_many_subscriptions", message, wanted.guild_id))
+            return
+        try:
+            allowed = await self._may_watch(socket.session, wanted.guild_id)
+        except StoreUnavailable:
+            message = "Roles cannot be read right now. Try again in a moment."
+            socket.push(error("unavailable", message, wanted.guild_id))
+            return
+        if not allowed:
+            socket.push(error("not_allowed", "You may not watch this server.", wanted.guild_id))
+            return
+        watching.add(wanted.guild_id)
+        await self._hub.subscribe(socket, wanted.guild_id, wanted.position)
+
+    async def _may_watch(self, session: Session, guild_id: int) -> bool:
+        member = session.guild(guild_id)
+        role = await role_in(self._ports.store, session, member) if member else None
+        return may(role, "view_violations")
