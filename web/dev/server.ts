@@ -10,6 +10,7 @@ import { readFile } from "node:fs/promises";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { extname, normalize } from "node:path";
 import { WebSocketServer } from "ws";
+import { newestFirst } from "../src/live/feed.ts";
 import { type GuildStream, streams } from "./stream.ts";
 import { ME, SERVERS } from "./world.ts";
 
@@ -76,7 +77,11 @@ function api(request: IncomingMessage, response: ServerResponse, url: URL): void
   const [, guildId = "", what] = /^\/api\/servers\/(\d+)\/(metrics|violations)$/.exec(url.pathname) ?? [];
   const stream = streams.get(guildId);
   if (stream === undefined) return refuse(response, 404, "not_found", "There is no such server.");
-  json(response, 200, what === "metrics" ? stream.world.metrics() : pageOf(stream.world.violations, url));
+  json(
+    response,
+    200,
+    what === "metrics" ? stream.world.metrics() : pageOf(stream.world.violations.toSorted(newestFirst), url),
+  );
 }
 
 /** Things to do to the page while looking at it. */

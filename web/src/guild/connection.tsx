@@ -69,7 +69,7 @@ export function ConnectionProblem({ status, retry, loaded }: ProblemProps): JSX.
   return (
     <div class="connection-problem">
       <p>
-        {sentence} {loaded && "What you see is how it was when the connection ended."}
+        {sentence} {loaded && "What you see here is not updated."}
       </p>
       {!(now.kind === "offline" && now.why === "no_network") && (
         <button type="button" class="button small" onClick={retry}>

@@ -64,8 +64,10 @@ function Open({ page, guildId, server }: OpenProps): JSX.Element {
         ) : (
           <>
             <Counters metrics={metrics} />
-            <DayChart metrics={metrics} />
-            <Violations page={page} />
+            <div class="guild-columns">
+              <DayChart metrics={metrics} />
+              <Violations page={page} />
+            </div>
           </>
         )}
       </div>

@@ -52,13 +52,14 @@ export function openGuildPage(guildId: string): GuildPage {
   const scrolledAway = signal(false);
   const older = signal<"idle" | "loading" | "failed">("idle");
 
+  const pace = new Pace();
   const holding = () => paused.value || scrolledAway.value;
   const changes = new FrameBatch<Change>((batch) => {
     feed.value = batch.reduce(
       (current, change) =>
         "reset" in change
           ? reset(current, change.reset, holding())
-          : apply(current, change.events, holding()),
+          : apply(current, change.events, { hold: holding(), highlight: pace.isCalm(change.events.length) }),
       feed.value,
     );
   });
@@ -113,6 +114,23 @@ export function openGuildPage(guildId: string): GuildPage {
       changes.stop();
     },
   };
+}
+
+/** Above this a highlight on each row is a strobe, and costs more than the rows themselves. */
+const CALM_PER_SECOND = 20;
+
+class Pace {
+  #second = 0;
+  #count = 0;
+
+  isCalm(events: number, now = performance.now()): boolean {
+    if (now - this.#second > 1_000) {
+      this.#second = now;
+      this.#count = 0;
+    }
+    this.#count += events;
+    return this.#count <= CALM_PER_SECOND;
+  }
 }
 
 /** Everything the page shows. A reload brings back as many rows as there are, so none of them grows stale. */

@@ -27,14 +27,14 @@ export class ViolationRow extends Component<RowProps> {
     item.dataset.renderedAt = String(performance.timeOrigin + performance.now());
   }
 
-  override render({ entry: { violation, live } }: RowProps): JSX.Element {
+  override render({ entry: { violation, highlighted } }: RowProps): JSX.Element {
     const person = personWords(violation);
     const action = actionWords(violation);
     const { severity, user } = violation;
     return (
       <li
         ref={this.#item}
-        class={`violation edge-${severity}${live ? " arrived" : ""}`}
+        class={`violation edge-${severity}${highlighted ? " arrived" : ""}`}
         data-violation-id={violation.id}
         data-testid="violation"
       >
@@ -45,9 +45,7 @@ export class ViolationRow extends Component<RowProps> {
           <span class="violation-verb">
             {detectionWords(violation.detection)} in{" "}
             <span class="channel">
-              {violation.channel_name === null
-                ? "a channel without a known name"
-                : `#${violation.channel_name}`}
+              {violation.channel_name === null ? "an unknown channel" : `#${violation.channel_name}`}
             </span>
           </span>
         </p>

@@ -16,6 +16,13 @@ export interface Entry {
   readonly violation: Violation;
   /** Came over the stream, as opposed to being read with the page. */
   readonly live: boolean;
+  /** Drawn attention to for a moment; not in a storm, where everything would flash and nothing be seen. */
+  readonly highlighted: boolean;
+}
+
+export interface ApplyOptions {
+  hold: boolean;
+  highlight: boolean;
 }
 
 export interface Snapshot {
@@ -58,7 +65,7 @@ export function reset(feed: Feed, snapshot: Snapshot, hold: boolean): Feed {
   const shown = new Map(feed.rows.map((entry) => [entry.violation.id, entry]));
   const entries = snapshot.violations.data
     .slice(0, ROW_LIMIT)
-    .map((violation) => ({ violation, live: shown.get(violation.id)?.live ?? false }));
+    .map((violation) => ({ live: false, highlighted: false, ...shown.get(violation.id), violation }));
   const top = feed.rows[0]?.violation;
   const above = hold && top ? entries.filter((entry) => newestFirst(entry.violation, top) < 0) : [];
   return {
@@ -72,7 +79,7 @@ export function reset(feed: Feed, snapshot: Snapshot, hold: boolean): Feed {
   };
 }
 
-export function apply(feed: Feed, events: readonly LiveEvent[], hold: boolean): Feed {
+export function apply(feed: Feed, events: readonly LiveEvent[], { hold, highlight }: ApplyOptions): Feed {
   let metrics = feed.metrics;
   const incoming = new Map<string, Violation>();
   for (const event of events) {
@@ -94,7 +101,7 @@ export function apply(feed: Feed, events: readonly LiveEvent[], hold: boolean): 
   const fresh = [...incoming.values()]
     // A late row from below the end of the list would leave a hole above it; "Load older" brings it.
     .filter((violation) => oldest === undefined || newestFirst(violation, oldest) < 0)
-    .map((violation) => ({ violation, live: true }));
+    .map((violation) => ({ violation, live: true, highlighted: highlight }));
   if (fresh.length === 0) return { ...feed, rows, held, metrics };
   const next = {
     ...feed,
@@ -133,7 +140,7 @@ export function appendOlder(feed: Feed, page: Page<Violation>): Feed {
   const known = new Set([...feed.rows, ...feed.held].map((entry) => entry.violation.id));
   const older = page.data
     .filter((violation) => !known.has(violation.id))
-    .map((violation) => ({ violation, live: false }));
+    .map((violation) => ({ violation, live: false, highlighted: false }));
   return { ...feed, rows: newest([...feed.rows, ...older]), hasOlder: page.has_next };
 }
 
