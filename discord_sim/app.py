@@ -96,6 +96,8 @@ class DiscordSim:
         host, port = self._runner.addresses[0][:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         self.simulation.gateway_url = self.gateway_url
+        # Building the world took a while: people start to talk now.
+        self.simulation.traffic.set_rate(self.settings.rate, self.simulation.wall_clock())
         self._tasks = [asyncio.create_task(self._talk()), asyncio.create_task(self._gateway.watch())]
 
     async def stop(self) -> None:

@@ -45,7 +45,10 @@ class Client:
 
     def may_redirect_to(self, uri: str) -> bool:
         """Say whether a redirect URI is registered; any on this machine is."""
-        parts = urlsplit(uri)
+        try:
+            parts = urlsplit(uri)
+        except ValueError:
+            return False
         if parts.scheme not in ("http", "https") or parts.fragment or not parts.hostname:
             return False
         return uri in self.redirect_uris or parts.hostname in _LOOPBACK_HOSTS

@@ -28,7 +28,7 @@ DEADLINE_S = 15.0
 GUILDS = 12
 
 
-class Recorder(discord.AutoShardedClient):
+class Recorder(discord.AutoShardedClient):  # the methods are named by the library
     """An unmodified client that writes down what it hears."""
 
     def __init__(self) -> None:
@@ -48,23 +48,23 @@ class Recorder(discord.AutoShardedClient):
     async def before_identify_hook(self, shard_id: int | None, *, initial: bool = False) -> None:
         """Identify at once; the default waits five seconds."""
 
-    async def on_message(self, message: discord.Message) -> None:
+    async def on_message(self, message: discord.Message) -> None:  # noqa: D102
         self.heard.append(message)
         self._changed.set()
 
-    async def on_raw_message_delete(self, payload: discord.RawMessageDeleteEvent) -> None:
+    async def on_raw_message_delete(self, payload: discord.RawMessageDeleteEvent) -> None:  # noqa: D102
         self.removed.append(payload.message_id)
         self._changed.set()
 
-    async def on_member_join(self, member: discord.Member) -> None:
+    async def on_member_join(self, member: discord.Member) -> None:  # noqa: D102
         self.joined.append(member)
         self._changed.set()
 
-    async def on_shard_resumed(self, shard_id: int) -> None:
+    async def on_shard_resumed(self, shard_id: int) -> None:  # noqa: D102
         self.resumed.append(shard_id)
         self._changed.set()
 
-    async def on_shard_connect(self, shard_id: int) -> None:
+    async def on_shard_connect(self, shard_id: int) -> None:  # noqa: D102
         self.connects.append(shard_id)
         self._changed.set()
 
@@ -76,6 +76,7 @@ class Recorder(discord.AutoShardedClient):
                 await self._changed.wait()
 
     def contents(self) -> list[str]:
+        """Return the texts that were heard, in order."""
         return [message.content for message in self.heard]
 
 
