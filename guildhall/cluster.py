@@ -1,0 +1,92 @@
+"""Ray, Serve and the actors of one network, started and stopped in order.
+
+Importing this module imports Ray: :func:`guildhall.environment.prepare` must have run before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import ray
+
+from actors.handles import NAMESPACE, DirectorHandle, RunnerHandle
+from adapters.discord_api import GatewayInfo
+from domain.errors import GuildhallError
+from guildhall.deployments import deploy
+from guildhall.settings import Settings, secret_of
+from guildhall.stages import Stages
+from guildhall.wiring import Wiring, create_director, create_runners
+
+STOP_WITHIN_S = 10.0
+LOGICAL_CPUS = 16
+"""Only Serve's own actors ask for any; how much work there is for the real ones, nobody reserves."""
+
+
+class Cluster:
+    """What runs on Ray. Owned by the process that started it: when that ends, so does all of it."""
+
+    def __init__(self, stages: Stages, settings: Settings, temp_dir: Path) -> None:
+        self._stages = stages
+        self._settings = settings
+        self._temp_dir = temp_dir
+        self._director: DirectorHandle | None = None
+        self._runners: list[RunnerHandle] = []
+        self.dashboard_url = ""
+
+    def start_ray(self) -> None:
+        """Start a cluster on this machine, with its dashboard on loopback. Blocks."""
+        context = ray.init(
+            namespace=NAMESPACE,
+            num_cpus=LOGICAL_CPUS,
+            include_dashboard=True,
+            dashboard_host="127.0.0.1",
+            log_to_driver=False,
+            configure_logging=False,
+            object_store_memory=256 << 20,
+            _temp_dir=str(self._temp_dir),
+        )
+        self.dashboard_url = f"http://{context.dashboard_url}"
+
+    def join_ray(self, address: str) -> None:
+        """Join the cluster at ``address``. Blocks."""
+        context = ray.init(address=address, namespace=NAMESPACE, log_to_driver=False)
+        self.dashboard_url = f"http://{context.dashboard_url}"
+
+    async def start_network(self, wiring: Wiring, gateway: GatewayInfo) -> None:
+        """Start hosts, Serve and shards; return when people can log in and events flow."""
+        settings = self._settings
+        shard_count = settings.shards or gateway.shards
+        with self._stages.stage(f"Director and {settings.hosts} guild hosts"):
+            self._director = create_director(wiring, settings.hosts)
+            await self._director.start()
+        with self._stages.stage(f"Serve with HAProxy, {shard_count} shards on the gateway"):
+            self._runners = create_runners(
+                secret_of(settings.discord_token),
+                shard_count=shard_count,
+                per_runner=settings.shards_per_runner,
+                max_concurrency=gateway.max_concurrency,
+                api_base=settings.discord_api_base,
+                gateway_url=gateway.url,
+            )
+            await asyncio.gather(
+                asyncio.to_thread(
+                    deploy,
+                    wiring,
+                    host=settings.host,
+                    port=settings.port,
+                    api_replicas=settings.api_replicas,
+                    relay_replicas=settings.relay_replicas,
+                ),
+                *(runner.start() for runner in self._runners),
+            )
+
+    async def stop(self, reason: str) -> None:
+        """Let the shards deliver what they have, then end everything."""
+        for actors in (self._runners, [self._director] if self._director else []):
+            with contextlib.suppress(GuildhallError, TimeoutError):
+                async with asyncio.timeout(STOP_WITHIN_S):
+                    await asyncio.gather(*(actor.stop(reason) for actor in actors), return_exceptions=True)
+        if ray.is_initialized():
+            await asyncio.to_thread(ray.shutdown)

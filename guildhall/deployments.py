@@ -1,0 +1,72 @@
+"""The two Serve deployments, with all their options in one place."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from ray import serve
+from starlette.types import ASGIApp
+
+from actors.handles import find_director
+from guildhall.wiring import Wiring, open_api_ports, open_relay_ports
+from serve_app.app import create_app
+from serve_app.relay import Relay
+
+# A socket occupies one of these for as long as it is open; the default of 5 would hang the sixth.
+RELAY_ONGOING_REQUESTS = 20_000
+API_ONGOING_REQUESTS = 1_000
+
+_ACTOR = {"num_cpus": 0}
+
+
+def api_deployment(wiring: Wiring, replicas: int) -> serve.Application:
+    """Return the HTTP side."""
+
+    def build() -> ASGIApp:
+        return create_app(wiring.web, partial(open_api_ports, wiring))
+
+    @serve.ingress(build)
+    class Api:
+        pass
+
+    deployment = serve.deployment(
+        Api,
+        name="api",
+        num_replicas=replicas,  # fixed: a change reloads HAProxy
+        max_ongoing_requests=API_ONGOING_REQUESTS,
+        ray_actor_options=_ACTOR,
+    )
+    return deployment.bind()
+
+
+def relay_deployment(wiring: Wiring, replicas: int) -> serve.Application:
+    """Return the relay."""
+
+    def build() -> ASGIApp:
+        return Relay(partial(open_relay_ports, wiring), find_director)
+
+    @serve.ingress(build)
+    class Sockets:
+        pass
+
+    deployment = serve.deployment(
+        Sockets,
+        name="relay",
+        num_replicas=replicas,
+        max_ongoing_requests=RELAY_ONGOING_REQUESTS,
+        ray_actor_options=_ACTOR,
+    )
+    return deployment.bind()
+
+
+def deploy(wiring: Wiring, *, host: str, port: int, api_replicas: int, relay_replicas: int) -> None:
+    """Start Serve's front door and both applications; return when they answer. Blocks."""
+    # No request timeout: it would end sockets too. Slow queries end by the database's own timeout.
+    serve.start(http_options={"host": host, "port": port, "request_timeout_s": None})
+    serve.run_many(
+        [
+            serve.RunTarget(api_deployment(wiring, api_replicas), name="api", route_prefix="/"),
+            serve.RunTarget(relay_deployment(wiring, relay_replicas), name="relay", route_prefix="/ws"),
+        ],
+        wait_for_applications_running=True,
+    )

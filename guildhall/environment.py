@@ -1,0 +1,61 @@
+"""What must be in the environment before Ray is imported: its workers inherit it, and read it only once.
+
+Nothing here may import Ray, and nothing that imports Ray may be imported before :func:`prepare` ran.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import secrets
+from pathlib import Path
+
+from guildhall.settings import free_port
+
+MAX_SOCKETS = 7_500
+"""HAProxy's ``maxconn``. It takes two descriptors a socket, and starts only if its limit allows that."""
+
+DESCRIPTORS_BESIDE_SOCKETS = 1_000
+
+
+def prepare(runtime_dir: Path, token_file: Path) -> None:
+    """Set Ray's and Serve's switches for a cluster of our own. What the user has set stays.
+
+    ``token_file`` gets the token that Ray's dashboard asks for, readable by the owner alone.
+    """
+    haproxy = runtime_dir / "haproxy"
+    haproxy.mkdir(mode=0o700, exist_ok=True)
+    defaults = {
+        # Serve's default proxy carries an eighth of the requests and of the WebSocket deliveries.
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_HAPROXY_MAXCONN": str(_max_connections()),
+        # A reloaded HAProxy lets sockets live on in its old process for this long.
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "3600",
+        # Its files and ports must be this cluster's alone: another may run on the machine.
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(haproxy / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(haproxy / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+        # Whoever reaches Ray's ports may run code: they are closed to who has no token.
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    token_file.touch(mode=0o600)
+    token_file.write_text(os.environ["RAY_AUTH_TOKEN"] + "\n", encoding="ascii")
+
+
+def _max_connections() -> int:
+    """Raise the descriptor limit as far as allowed; return the sockets that HAProxy can carry with it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    room = hard if hard != resource.RLIM_INFINITY else 1 << 20
+    return max(256, min(MAX_SOCKETS, (room - DESCRIPTORS_BESIDE_SOCKETS) // 2))

@@ -1,0 +1,202 @@
+"""``guildhall demo`` and ``guildhall up``: everything in order, and back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx2
+import stamina
+from pydantic import SecretStr
+
+from adapters.dashboard_store import PostgresDashboardStore
+from adapters.data_folder import DataFolder
+from adapters.discord_api import ask_gateway
+from domain.errors import ConfigurationInvalid, ServiceFailed
+from guildhall import environment
+from guildhall.descendants import adopt_orphans, end_descendants
+from guildhall.services import Services, start_services
+from guildhall.settings import Settings, require_discord, require_free_port, secret_of
+from guildhall.simulator import BOT_TOKEN, CLIENT_ID, CLIENT_SECRET, Simulator
+from guildhall.stages import Stages
+
+DEMO_SHARDS = 2
+
+
+class Demo(NamedTuple):
+    """What the simulated Discord is to look like."""
+
+    guilds: int
+    rate: float
+
+
+class Running(NamedTuple):
+    """What stands, and where."""
+
+    url: str
+    sim_url: str | None
+    ray_dashboard: str
+    token_file: Path
+    services: Services
+
+
+async def run(settings: Settings, demo: Demo | None, *, as_json: bool) -> None:
+    """Start everything, say where it is, and stay until SIGINT or SIGTERM; then leave nothing behind.
+
+    Raises:
+        GuildhallError: what does not work, in a sentence; what had been started is stopped again.
+
+    """
+    stages = Stages(json=as_json)
+    told_to_stop = asyncio.create_task(_told_to_stop().wait())
+    adopt_orphans()
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(end_descendants)
+        starting = asyncio.create_task(_start(settings, demo, stages, stack))
+        await asyncio.wait({starting, told_to_stop}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await starting
+            stages.say("Told to stop before it was ready.")
+            return
+        running = starting.result()
+        _announce(running, stages, as_json=as_json)
+        await asyncio.wait({told_to_stop, *running.services.ends}, return_when=asyncio.FIRST_COMPLETED)
+        for ended in running.services.ends:
+            if ended.done() and not told_to_stop.done():
+                raise ServiceFailed(f"{ended.get_name()} ended by itself; its log is in {settings.data_dir}.")
+        stages.say("Stopping …")
+    stages.say("Stopped. Nothing is left running.")
+
+
+async def _start(settings: Settings, demo: Demo | None, stages: Stages, stack: AsyncExitStack) -> Running:
+    cluster_address = os.environ.get("RAY_ADDRESS")
+    if cluster_address:
+        _require_shared_services(settings)
+    require_free_port(settings.host, settings.port)
+    folder = stack.enter_context(DataFolder(settings.data_dir.absolute()))
+    runtime_dir = Path(tempfile.mkdtemp(prefix="guildhall-"))
+    stack.callback(shutil.rmtree, runtime_dir, ignore_errors=True)
+
+    simulator: Simulator | None = None
+    if demo is not None:
+        with stages.stage(f"Local Discord with {demo.guilds} guilds"):
+            simulator = Simulator(guilds=demo.guilds, rate=demo.rate, log=folder.path / "discord_sim.log")
+            stack.push_async_callback(simulator.stop)
+            await simulator.start()
+        settings = _on_simulator(settings, simulator)
+    require_discord(settings)
+    gateway = await ask_gateway(settings.discord_api_base, secret_of(settings.discord_token))
+    services = await start_services(settings, folder.path, runtime_dir, stages, stack)
+    if simulator is not None:
+        await _assign_demo_roles(simulator, services.database_url)
+
+    token_file = folder.path / "ray-token"
+    if not cluster_address:
+        environment.prepare(runtime_dir, token_file)
+    with stages.stage("Ray"):
+        # Imported here, because Ray and Serve read the environment when they are imported.
+        from guildhall.cluster import Cluster  # noqa: PLC0415
+        from guildhall.wiring import Wiring  # noqa: PLC0415
+
+        cluster = Cluster(stages, settings, runtime_dir / "ray")
+        stack.push_async_callback(cluster.stop, "told to stop")
+        if cluster_address:
+            cluster.join_ray(cluster_address)
+        else:
+            cluster.start_ray()
+    wiring = Wiring(
+        database_url=services.database_url,
+        redis_url=services.redis_url,
+        public_url=settings.url,
+        static_dir=settings.static_dir.absolute(),
+        client_id=settings.discord_client_id or "",
+        client_secret=secret_of(settings.discord_client_secret),
+        authorize_url=settings.discord_authorize_url,
+        api_base=settings.discord_api_base,
+    )
+    await cluster.start_network(wiring, gateway)
+    with stages.stage("Front door"):
+        await _until_healthy(settings)
+    return Running(
+        settings.url, simulator.url if simulator else None, cluster.dashboard_url, token_file, services
+    )
+
+
+def _on_simulator(settings: Settings, simulator: Simulator) -> Settings:
+    return settings.model_copy(
+        update={
+            "discord_token": SecretStr(BOT_TOKEN),
+            "discord_client_id": CLIENT_ID,
+            "discord_client_secret": SecretStr(CLIENT_SECRET),
+            "discord_api_base": f"{simulator.url}/api/v10",
+            "discord_authorize_url": f"{simulator.url}/oauth2/authorize",
+            "shards": settings.shards or DEMO_SHARDS,
+        }
+    )
+
+
+def _require_shared_services(settings: Settings) -> None:
+    if not (settings.database_url and settings.redis_url):
+        raise ConfigurationInvalid(
+            "On a Ray cluster (RAY_ADDRESS is set) every node must reach Postgres and Redis: "
+            "set GUILDHALL_DATABASE_URL and GUILDHALL_REDIS_URL."
+        )
+
+
+async def _assign_demo_roles(simulator: Simulator, database_url: str) -> None:
+    store = await PostgresDashboardStore.open(database_url)
+    try:
+        for wanted in await simulator.roles():
+            await store.assign_role(wanted.guild_id, wanted.user_id, wanted.role, assigned_by=None)
+    finally:
+        await store.close()
+
+
+async def _until_healthy(settings: Settings) -> None:
+    """Ask the front door until it answers well."""
+    async with httpx2.AsyncClient() as client:
+        async for attempt in stamina.retry_context(
+            on=httpx2.HTTPError, timeout=30.0, attempts=None, wait_initial=0.05, wait_max=0.5
+        ):
+            with attempt:
+                answer = await client.get(f"http://{settings.door}/health")
+                answer.raise_for_status()
+
+
+def _announce(running: Running, stages: Stages, *, as_json: bool) -> None:
+    if as_json:
+        ready = {
+            "url": running.url,
+            "sim_url": running.sim_url,
+            "ray_dashboard": running.ray_dashboard,
+            "ready_s": round(stages.elapsed_s, 1),
+        }
+        sys.stdout.write(json.dumps(ready) + "\n")
+        sys.stdout.flush()
+        return
+    stages.say()
+    stages.say(f"[bold]Guildhall is ready[/] after {stages.elapsed_s:.0f} s.")
+    stages.say(f"  Dashboard      [bold cyan]{running.url}[/]")
+    if running.sim_url:
+        stages.say(f"  Local Discord  {running.sim_url}")
+    stages.say(f"  Ray dashboard  {running.ray_dashboard}  (its token is in {running.token_file})")
+    stages.say("Ctrl-C stops everything.")
+
+
+def _told_to_stop() -> asyncio.Event:
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, told.set)
+    return told

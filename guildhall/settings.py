@@ -1,0 +1,133 @@
+"""The settings: ``GUILDHALL_*`` in the environment or a ``.env`` file, checked as a whole at start."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from domain.errors import ConfigurationInvalid
+
+_REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """What can be set. Command line options outweigh the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="GUILDHALL_", env_file=".env", extra="ignore")
+
+    host: str = "127.0.0.1"
+    """The address that the front door listens on."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 8000
+    public_url: str | None = None
+    """Where people reach the dashboard, if not at host and port."""
+    data_dir: Path = Path(".guildhall")
+    """Where the embedded services keep their data."""
+    database_url: SecretStr | None = None
+    """Postgres; without one, Guildhall runs its own."""
+    redis_url: SecretStr | None = None
+    """Redis; without one, Guildhall runs its own."""
+
+    discord_token: SecretStr | None = None
+    discord_client_id: str | None = None
+    discord_client_secret: SecretStr | None = None
+    discord_api_base: str = "https://discord.com/api/v10"
+    discord_authorize_url: str = "https://discord.com/oauth2/authorize"
+    shards: Annotated[int, Field(ge=1)] | None = None
+    """Shards of the whole network; without a number, as many as Discord recommends."""
+
+    hosts: Annotated[int, Field(ge=1, le=256)] = 2
+    shards_per_runner: Annotated[int, Field(ge=1, le=64)] = 16
+    api_replicas: Annotated[int, Field(ge=1, le=64)] = 1
+    relay_replicas: Annotated[int, Field(ge=1, le=64)] = 1
+
+    static_dir: Path = _REPOSITORY / "web" / "dist"
+
+    @property
+    def door(self) -> str:
+        """Host and port of the front door, as this machine itself reaches it."""
+        everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+        return f"{_in_url(everywhere.get(self.host, self.host))}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """Where people reach the dashboard, without a slash at the end."""
+        return (self.public_url or f"http://{_in_url(self.host)}:{self.port}").rstrip("/")
+
+
+def load_settings(**given: object) -> Settings:
+    """Read the settings; what is given and not None outweighs the environment.
+
+    Raises:
+        ConfigurationInvalid: with one sentence a setting, saying what to do.
+
+    """
+    try:
+        chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        settings = Settings(**chosen)
+    except ValidationError as error:
+        problems = [f"GUILDHALL_{_name(item['loc'])}: {item['msg']}" for item in error.errors()]
+        raise ConfigurationInvalid("; ".join(problems) + ".") from error
+    if settings.public_url is not None and urlsplit(settings.public_url).scheme not in ("http", "https"):
+        raise ConfigurationInvalid("GUILDHALL_PUBLIC_URL must begin with http:// or https://.")
+    if not (settings.static_dir / "index.html").is_file():
+        raise ConfigurationInvalid(
+            f"The dashboard's page is not built ({settings.static_dir} has no index.html): run `make web`."
+        )
+    return settings
+
+
+def secret_of(value: SecretStr | None) -> str:
+    """Return a secret in the clear, for where it is used; nothing when there is none."""
+    return value.get_secret_value() if value else ""
+
+
+def require_discord(settings: Settings) -> None:
+    """Check what only real Discord needs; raise ``ConfigurationInvalid`` naming all that is missing."""
+    missing = [
+        name
+        for name, value in (
+            ("GUILDHALL_DISCORD_TOKEN", settings.discord_token),
+            ("GUILDHALL_DISCORD_CLIENT_ID", settings.discord_client_id),
+            ("GUILDHALL_DISCORD_CLIENT_SECRET", settings.discord_client_secret),
+        )
+        if not value
+    ]
+    if missing:
+        raise ConfigurationInvalid(
+            f"{', '.join(missing)} must be set: copy them from your application's page in Discord's "
+            "developer portal. To look around without Discord, run `guildhall demo`."
+        )
+
+
+def require_free_port(host: str, port: int) -> None:
+    """Check that the front door's port can be taken; raise ``ConfigurationInvalid`` if not."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigurationInvalid(
+                f"Port {port} on {host} cannot be used ({error.strerror}): "
+                "stop what listens there, or choose another with --port."
+            ) from error
+
+
+def free_port() -> int:
+    """Return a port on loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _name(location: tuple[int | str, ...]) -> str:
+    return "_".join(str(part) for part in location).upper()

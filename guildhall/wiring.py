@@ -1,0 +1,122 @@
+"""The composition root: which adapter goes into which actor and which replica.
+
+Everything here is picklable: actors and replicas build their parts in their own processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from actors import remote
+from actors.handles import DirectorHandle, HostHandle, RunnerHandle, find_director
+from actors.host import HostSettings
+from actors.shard_runner import RunnerSettings
+from adapters.clock import now_ms
+from adapters.dashboard_store import PostgresDashboardStore
+from adapters.discord_bot import DiscordBot, ShardSettings
+from adapters.discord_login import DiscordLogin
+from adapters.guild_store import PostgresGuildStore
+from adapters.re2_patterns import compile_pattern
+from adapters.redis_sessions import RedisSessions
+from domain.ports import GuildStore
+from serve_app.ports import ApiPorts, RelayPorts, WebSettings
+
+BOT_PERMISSIONS = 1 << 13 | 1 << 10 | 1 << 7 | 1 << 40
+"""Manage messages, view channels, view the audit log, moderate members."""
+
+
+class Wiring(msgspec.Struct, frozen=True):
+    """Every address and secret, resolved: what was embedded has its own by now."""
+
+    database_url: str
+    redis_url: str
+    public_url: str
+    static_dir: Path
+    client_id: str
+    client_secret: str
+    authorize_url: str
+    api_base: str
+
+    @property
+    def web(self) -> WebSettings:
+        """What the web side must know."""
+        invite = f"{self.authorize_url}?client_id={self.client_id}"
+        return WebSettings(
+            public_url=self.public_url,
+            static_dir=self.static_dir,
+            invite_url=f"{invite}&scope=bot+applications.commands&permissions={BOT_PERMISSIONS}",
+        )
+
+
+async def open_api_ports(wiring: Wiring) -> ApiPorts:
+    """Open what an API replica needs."""
+    store = await PostgresDashboardStore.open(wiring.database_url)
+    sessions = RedisSessions(wiring.redis_url)
+
+    async def close() -> None:
+        await store.close()
+        await sessions.close()
+
+    login = DiscordLogin(
+        api_base=wiring.api_base,
+        authorize_url=wiring.authorize_url,
+        client_id=wiring.client_id,
+        client_secret=wiring.client_secret,
+        redirect_uri=f"{wiring.public_url}/api/auth/callback",
+    )
+    return ApiPorts(wiring.web, store, sessions, login, now_ms, close)
+
+
+async def open_relay_ports(wiring: Wiring) -> RelayPorts:
+    """Open what a relay replica needs."""
+    store = await PostgresDashboardStore.open(wiring.database_url)
+    sessions = RedisSessions(wiring.redis_url)
+
+    async def close() -> None:
+        await store.close()
+        await sessions.close()
+
+    return RelayPorts(wiring.web, store, sessions, close)
+
+
+def create_director(wiring: Wiring, hosts: int) -> DirectorHandle:
+    """Create the Director, who will create this many hosts."""
+    open_store = partial(PostgresGuildStore.open, wiring.database_url)
+    host_ids = tuple(f"h{number}" for number in range(hosts))
+    return remote.create_director(host_ids, partial(_create_host, open_store), open_store, now_ms)
+
+
+def create_runners(
+    token: str, *, shard_count: int, per_runner: int, max_concurrency: int, api_base: str, gateway_url: str
+) -> list[RunnerHandle]:
+    """Create the runners that together connect all shards."""
+    runners: list[RunnerHandle] = []
+    for first in range(0, shard_count, per_runner):
+        shards = ShardSettings(
+            token=token,
+            shard_ids=tuple(range(first, min(first + per_runner, shard_count))),
+            shard_count=shard_count,
+            max_concurrency=max_concurrency,
+            api_base=api_base,
+            gateway_url=gateway_url,
+        )
+        runner_id = f"r{len(runners)}"
+        runners.append(
+            remote.create_runner(
+                runner_id,
+                RunnerSettings(runner_id),
+                partial(DiscordBot, shards),
+                find_director,
+                compile_pattern,
+                now_ms,
+            )
+        )
+    return runners
+
+
+def _create_host(open_store: Callable[[], Awaitable[GuildStore]], host_id: str) -> HostHandle:
+    return remote.create_host(host_id, HostSettings(host_id), open_store, now_ms)
