@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from .app import DiscordSim, Settings
+from .gateway_session import GatewayOptions
 from .traffic import MAX_RATE
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _STDIN = 0
 _MAX_PORT = 65_535
 _MAX_GUILDS = 100_000
+_MAX_IDENTIFY_INTERVAL_S = 60.0
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -48,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         client_secret=options.client_secret,
         app_name=options.app_name,
         redirect_uris=tuple(options.redirect_uri),
+        gateway=GatewayOptions(identify_interval_s=options.identify_interval),
     )
     sys.exit(uvloop.run(_serve(settings, exit_with_stdin=options.exit_with_stdin)))
 
@@ -102,6 +105,8 @@ def _problem(options: argparse.Namespace) -> str | None:
         return f"--rate must be from 0 to {MAX_RATE:g} messages per second."
     if options.offence_share is not None and not 0 <= options.offence_share <= 1:
         return "--offence-share must be from 0 to 1."
+    if not 0 <= options.identify_interval <= _MAX_IDENTIFY_INTERVAL_S:
+        return f"--identify-interval must be from 0 to {_MAX_IDENTIFY_INTERVAL_S:g} seconds."
     if not options.token or not options.client_secret:
         return "--token and --client-secret must not be empty."
     return None
@@ -132,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--client-secret", default=default.client_secret, help="the application's OAuth2 secret")
     add("--app-name", default=default.app_name, help="the bot's and the application's name")
     add("--redirect-uri", action="append", default=[], help="one more allowed OAuth2 redirect URI")
+    add("--identify-interval", type=float, default=5.0, help="seconds between identifies of one shard bucket")
     add("--exit-with-stdin", action="store_true", help="stop when stdin ends")
     add("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
     return parser

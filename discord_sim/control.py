@@ -10,7 +10,8 @@ import orjson
 from aiohttp import web
 
 from . import payloads
-from .faults import GATEWAY_FAULTS, REST_FAULTS, FaultBook, RestFault
+from .control_input import BadRequest, Json, json_body, number, parse_id, query_number, rest_fault
+from .faults import GATEWAY_FAULTS, REST_FAULTS, FaultBook
 from .protocol import CloseCode
 from .traffic import LABELS, MAX_RATE
 from .world import User
@@ -18,7 +19,7 @@ from .world import User
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from .gateway_session import GatewayConnection
+    from .gateway_connection import GatewayConnection
     from .rest import Rest
     from .simulation import Simulation
     from .world import Channel, Guild
@@ -26,20 +27,8 @@ if TYPE_CHECKING:
 _SHOWN_GUILDS = 20
 _DEFAULT_PAGE, _MAX_PAGE = 1_000, 10_000
 _MAX_CONTENT = 2_000
-_MAX_COUNT, _MAX_RETRY_AFTER_S, _MAX_DELAY_MS = 100_000, 3_600.0, 60_000
-_MIN_ERROR, _MAX_ERROR = 500, 599
+_MAX_HOLD_MS = 60_000
 _MIN_CLOSE, _MAX_CLOSE = 1000, 4999
-_SCOPES = ("user", "global", "shared")
-
-Json = dict[str, Any]
-
-
-class BadRequest(Exception):
-    """A request that makes no sense; the message says why."""
-
-    def __init__(self, message: str, status: int = 400) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class Control:
@@ -82,7 +71,7 @@ class Control:
 
     async def post_message(self, request: web.Request) -> Json:
         """Post a message as somebody."""
-        body = await _body(request)
+        body = await json_body(request)
         guild = self._guild(body.get("guild_id"))
         channel = self._channel(guild, body.get("channel_id"))
         content = body.get("content")
@@ -107,7 +96,7 @@ class Control:
 
     async def add_member(self, request: web.Request) -> Json:
         """Let someone join a guild: a known user, a person by name, or somebody new."""
-        body = await _body(request)
+        body = await json_body(request)
         guild = self._guild(body.get("guild_id"))
         if body.get("user_id") is not None:
             user = self._user(body["user_id"])
@@ -119,7 +108,7 @@ class Control:
 
     async def remove_member(self, request: web.Request) -> Json:
         """Let a member leave."""
-        body = await _body(request)
+        body = await json_body(request)
         guild, user = self._guild(body.get("guild_id")), self._user(body.get("user_id"))
         if user.id in (guild.owner_id, self._world.bot.id):
             raise BadRequest("The owner and the bot cannot leave.", 409)
@@ -134,17 +123,17 @@ class Control:
 
     async def set_traffic(self, request: web.Request) -> Json:
         """Change how much is going on."""
-        body, traffic = await _body(request), self._simulation.traffic
-        rate = _number(body, "rate", 0, MAX_RATE, default=traffic.rate)
-        share = _number(body, "offence_share", 0, 1, default=traffic.offence_share)
+        body, traffic = await json_body(request), self._simulation.traffic
+        rate = number(body, "rate", 0, MAX_RATE, default=traffic.rate)
+        share = number(body, "offence_share", 0, 1, default=traffic.offence_share)
         traffic.set_rate(rate, self._simulation.wall_clock(), share)
         return await self.traffic(request)
 
     async def ledger(self, request: web.Request) -> Json:
         """Return what was posted, with labels."""
-        since = _query_number(request, "since", 0, 1 << 62, default=0)
+        since = query_number(request, "since", 0, 1 << 62, default=0)
         page = self._simulation.ledger.since(
-            since, _query_number(request, "limit", 1, _MAX_PAGE, default=_DEFAULT_PAGE)
+            since, query_number(request, "limit", 1, _MAX_PAGE, default=_DEFAULT_PAGE)
         )
         return {
             "next": page.next,
@@ -164,10 +153,10 @@ class Control:
 
     async def cause_fault(self, request: web.Request) -> Json:
         """Arm a REST fault, or make the gateway misbehave now."""
-        body = await _body(request)
+        body = await json_body(request)
         kind = body.get("kind")
         if kind in REST_FAULTS:
-            fault = _rest_fault(body)
+            fault = rest_fault(body)
             self._faults.add(fault)
             return {"fault": fault.payload()}
         if kind in GATEWAY_FAULTS:
@@ -214,12 +203,12 @@ class Control:
     # -- pieces
 
     def _gateway_fault(self, kind: str, body: Json) -> Json:
-        shard = None if body.get("shard") is None else int(_number(body, "shard", 0, 1 << 20))
+        shard = None if body.get("shard") is None else int(number(body, "shard", 0, 1 << 20))
         now = self._simulation.clock()
-        hold_ms = _number(body, "hold_ms", 0, _MAX_DELAY_MS, default=0)
+        hold_ms = number(body, "hold_ms", 0, _MAX_HOLD_MS, default=0)
         close_code = body.get("close_code")
         if close_code is not None:
-            close_code = int(_number(body, "close_code", _MIN_CLOSE, _MAX_CLOSE))
+            close_code = int(number(body, "close_code", _MIN_CLOSE, _MAX_CLOSE))
         self._faults.gateway_held_until = max(self._faults.gateway_held_until, now + hold_ms / 1000)
         hit = [
             connection
@@ -233,7 +222,7 @@ class Control:
         return {"affected": len(hit)}
 
     def _guild(self, value: Any) -> Guild:
-        guild = self._world.guilds.get(_id(value, "guild_id"))
+        guild = self._world.guilds.get(parse_id(value, "guild_id"))
         if guild is None:
             raise BadRequest(f"There is no guild {value}.", 404)
         return guild
@@ -242,7 +231,7 @@ class Control:
         channels = guild.text_channels
         if value is None:
             return channels[0]
-        channel_id = _id(value, "channel_id")
+        channel_id = parse_id(value, "channel_id")
         for channel in channels:
             if channel.id == channel_id:
                 return channel
@@ -257,7 +246,7 @@ class Control:
     def _user(self, value: Any) -> User:
         if isinstance(value, str) and value in self._world.people:
             return self._world.people[value]
-        user = self._world.users.get(_id(value, "user"))
+        user = self._world.users.get(parse_id(value, "user"))
         if user is None:
             raise BadRequest(f"There is no user {value}.", 404)
         return user
@@ -286,23 +275,6 @@ def _misbehave(
             connection.end(CloseCode.ABNORMAL, abort=True)
 
 
-def _rest_fault(body: Json) -> RestFault:
-    path, scope = body.get("path", "/"), body.get("scope", "user")
-    if not isinstance(path, str) or not path.startswith("/"):
-        raise BadRequest('path must start with "/"; it is compared with what follows /api/v10.')
-    if scope not in _SCOPES:
-        raise BadRequest(f"scope must be one of {', '.join(_SCOPES)}.")
-    return RestFault(
-        kind=body["kind"],
-        count=int(_number(body, "count", 1, _MAX_COUNT, default=1)),
-        path=path,
-        scope=scope,
-        retry_after_s=_number(body, "retry_after_s", 0, _MAX_RETRY_AFTER_S, default=1.0),
-        delay_ms=int(_number(body, "delay_ms", 0, _MAX_DELAY_MS, default=1_000)),
-        status=int(_number(body, "status", _MIN_ERROR, _MAX_ERROR, default=503)),
-    )
-
-
 def _guild_summary(guild: Guild) -> Json:
     return {
         "id": str(guild.id),
@@ -311,37 +283,6 @@ def _guild_summary(guild: Guild) -> Json:
         "member_count": len(guild.members),
         "channels": [{"id": str(channel.id), "name": channel.name} for channel in guild.text_channels],
     }
-
-
-def _number(body: Json, name: str, least: float, most: float, default: float | None = None) -> float:
-    value = body.get(name, default)
-    if isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most:
-        return value
-    raise BadRequest(f"{name} must be a number from {least:g} to {most:g}.")
-
-
-def _query_number(request: web.Request, name: str, least: int, most: int, *, default: int) -> int:
-    text = request.query.get(name, str(default))
-    if not text.isascii() or not text.isdecimal() or not least <= int(text) <= most:
-        raise BadRequest(f"{name} must be a whole number from {least} to {most}.")
-    return int(text)
-
-
-def _id(value: Any, name: str) -> int:
-    text = str(value)
-    if isinstance(value, bool) or not text.isascii() or not text.isdecimal():
-        raise BadRequest(f"{name} must be an id, or where a person is meant one of their names.")
-    return int(text)
-
-
-async def _body(request: web.Request) -> Json:
-    try:
-        body = orjson.loads(await request.read())
-    except orjson.JSONDecodeError:
-        raise BadRequest("The body is not JSON.") from None
-    if not isinstance(body, dict):
-        raise BadRequest("The body must be a JSON object.")
-    return body
 
 
 def _local(

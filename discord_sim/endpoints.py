@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _MAX_CONTENT = 2_000
 _MAX_MEMBERS, _MAX_MESSAGES, _MAX_GUILDS = 1_000, 100, 200
 _GUILDS_PER_SHARD = 1_000
-_SELF = "@me"
+_MAX_DIGITS = 20
 
 
 class Endpoints:
@@ -254,14 +254,14 @@ def _optional_id(request: web.Request, name: str) -> int | None:
 
 
 def _snowflake(text: str, name: str) -> int:
-    if not text.isascii() or not text.isdecimal() or int(text) >= 1 << 63:
+    if not _is_digits(text) or int(text) >= 1 << 63:
         raise errors.invalid_form(name, "NUMBER_TYPE_COERCE", f'Value "{text}" is not snowflake.')
     return int(text)
 
 
 def _limit(request: web.Request, most: int, *, default: int) -> int:
     text = request.query.get("limit", str(default))
-    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= most:
+    if not _is_digits(text) or not 1 <= int(text) <= most:
         problem = f"int value should be between 1 and {most}."
         raise errors.invalid_form("limit", "NUMBER_TYPE_MAX", problem)
     return int(text)
@@ -284,9 +284,9 @@ async def _body(request: web.Request) -> dict[str, Any]:
 
 
 def _allowed(mention_ids: tuple[int, ...], allowed: Any) -> tuple[int, ...]:
-    if not isinstance(allowed, dict) or "users" in allowed.get("parse", ()):
+    if not isinstance(allowed, dict) or "users" in (allowed.get("parse") or ()):
         return mention_ids
-    named = {str(user_id) for user_id in allowed.get("users", ())}
+    named = {str(user_id) for user_id in allowed.get("users") or ()}
     return tuple(user_id for user_id in mention_ids if str(user_id) in named)
 
 
@@ -308,3 +308,7 @@ def _counts(guild: Guild) -> dict[str, int]:
         "approximate_member_count": len(guild.members),
         "approximate_presence_count": max(1, len(guild.members) // 4),
     }
+
+
+def _is_digits(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS

@@ -16,14 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .faults import FaultBook
-    from .gateway_session import Close, GatewayConnection
+    from .gateway_connection import Close, GatewayConnection
     from .simulation import Simulation
 
 _log = logging.getLogger(__name__)
 _TICK_S = 0.5
 _CLOSE_TIMEOUT_S = 0.5
-# A reader this far behind will not catch up; Discord cuts those too.
-_MAX_QUEUED_FRAMES = 200_000
 _MAX_READ_BYTES = 1 << 20
 
 
@@ -90,15 +88,21 @@ class Gateway:
         compress: Callable[[bytes], bytes] | None,
     ) -> None:
         woken = asyncio.Event()
-        woken.set()
-        connection.wake = woken.set
+        loop = asyncio.get_running_loop()
+
+        def wake() -> None:
+            woken.set()
+            if connection.close is not None:
+                # A client that reads nothing blocks the writer: its close frame would never leave.
+                loop.call_later(0.0 if connection.close.abort else _CLOSE_TIMEOUT_S, _cut, request)
+
+        connection.wake = wake
+        wake()
         outbox = connection.outbox
         try:
             while True:
                 await woken.wait()
                 woken.clear()
-                if len(outbox) > _MAX_QUEUED_FRAMES:
-                    connection.end(CloseCode.UNKNOWN_ERROR, "Too far behind.", abort=True)
                 while outbox and not (connection.close and connection.close.abort):
                     frame = outbox.popleft()
                     if compress is None:
@@ -106,14 +110,16 @@ class Gateway:
                     else:
                         await socket.send_bytes(compress(frame))
                 if connection.close is not None:
-                    await self._close(connection.close, socket, request)
+                    await self._close(connection.close, socket)
                     return
         except (ConnectionError, RuntimeError):
             _log.debug("A gateway client went away while it was written to.")
 
-    async def _close(self, close: Close, socket: web.WebSocketResponse, request: web.Request) -> None:
-        if close.abort:
-            if request.transport is not None:
-                request.transport.abort()
-            return
-        await socket.close(code=close.code, message=close.reason.encode())
+    async def _close(self, close: Close, socket: web.WebSocketResponse) -> None:
+        if not close.abort:
+            await socket.close(code=close.code, message=close.reason.encode())
+
+
+def _cut(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()

@@ -83,9 +83,9 @@ ODD_DISPLAY_NAMES = (
     "a very long display name ok :)",
 )
 PEOPLE = {
-    "owner": ("Olive Owner", "owns the first servers and may do everything there"),
-    "admin": ("Adrian Admin", "has a role with Administrator in most of them"),
-    "moderator": ("Mona Moderator", "an ordinary member on Discord; sees what a moderator was given"),
-    "viewer": ("Vic Viewer", "an ordinary member on Discord; sees what a viewer was given"),
-    "outsider": ("Otto Outsider", "an ordinary member who was given nothing"),
+    "owner": ("Olive Owner", "Owns twelve servers; sees and changes everything"),
+    "admin": ("Adrian Admin", "Administrator in eight servers; sees everything"),
+    "moderator": ("Mona Moderator", "Plain member; sees what moderators may see"),
+    "viewer": ("Vic Viewer", "Plain member; sees what viewers may see"),
+    "outsider": ("Otto Outsider", "Plain member without any role; sees nothing"),
 }

@@ -122,7 +122,7 @@ def consent_page(*, app: str, scopes: tuple[str, ...], target: str, query: Mappi
         for name, value in query.items()
     )
     people = "\n".join(
-        _PERSON.substitute(name=name, initial=name[0].upper(), about=escape(about.capitalize()))
+        _PERSON.substitute(name=name, initial=name[0].upper(), about=escape(about))
         for name, (_, about) in PEOPLE.items()
     )
     body = _CONSENT.substitute(

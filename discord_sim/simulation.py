@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from . import payloads
-from .gateway_session import GatewayCore, GatewayOptions, Session
+from .gateway_core import GatewayCore
 from .ledger import Ledger
 from .messages import Message, MessageStore
 from .protocol import Event, Intents
@@ -21,6 +21,7 @@ from .world import Member
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from .gateway_session import GatewayOptions, Session
     from .traffic import Plan
     from .world import Guild, User, World
 
@@ -191,7 +192,7 @@ class Simulation:
         """Answer REQUEST_GUILD_MEMBERS; the whole list needs the members intent, as on Discord."""
         guild = self.world.guilds.get(_one_id(request.get("guild_id")))
         query, limit = request.get("query"), request.get("limit", 0)
-        if guild is None or not isinstance(limit, int):
+        if guild is None or not isinstance(limit, int) or limit < 0:
             return
         not_found: list[str] = []
         if request.get("user_ids"):

@@ -102,7 +102,7 @@ async def test_errors_have_discords_status_and_code(
     path = path.format(
         guild=guild.id, channel=guild.text_channels[0].id, elsewhere=next(iter(world.elsewhere))
     )
-    body = {"json": {}} if method == "POST" else {}
+    body: dict[str, Any] = {"json": {}} if method == "POST" else {}
     got, error = await call(http, method, path, headers=BOT, **body)
     assert (got, error["code"]) == (status, code)
 

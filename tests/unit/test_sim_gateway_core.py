@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from discord_sim.gateway_session import GatewayConnection, GatewayCore, GatewayOptions
+from discord_sim.gateway_core import GatewayCore
+from discord_sim.gateway_session import GatewayOptions
 from discord_sim.protocol import CloseCode, Event, Intents, Op
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from discord_sim.gateway_connection import GatewayConnection
 
 TOKEN = "right"
 MESSAGES = int(Intents.GUILDS | Intents.GUILD_MESSAGES | Intents.MESSAGE_CONTENT)
@@ -63,7 +66,6 @@ class Peer:
         self.connection.outbox.clear()
         return found
 
-    @property
     def closed_with(self) -> int | None:
         return None if self.connection.close is None else self.connection.close.code
 
@@ -118,7 +120,7 @@ def test_a_wrong_identify_is_closed_with_its_code(changes: dict[str, Any], code:
     """Each mistake has the code that tells whether to come back."""
     peer = Peer(core())
     peer.identify(**changes)
-    assert peer.closed_with == code
+    assert peer.closed_with() == code
     assert peer.core.sessions == {}
 
 
@@ -126,14 +128,14 @@ def test_privileged_intents_can_be_disallowed() -> None:
     """4014 is for intents the application was not given."""
     peer = Peer(core(allowed_privileged_intents=0))
     peer.identify(intents=int(Intents.GUILD_MEMBERS))
-    assert peer.closed_with == CloseCode.DISALLOWED_INTENTS
+    assert peer.closed_with() == CloseCode.DISALLOWED_INTENTS
 
 
 def test_too_many_guilds_for_one_shard_need_sharding() -> None:
     """4011 as soon as a shard would have more than it may."""
     peer = Peer(core(max_guilds_per_shard=1))
     peer.identify()
-    assert peer.closed_with == CloseCode.SHARDING_REQUIRED
+    assert peer.closed_with() == CloseCode.SHARDING_REQUIRED
 
 
 @pytest.mark.parametrize(
@@ -152,7 +154,7 @@ def test_a_payload_that_makes_no_sense_is_closed_with_its_code(payload: bytes, c
     """What cannot be read, is too long, unknown or too early ends the connection."""
     peer = Peer(core())
     peer.connection.receive(payload, 0.0)
-    assert peer.closed_with == code
+    assert peer.closed_with() == code
 
 
 def test_a_second_identify_is_refused() -> None:
@@ -160,7 +162,7 @@ def test_a_second_identify_is_refused() -> None:
     peer = Peer(core())
     peer.identify()
     peer.identify()
-    assert peer.closed_with == CloseCode.ALREADY_AUTHENTICATED
+    assert peer.closed_with() == CloseCode.ALREADY_AUTHENTICATED
     peer.connection.closed(4005, 0.0)
     assert len(peer.core.sessions) == 1
 
@@ -178,9 +180,9 @@ def test_a_client_that_stops_beating_is_closed() -> None:
     peer.identify()
     peer.say(Op.HEARTBEAT, 1, now=1.0)
     peer.core.tick(2.4)
-    assert peer.closed_with is None
+    assert peer.closed_with() is None
     peer.core.tick(2.6)
-    assert peer.closed_with == CloseCode.SESSION_TIMED_OUT
+    assert peer.closed_with() == CloseCode.SESSION_TIMED_OUT
 
 
 def test_more_than_120_sends_a_minute_are_closed() -> None:
@@ -189,9 +191,9 @@ def test_more_than_120_sends_a_minute_are_closed() -> None:
     for number in range(120):
         peer.say(Op.HEARTBEAT, None, now=float(number) / 10)
     peer.say(Op.HEARTBEAT, None, now=60.0)
-    assert peer.closed_with is None
+    assert peer.closed_with() is None
     peer.say(Op.HEARTBEAT, None, now=60.05)
-    assert peer.closed_with == CloseCode.RATE_LIMITED
+    assert peer.closed_with() == CloseCode.RATE_LIMITED
 
 
 def test_events_reach_only_the_shard_and_the_intents_that_ask_for_them() -> None:
@@ -317,7 +319,7 @@ def test_a_sequence_from_the_future_is_closed() -> None:
     peer.connection.closed(None, 0.0)
     again = Peer(peer.core)
     again.resume(session_id, seq + 1)
-    assert again.closed_with == CloseCode.INVALID_SEQ
+    assert again.closed_with() == CloseCode.INVALID_SEQ
 
 
 def test_resuming_takes_the_session_from_an_older_connection() -> None:
@@ -327,7 +329,7 @@ def test_resuming_takes_the_session_from_an_older_connection() -> None:
     session_id, seq = session_of(peer)
     again = Peer(peer.core)
     again.resume(session_id, seq)
-    assert peer.closed_with == CloseCode.UNKNOWN_ERROR
+    assert peer.closed_with() == CloseCode.UNKNOWN_ERROR
     peer.connection.closed(4000, 1.0)
     peer.core.dispatch(said("to the new one"))
     assert texts(again.read()) == ["to the new one"]
@@ -353,7 +355,7 @@ def test_session_starts_are_counted_and_run_out() -> None:
         assert shared.session_start_limit(1.0)["remaining"] == expected
     refused = Peer(shared)
     refused.identify(now=2.0)
-    assert refused.closed_with == CloseCode.AUTHENTICATION_FAILED
+    assert refused.closed_with() == CloseCode.AUTHENTICATION_FAILED
     assert shared.session_start_limit(102.0)["remaining"] == 2
 
 
@@ -365,9 +367,9 @@ def test_a_client_that_ignores_reconnect_is_closed() -> None:
     peer.connection.ask_to_reconnect(1.0)
     assert peer.read() == [{"t": None, "s": None, "op": Op.RECONNECT, "d": None}]
     peer.core.tick(10.0)
-    assert peer.closed_with is None
+    assert peer.closed_with() is None
     peer.core.tick(11.5)
-    assert peer.closed_with == CloseCode.UNKNOWN_ERROR
+    assert peer.closed_with() == CloseCode.UNKNOWN_ERROR
     peer.connection.closed(4000, 12.0)
     assert peer.core.sessions
 
@@ -387,3 +389,15 @@ def test_another_version_is_refused() -> None:
     connection = core().connect(0.0, version="6")
     assert connection.close is not None
     assert connection.close.code == CloseCode.INVALID_API_VERSION
+
+
+def test_a_client_that_does_not_read_is_cut() -> None:
+    """The queue is bounded; the session stays, so that the client may resume."""
+    peer = Peer(core(queued_frames=3))
+    peer.identify(intents=int(Intents.GUILD_MESSAGES))
+    for number in range(3):
+        peer.core.dispatch(said(str(number)))
+    assert peer.connection.close is not None
+    assert peer.connection.close.abort
+    peer.connection.closed(None, 1.0)
+    assert peer.core.sessions
