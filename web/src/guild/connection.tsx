@@ -50,6 +50,9 @@ function Countdown({ until }: { until: number }): JSX.Element {
   return <span aria-hidden="true">{`Reconnecting in ${seconds} s`}</span>;
 }
 
+/** A short interruption passes by itself; moving the page for it would disturb more than it tells. */
+const QUIET_ATTEMPTS = 2;
+
 interface ProblemProps {
   status: Signal<Status>;
   retry: () => void;
@@ -59,7 +62,8 @@ interface ProblemProps {
 /** What a person can do about it, where there is something. */
 export function ConnectionProblem({ status, retry, loaded }: ProblemProps): JSX.Element | null {
   const now = status.value;
-  if (now.kind !== "offline" && !(now.kind === "reconnecting" && now.retryAt !== null)) return null;
+  const lasting = now.kind === "reconnecting" && now.attempt > QUIET_ATTEMPTS;
+  if (now.kind !== "offline" && !lasting) return null;
   const sentence =
     now.kind === "reconnecting"
       ? "The live connection is interrupted."

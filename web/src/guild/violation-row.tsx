@@ -38,7 +38,7 @@ export class ViolationRow extends Component<RowProps> {
         data-violation-id={violation.id}
         data-testid="violation"
       >
-        <Avatar id={user.id} name={person.name} url={user.avatar_url} />
+        <Avatar id={user.id} name={person.known ? person.name : ""} url={user.avatar_url} />
         <p class="violation-what">
           <strong class="person">{person.name}</strong>
           {person.handle !== null && <span class="handle"> {person.handle}</span>}{" "}

@@ -38,14 +38,15 @@ export function actionWords({ action, action_status }: Violation): ActionWords {
 export interface PersonWords {
   name: string;
   handle: string | null;
+  known: boolean;
 }
 
 /** Discord may not tell who it was; then the page says so instead of making someone up. */
 export function personWords({ user }: Violation): PersonWords {
   const handle = user.username === null ? null : `@${user.username}`;
-  if (user.display_name !== null) return { name: user.display_name, handle };
-  if (user.username !== null) return { name: user.username, handle: null };
-  return { name: "Unknown user", handle: user.id };
+  if (user.display_name !== null) return { name: user.display_name, handle, known: true };
+  if (user.username !== null) return { name: user.username, handle: null, known: true };
+  return { name: "Unknown user", handle: user.id, known: false };
 }
 
 /** One sentence for many rows: a screen reader that reads out each of them is no help in a raid. */

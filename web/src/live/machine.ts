@@ -246,7 +246,6 @@ function syncPaced<S>(state: LiveState, position: Position, buffer: LiveEvent[],
       phase: { at: "syncing", buffer },
       position,
       // The load in flight may be from before the hole: its answer must not be taken.
-      load: state.load + 1,
       loading: false,
       loadAttempt: state.loadAttempt + 1,
     },
