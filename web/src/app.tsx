@@ -17,7 +17,7 @@ export function App(): JSX.Element {
   if (now.state === "out") return <LoginView ended={now.ended} />;
   if (now.state === "unreachable") {
     return (
-      <main class="centred" id="main">
+      <main class="centred" id="main" tabIndex={-1}>
         <PageTitle title="Not reachable" />
         <Notice kind="error" title="Guildhall cannot be reached" action="Try again" onAction={askWhoIsHere}>
           {now.message}
@@ -52,7 +52,7 @@ function Opening(): JSX.Element {
 
 function NotFound(): JSX.Element {
   return (
-    <main class="page" id="main">
+    <main class="page" id="main" tabIndex={-1}>
       <Notice kind="empty" title="There is nothing at this address" heading="page">
         <PageTitle title="Not found" />
         The link may be old, or a character got lost. <Link to="/">Go to your servers</Link>

@@ -15,7 +15,7 @@ export function LoginView({ ended }: { ended: boolean }): JSX.Element {
       <header class="login-header">
         <ThemeButton />
       </header>
-      <main class="centred" id="main">
+      <main class="centred" id="main" tabIndex={-1}>
         <PageTitle title="Log in" />
         <section class="login-card">
           <Mark class="login-mark" />

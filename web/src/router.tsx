@@ -12,10 +12,13 @@ window.addEventListener("popstate", () => {
   path.value = location.pathname;
 });
 
-export function navigate(to: string): void {
+export function navigate(to: string, { keepFocus = false } = {}): void {
   if (to !== location.pathname) history.pushState(null, "", to);
   path.value = location.pathname;
   window.scrollTo(0, 0);
+  if (keepFocus) return;
+  // As a page load would: the keyboard and the screen reader start at the new content, not on a link that is gone.
+  requestAnimationFrame(() => document.getElementById("main")?.focus({ preventScroll: true }));
 }
 
 interface LinkProps {

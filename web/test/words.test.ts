@@ -32,10 +32,11 @@ test("detections and actions in words", () => {
 
 test("a person without a name is said to be unknown, not made up", () => {
   const user = { id: "4", username: null, display_name: null, avatar_url: null };
-  assert.deepEqual(personWords(violation({ user })), { name: "Unknown user", handle: "4" });
+  assert.deepEqual(personWords(violation({ user })), { name: "Unknown user", handle: "4", known: false });
   assert.deepEqual(personWords(violation({ user: { ...user, username: "mara" } })), {
     name: "mara",
     handle: null,
+    known: true,
   });
 });
 

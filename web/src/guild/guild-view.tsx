@@ -25,7 +25,7 @@ export function GuildView({ guildId }: { guildId: string }): JSX.Element {
 
   const list = serverList.value;
   const server = list.state === "loaded" ? list.servers.find(({ id }) => id === guildId) : undefined;
-  if (page === null) return <main class="page" id="main" aria-busy="true" />;
+  if (page === null) return <main class="page" id="main" tabIndex={-1} aria-busy="true" />;
   return page.refused.value ? <Refused /> : <Open page={page} guildId={guildId} server={server} />;
 }
 
@@ -40,7 +40,7 @@ function Open({ page, guildId, server }: OpenProps): JSX.Element {
   const { loaded, metrics } = page.feed.value;
   const problem = page.problem.value;
   return (
-    <main class="guild" id="main">
+    <main class="guild" id="main" tabIndex={-1}>
       <PageTitle title={name} />
       <div class="guild-header">
         <div class="guild-header-inside">
@@ -77,7 +77,7 @@ function Open({ page, guildId, server }: OpenProps): JSX.Element {
 
 function Refused(): JSX.Element {
   return (
-    <main class="page" id="main">
+    <main class="page" id="main" tabIndex={-1}>
       <PageTitle title="No access" />
       <Notice kind="empty" title="You can't look at this server" heading="page">
         It may not be in Guildhall, or you have no role there. Its owner can give you one.{" "}

@@ -19,7 +19,7 @@ export function ServersView(): JSX.Element {
   useEffect(() => void loadServers(), []);
   const list = serverList.value;
   return (
-    <main class="page narrow" id="main">
+    <main class="page narrow" id="main" tabIndex={-1}>
       <PageTitle title="Servers" />
       <h1>Your servers</h1>
       {list.state === "loading" && <Loading />}

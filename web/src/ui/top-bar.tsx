@@ -35,7 +35,8 @@ function Switcher({ guildId }: { guildId: string }): JSX.Element {
   const listed = servers.some((server) => server.id === guildId);
   const change = (event: TargetedEvent<HTMLSelectElement>) => {
     const to = event.currentTarget.value;
-    navigate(to === "" ? "/" : guildPath(to));
+    // Some browsers change the value with each arrow key; the select must not lose the focus between two.
+    navigate(to === "" ? "/" : guildPath(to), { keepFocus: to !== "" });
   };
   return (
     <nav class="switcher" aria-label="Servers">
