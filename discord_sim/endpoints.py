@@ -10,7 +10,7 @@ from . import errors, payloads
 from .errors import ApiError
 from .rate_limits import Limit
 from .rest import Caller, Endpoint
-from .snowflake import iso
+from .snowflake import iso, timestamp_ms
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _MAX_CONTENT = 2_000
 _MAX_MEMBERS, _MAX_MESSAGES, _MAX_GUILDS = 1_000, 100, 200
+_MIN_BULK, _MAX_BULK, _BULK_AGE_MS = 2, 100, 14 * 86_400_000
 _GUILDS_PER_SHARD = 1_000
 _MAX_DIGITS = 20
 
@@ -58,6 +59,12 @@ class Endpoints:
                 path="/channels/{channel_id}/messages",
                 handler=self.post_message,
                 limit=Limit(5, 1.0),
+            ),
+            Endpoint(
+                method="POST",
+                path="/channels/{channel_id}/messages/bulk-delete",
+                handler=self.bulk_delete,
+                limit=Limit(1, 1.0),
             ),
             Endpoint(method="DELETE", path=message, handler=self.delete_message, limit=Limit(5, 1.0)),
         ]
@@ -215,6 +222,19 @@ class Endpoints:
         channel = self._channel(request)
         if not self._simulation.delete(channel.id, _id(request, "message_id")):
             raise errors.unknown_message()
+
+    async def bulk_delete(self, request: web.Request, _caller: Caller) -> Any:
+        """Delete 2 to 100 messages younger than two weeks; all or, if one is too old, none."""
+        channel = self._channel(request)
+        ids = (await _body(request)).get("messages")
+        if not isinstance(ids, list) or not _MIN_BULK <= len(set(map(str, ids))) <= _MAX_BULK:
+            problem = f"Must be between {_MIN_BULK} and {_MAX_BULK} in length."
+            raise errors.invalid_form("messages", "BASE_TYPE_BAD_LENGTH", problem)
+        message_ids = [_snowflake(str(each), "messages") for each in ids]
+        oldest_ms = self._simulation.now_ms() - _BULK_AGE_MS
+        if any(timestamp_ms(message_id) < oldest_ms for message_id in message_ids):
+            raise errors.too_old_for_bulk()
+        self._simulation.delete_many(channel.id, message_ids)
 
     # -- pieces
 

@@ -68,6 +68,11 @@ def empty_message() -> ApiError:
     return ApiError(400, "Cannot send an empty message", 50006)
 
 
+def too_old_for_bulk() -> ApiError:
+    """Return code 50034."""
+    return ApiError(400, "You can only bulk delete messages that are under 14 days old.", 50034)
+
+
 def invalid_form(name: str, code: str, message: str) -> ApiError:
     """Return code 50035 for one field."""
     errors = {name: {"_errors": [{"code": code, "message": message}]}}

@@ -105,22 +105,25 @@ class Simulation:
 
     def delete(self, channel_id: int, message_id: int) -> bool:
         """Delete a message; False if there is none."""
-        message = self.messages.remove(channel_id, message_id)
+        message = self._remove(channel_id, message_id)
         if message is None:
             return False
-        self.counts["deletes"] += 1
         ids = {"id": str(message_id), "channel_id": str(channel_id), "guild_id": str(message.guild_id)}
-        self.deleted.append(
-            {
-                "message_id": ids["id"],
-                "channel_id": ids["channel_id"],
-                "guild_id": ids["guild_id"],
-                "author_id": str(message.author_id),
-                "ts": self.now_ms(),
-            }
-        )
         self._dispatch("MESSAGE_DELETE", ids, message.guild_id, Intents.GUILD_MESSAGES)
         return True
+
+    def delete_many(self, channel_id: int, message_ids: Iterable[int]) -> int:
+        """Delete several messages at once and return how many there were; unknown ones are passed over."""
+        gone = [message_id for message_id in message_ids if self._remove(channel_id, message_id) is not None]
+        if gone:
+            guild_id = self.world.channels[channel_id].guild_id
+            ids = {
+                "ids": [str(message_id) for message_id in gone],
+                "channel_id": str(channel_id),
+                "guild_id": str(guild_id),
+            }
+            self._dispatch("MESSAGE_DELETE_BULK", ids, guild_id, Intents.GUILD_MESSAGES)
+        return len(gone)
 
     def join(self, guild: Guild, user: User) -> Member:
         """Let a user join a guild; a member stays what they are."""
@@ -222,6 +225,21 @@ class Simulation:
             yield orjson.dumps(chunk)
 
     # -- pieces
+
+    def _remove(self, channel_id: int, message_id: int) -> Message | None:
+        message = self.messages.remove(channel_id, message_id)
+        if message is not None:
+            self.counts["deletes"] += 1
+            self.deleted.append(
+                {
+                    "message_id": str(message_id),
+                    "channel_id": str(channel_id),
+                    "guild_id": str(message.guild_id),
+                    "author_id": str(message.author_id),
+                    "ts": self.now_ms(),
+                }
+            )
+        return message
 
     def _carry_out(self, plan: Plan) -> None:
         if isinstance(plan, PlannedMessage):

@@ -56,6 +56,10 @@ class Recorder(discord.AutoShardedClient):  # the methods are named by the libra
         self.removed.append(payload.message_id)
         self._changed.set()
 
+    async def on_raw_bulk_message_delete(self, payload: discord.RawBulkMessageDeleteEvent) -> None:  # noqa: D102
+        self.removed.extend(payload.message_ids)
+        self._changed.set()
+
     async def on_member_join(self, member: discord.Member) -> None:  # noqa: D102
         self.joined.append(member)
         self._changed.set()
@@ -160,6 +164,21 @@ async def test_a_posted_message_is_heard_and_can_be_deleted(
         assert [each["message_id"] for each in (await answer.json())["deleted"]] == [posted["id"]]
     with pytest.raises(discord.NotFound, match="10008"):
         await message.delete()
+
+
+async def test_messages_are_deleted_in_bulk(sim: DiscordSim, bot: Recorder) -> None:
+    """One request, one event, all gone."""
+    channel = bot.guilds[0].text_channels[0]
+    author = sim.simulation.world.people["viewer"].id
+    posted = [
+        sim.simulation.post(channel_id=channel.id, author_id=author, content=str(number))
+        for number in range(3)
+    ]
+    await bot.until(lambda: len(bot.heard) == 3)
+    await channel.delete_messages(bot.heard)
+    await bot.until(lambda: bool(bot.removed))
+    assert set(bot.removed) == {message.id for message in posted}
+    assert [message async for message in channel.history()] == []
 
 
 async def test_rest_calls_of_the_library_work(sim: DiscordSim, bot: Recorder) -> None:

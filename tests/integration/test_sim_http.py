@@ -371,6 +371,21 @@ async def test_each_compression_carries_the_whole_start(
     assert {int(frame["d"]["id"]) for frame in frames[1:]} == set(sim.simulation.world.guilds)
 
 
+async def test_whoever_connects_soon_sees_an_offence() -> None:
+    """However little is going on, the first seconds have one in one of the first guilds."""
+    quiet = Settings(guilds=40, rate=0.01)
+    async with DiscordSim(quiet) as sim, aiohttp.ClientSession(sim.url) as http:
+        async with asyncio.timeout(2.0), http.ws_connect("/gateway?v=10", max_msg_size=0) as socket:
+            data = {"token": "demo-bot-token", "properties": {}, "intents": 513, "shard": [1, 2]}
+            await socket.send_json({"op": 2, "d": data})
+            while (frame := await socket.receive_json())["t"] != "MESSAGE_CREATE":
+                pass
+        _, page = await call(http, "GET", "/_sim/ledger")
+        entry = next(each for each in page["entries"] if each["message_id"] == frame["d"]["id"])
+        assert entry["label"] is not None
+        assert int(entry["guild_id"]) in list(sim.simulation.world.guilds)[:5]
+
+
 async def test_a_wrong_token_is_closed_with_4004(http: aiohttp.ClientSession) -> None:
     """The close frame carries the code."""
     async with http.ws_connect("/gateway?v=10") as socket:
