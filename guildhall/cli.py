@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 import uvloop
+from stamina.instrumentation import set_on_retry_hooks
 
 from adapters.migrate import migrate as run_migrations
 from domain.errors import ConfigurationInvalid, GuildhallError
@@ -60,6 +61,7 @@ def migrate() -> None:
 
 def main() -> None:
     """Run a command; tell what does not work in one sentence, and exit with 1."""
+    set_on_retry_hooks([])  # while something starts, asking again is no news
     try:
         app()
     except GuildhallError as error:

@@ -23,7 +23,7 @@ def prepare(runtime_dir: Path, token_file: Path) -> None:
 
     ``token_file`` gets the token that Ray's dashboard asks for, readable by the owner alone.
     """
-    haproxy = runtime_dir / "haproxy"
+    haproxy = runtime_dir / "h"
     haproxy.mkdir(mode=0o700, exist_ok=True)
     defaults = {
         # Serve's default proxy carries an eighth of the requests and of the WebSocket deliveries.

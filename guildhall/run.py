@@ -85,7 +85,8 @@ async def _start(settings: Settings, demo: Demo | None, stages: Stages, stack: A
         _require_shared_services(settings)
     require_free_port(settings.host, settings.port)
     folder = stack.enter_context(DataFolder(settings.data_dir.absolute()))
-    runtime_dir = Path(tempfile.mkdtemp(prefix="guildhall-"))
+    # In /tmp whatever TMPDIR says: HAProxy takes socket paths up to 97 characters, and Serve adds 68.
+    runtime_dir = Path(tempfile.mkdtemp(prefix="gh-", dir="/tmp"))
     stack.callback(shutil.rmtree, runtime_dir, ignore_errors=True)
 
     simulator: Simulator | None = None
