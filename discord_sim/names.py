@@ -83,9 +83,9 @@ ODD_DISPLAY_NAMES = (
     "a very long display name ok :)",
 )
 PEOPLE = {
-    "owner": ("Olive Owner", "Owns twelve servers; sees and changes everything"),
-    "admin": ("Adrian Admin", "Administrator in eight servers; sees everything"),
-    "moderator": ("Mona Moderator", "Plain member; sees what moderators may see"),
-    "viewer": ("Vic Viewer", "Plain member; sees what viewers may see"),
-    "outsider": ("Otto Outsider", "Plain member without any role; sees nothing"),
+    "owner": ("Olive Owner", "Owns 12 servers, may do everything"),
+    "admin": ("Adrian Admin", "Administrator in 8 servers"),
+    "moderator": ("Mona Moderator", "Sees what moderators may see"),
+    "viewer": ("Vic Viewer", "Sees what viewers may see"),
+    "outsider": ("Otto Outsider", "Has no role here, sees nothing"),
 }

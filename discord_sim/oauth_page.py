@@ -93,7 +93,7 @@ $body
 
 _CONSENT = Template("""<div class="badge" aria-hidden="true">$initial</div>
 <h1>$app wants to access your account</h1>
-<p class="lead">This is a local Discord. Nobody's real account is involved.</p>
+<p class="lead">A local Discord: no real account is involved.</p>
 <ul aria-label="What $app will be able to do">$scopes</ul>
 <h2 id="choose">Who do you want to be?</h2>
 <form method="post" action="/oauth2/authorize" aria-labelledby="choose">

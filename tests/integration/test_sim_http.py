@@ -15,6 +15,7 @@ import pytest
 import zstandard
 
 from discord_sim.app import DiscordSim, Settings
+from discord_sim.gateway_session import GatewayOptions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -393,6 +394,24 @@ async def test_a_wrong_token_is_closed_with_4004(http: aiohttp.ClientSession) ->
         await socket.send_json({"op": 2, "d": {"token": "no", "properties": {}, "intents": 0}})
         message = await socket.receive(DEADLINE_S)
     assert (message.type, socket.close_code) == (aiohttp.WSMsgType.CLOSE, 4004)
+
+
+async def test_a_client_that_does_not_read_is_cut_and_may_come_back() -> None:
+    """Its queue is bounded; nobody else waits for it, and its session stays."""
+    options = GatewayOptions(queued_frames=100)
+    async with DiscordSim(Settings(guilds=1, gateway=options)) as sim, aiohttp.ClientSession(sim.url) as http:
+        core, channel_id = sim.simulation.gateway, next(iter(sim.simulation.world.channels.values())).id
+        author_id = sim.simulation.world.people["owner"].id
+        async with http.ws_connect("/gateway?v=10") as socket:
+            data = {"token": "demo-bot-token", "properties": {}, "intents": 33281}
+            await socket.send_json({"op": 2, "d": data})
+            async with asyncio.timeout(DEADLINE_S):
+                while (await socket.receive_json())["t"] != "GUILD_CREATE":
+                    pass
+                while core.connections:
+                    sim.simulation.post(channel_id=channel_id, author_id=author_id, content="x" * 2000)
+                    await asyncio.sleep(0)  # let the writer fill the socket
+            assert [session.connection for session in core.sessions.values()] == [None]
 
 
 async def test_etf_and_unknown_compressions_are_refused(http: aiohttp.ClientSession) -> None:
