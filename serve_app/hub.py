@@ -132,12 +132,12 @@ class Hub:
                 subscription.deliver(item)
 
     def hold_back(self, host_id: str) -> None:
-        """A host's stream broke: nothing may be delivered until each socket's place is known again."""
+        """Deliver nothing of a host whose stream broke, until each socket's place is known again."""
         for subscription in self._of_host(host_id):
             subscription.hold_back()
 
     def resubscribe(self, host_id: str) -> None:
-        """A host's stream stands again: take every socket's place anew."""
+        """Take every socket's place anew, on a host whose stream stands again."""
         for subscription in self._of_host(host_id):
             self._spawn(self._watch(subscription, subscription.position))
 

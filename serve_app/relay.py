@@ -94,7 +94,7 @@ class Relay:
             await socket.send_close()
 
     async def _session(self, headers: Headers) -> Session | None:
-        cookies = SimpleCookie[str]()
+        cookies = SimpleCookie()
         with contextlib.suppress(CookieError):
             cookies.load(headers.get("cookie", ""))
         cookie = cookies.get(session_cookie_name(self._ports.settings))
