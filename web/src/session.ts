@@ -15,6 +15,7 @@ export type Session =
 export const session = signal<Session>({ state: "asking" });
 
 export function sessionOver(): void {
+  if (session.value.state === "out") return; // several requests may hear it at once
   session.value = { state: "out", ended: session.value.state === "in" };
 }
 
