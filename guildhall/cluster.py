@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from pathlib import Path
 
 import ray
@@ -37,6 +38,7 @@ class Cluster:
 
     def start_ray(self) -> None:
         """Start a cluster on this machine, with its dashboard on loopback. Blocks."""
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
         context = ray.init(
             namespace=NAMESPACE,
             num_cpus=LOGICAL_CPUS,

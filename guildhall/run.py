@@ -10,7 +10,9 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,11 +59,13 @@ async def run(settings: Settings, demo: Demo | None, *, as_json: bool) -> None:
 
     """
     stages = Stages(json=as_json)
-    told_to_stop = asyncio.create_task(_told_to_stop().wait())
+    told = asyncio.Event()
+    _catch_signals(told)
+    told_to_stop = asyncio.create_task(told.wait())
     adopt_orphans()
     async with AsyncExitStack() as stack:
         stack.push_async_callback(end_descendants)
-        starting = asyncio.create_task(_start(settings, demo, stages, stack))
+        starting = asyncio.create_task(_start(settings, demo, stages, stack, told))
         await asyncio.wait({starting, told_to_stop}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
             starting.cancel()
@@ -70,6 +74,7 @@ async def run(settings: Settings, demo: Demo | None, *, as_json: bool) -> None:
             stages.say("Told to stop before it was ready.")
             return
         running = starting.result()
+        stack.callback(_write_addresses(running, settings.data_dir / "addresses.json"))
         _announce(running, stages, as_json=as_json)
         await asyncio.wait({told_to_stop, *running.services.ends}, return_when=asyncio.FIRST_COMPLETED)
         for ended in running.services.ends:
@@ -79,7 +84,9 @@ async def run(settings: Settings, demo: Demo | None, *, as_json: bool) -> None:
     stages.say("Stopped. Nothing is left running.")
 
 
-async def _start(settings: Settings, demo: Demo | None, stages: Stages, stack: AsyncExitStack) -> Running:
+async def _start(
+    settings: Settings, demo: Demo | None, stages: Stages, stack: AsyncExitStack, told: asyncio.Event
+) -> Running:
     cluster_address = os.environ.get("RAY_ADDRESS")
     if cluster_address:
         _require_shared_services(settings)
@@ -116,6 +123,7 @@ async def _start(settings: Settings, demo: Demo | None, stages: Stages, stack: A
             cluster.join_ray(cluster_address)
         else:
             cluster.start_ray()
+        _catch_signals(told)  # again: Ray put handlers of its own in their place
     wiring = Wiring(
         database_url=services.database_url,
         redis_url=services.redis_url,
@@ -175,6 +183,25 @@ async def _until_healthy(settings: Settings) -> None:
                 answer.raise_for_status()
 
 
+def _write_addresses(running: Running, file: Path) -> Callable[[], None]:
+    """Leave all addresses where tools find them while we run, the embedded services' too."""
+    file.touch(mode=0o600)
+    file.write_text(
+        json.dumps(
+            {
+                "url": running.url,
+                "sim_url": running.sim_url,
+                "ray_dashboard": running.ray_dashboard,
+                "database_url": running.services.database_url,
+                "redis_url": running.services.redis_url,
+            }
+        )
+        + "\n",
+        encoding="utf-8",
+    )
+    return partial(file.unlink, missing_ok=True)
+
+
 def _announce(running: Running, stages: Stages, *, as_json: bool) -> None:
     if as_json:
         ready = {
@@ -195,9 +222,8 @@ def _announce(running: Running, stages: Stages, *, as_json: bool) -> None:
     stages.say("Ctrl-C stops everything.")
 
 
-def _told_to_stop() -> asyncio.Event:
-    told = asyncio.Event()
+def _catch_signals(told: asyncio.Event) -> None:
+    """Let SIGINT and SIGTERM ask for an orderly end."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, told.set)
-    return told

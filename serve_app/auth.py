@@ -71,7 +71,7 @@ async def callback(
     if pending is None or not own:
         return _back(settings, "/?login_error=expired")
     if error is not None or code is None:
-        return _back(settings, f"/?login_error={'denied' if error == 'access_denied' else 'failed'}")
+        return _back(settings, f"/?login_error={'access_denied' if error == 'access_denied' else 'failed'}")
     try:
         identity = await ports.login.identify(code, pending.code_verifier)
     except LoginFailed:
