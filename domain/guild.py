@@ -106,7 +106,7 @@ def apply(state: GuildState, event: Event) -> Decision:
     """Return what the guild becomes through ``event``, and what must be done for that to be true."""
     match event:
         case ViolationDetected():
-            one = _one_violation(hour_start(event.ts_ms), event.severity)
+            one = one_violation(hour_start(event.ts_ms), event.severity)
             return _count(state, one), (ViolationRecorded(event),)
         case MessagesCounted():
             return _counted(state, HourCounts(hour_start(event.hour_ms), messages=event.count))
@@ -176,7 +176,8 @@ def _members_moved(state: GuildState, by: int, counts: HourCounts) -> Decision:
     return state, (*effects, GuildChanged(state))
 
 
-def _one_violation(hour_ms: int, severity: Severity) -> HourCounts:
+def one_violation(hour_ms: int, severity: Severity) -> HourCounts:
+    """Return what a single violation adds to its hour."""
     match severity:
         case "low":
             return HourCounts(hour_ms, low=1)

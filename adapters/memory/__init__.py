@@ -1,0 +1,17 @@
+"""In-memory twins of the adapters: the same ports, the same meaning, nothing outside the process.
+
+For tests and for trying things out; one contract suite holds each to its real adapter.
+"""
+
+from adapters.memory.database import MemoryDashboardStore, MemoryDatabase, MemoryGuildStore
+from adapters.memory.discord import MemoryBot, MemoryLogin
+from adapters.memory.sessions import MemorySessions
+
+__all__ = [
+    "MemoryBot",
+    "MemoryDashboardStore",
+    "MemoryDatabase",
+    "MemoryGuildStore",
+    "MemoryLogin",
+    "MemorySessions",
+]

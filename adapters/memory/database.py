@@ -1,0 +1,260 @@
+"""The twin of Postgres: what guild hosts commit here, the dashboard's side reads."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from typing import assert_never
+from uuid import UUID
+
+import msgspec
+
+from adapters.clock import now_ms as wall_clock_ms
+from domain.errors import Fenced, StoreUnavailable
+from domain.events import ActionSettled, ActionStatus, Gap, UserRef, ViolationDetected
+from domain.guild import (
+    ActionRecorded,
+    GuildChanged,
+    GuildState,
+    HourAdvanced,
+    HourCounts,
+    ViolationRecorded,
+    one_violation,
+)
+from domain.ids import hour_start
+from domain.permissions import Role
+from domain.placement import Placement
+from domain.ports import Commit, Committed, GuildRow, Incarnation
+from domain.views import UserView, ViolationView, user_view, violation_view
+
+CommitHook = Callable[[Commit], Awaitable[None]]
+
+
+class _Row(msgspec.Struct, frozen=True):
+    violation: ViolationDetected
+    action_status: ActionStatus
+    committed_at_ms: int
+
+
+class MemoryDatabase:
+    """The tables that the stores share, and the switches with which a test makes them fail.
+
+    ``available = False`` makes every call raise ``StoreUnavailable``. ``before_commit`` may hold a commit
+    or raise instead of it; ``after_commit`` may raise once it is written, as a lost answer does.
+    """
+
+    def __init__(self, now_ms: Callable[[], int] = wall_clock_ms) -> None:
+        self.now_ms = now_ms
+        self.available = True
+        self.before_commit: CommitHook | None = None
+        self.after_commit: CommitHook | None = None
+        self.commits = 0
+        self.incarnations = 0
+        self.hosts: dict[str, int] = {}
+        self.placements: dict[int, Placement] = {}
+        self.guilds: dict[int, GuildRow] = {}
+        self.hours: dict[tuple[int, int], HourCounts] = {}
+        self.violations: dict[tuple[UUID, int], _Row] = {}
+        self.users: dict[int, UserRef] = {}
+        self.marks: dict[str, int] = {}
+        self.gaps: list[tuple[str, Gap]] = []
+        self.roles: dict[tuple[int, int], Role] = {}
+
+    def require(self) -> None:
+        """Raise when the database is away."""
+        if not self.available:
+            raise StoreUnavailable
+
+    def view(self, row: _Row) -> ViolationView:
+        """Return a violation with its person as they are known today."""
+        view = violation_view(row.violation, row.committed_at_ms)
+        user = self.users.get(row.violation.user.user_id)
+        unknown = UserView(id=view.user.id, username=None, display_name=None, avatar_url=None)
+        return view.model_copy(
+            update={"user": user_view(user) if user else unknown, "action_status": row.action_status}
+        )
+
+    def add_hour(self, guild_id: int, counts: HourCounts) -> None:
+        """Add to a guild's hour."""
+        key = (guild_id, counts.hour_ms)
+        self.hours[key] = self.hours[key].plus(counts) if key in self.hours else counts
+
+    def hours_of(self, guild_id: int, since_ms: int) -> tuple[HourCounts, ...]:
+        """Return a guild's hours from ``since_ms`` on, oldest first."""
+        keys = sorted(key for key in self.hours if key[0] == guild_id and key[1] >= since_ms)
+        return tuple(self.hours[key] for key in keys)
+
+
+class MemoryGuildStore:
+    """Implements :class:`domain.ports.GuildStore`."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    async def register_host(self, host_id: str) -> Incarnation:
+        """See the port."""
+        self._database.require()
+        self._database.incarnations += 1
+        self._database.hosts[host_id] = self._database.incarnations
+        return Incarnation(host_id, self._database.incarnations)
+
+    async def write_placement(self, placement: Placement) -> None:
+        """See the port."""
+        self._database.require()
+        if placement.version in self._database.placements:
+            message = f"placement {placement.version} is written already"
+            raise ValueError(message)
+        self._database.placements[placement.version] = placement
+
+    async def last_placement_version(self) -> int:
+        """See the port."""
+        self._database.require()
+        return max(self._database.placements, default=0)
+
+    async def load_guilds(self, guild_ids: list[int], since_ms: int) -> dict[int, GuildState]:
+        """See the port."""
+        self._database.require()
+        states: dict[int, GuildState] = {}
+        for guild_id in guild_ids:
+            row, hours = self._database.guilds.get(guild_id), self._database.hours_of(guild_id, since_ms)
+            if row is not None:
+                states[guild_id] = GuildState(
+                    guild_id, row.name, row.member_count, row.bot_present, row.bot_online, hours
+                )
+            elif hours:
+                states[guild_id] = GuildState(guild_id, hours=hours)
+        return states
+
+    async def taken_number(self, source: str) -> int:
+        """See the port."""
+        self._database.require()
+        return self._database.marks.get(source, 0)
+
+    async def ensure_partitions(self, now_ms: int) -> None:
+        """See the port; a dictionary has room for every month."""
+        del now_ms
+        self._database.require()
+
+    async def commit(self, incarnation: Incarnation, commit: Commit) -> Committed:
+        """See the port. All that writes happens between two awaits, so it happens whole."""
+        database = self._database
+        if database.before_commit is not None:
+            await database.before_commit(commit)
+        database.require()
+        held = database.hosts.get(incarnation.host_id)
+        if held != incarnation.number:
+            raise Fenced(f"Host {incarnation.host_id} lives on as incarnation {held}.")
+        _refuse_what_postgres_refuses(commit)
+        committed = _write(database, commit)
+        if database.after_commit is not None:
+            await database.after_commit(commit)
+        return committed
+
+
+class MemoryDashboardStore:
+    """Implements :class:`domain.ports.DashboardStore`."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    async def guilds(self, guild_ids: list[int]) -> dict[int, GuildRow]:
+        """See the port."""
+        self._database.require()
+        known = self._database.guilds
+        return {guild_id: known[guild_id] for guild_id in guild_ids if guild_id in known}
+
+    async def assigned_roles(self, user_id: int, guild_ids: list[int]) -> dict[int, Role]:
+        """See the port."""
+        self._database.require()
+        roles = self._database.roles
+        return {guild_id: roles[guild_id, user_id] for guild_id in guild_ids if (guild_id, user_id) in roles}
+
+    async def assign_role(self, guild_id: int, user_id: int, role: Role, *, assigned_by: int | None) -> None:
+        """Give a person a role in a guild, in place of the one they had."""
+        del assigned_by
+        self._database.require()
+        self._database.roles[guild_id, user_id] = role
+
+    async def violations(self, guild_id: int, *, limit: int, offset: int) -> tuple[list[ViolationView], int]:
+        """See the port."""
+        self._database.require()
+        rows = [row for row in self._database.violations.values() if row.violation.guild_id == guild_id]
+        rows.sort(key=lambda row: (-row.violation.ts_ms, row.violation.event_id))
+        return [self._database.view(row) for row in rows[offset : offset + limit]], len(rows)
+
+    async def hours(self, guild_id: int, since_ms: int) -> list[HourCounts]:
+        """See the port."""
+        self._database.require()
+        return list(self._database.hours_of(guild_id, since_ms))
+
+    async def ping(self) -> None:
+        """See the port."""
+        self._database.require()
+
+
+def _write(database: MemoryDatabase, commit: Commit) -> Committed:
+    now_ms = database.now_ms()
+    database.commits += 1
+    for mark in commit.marks:
+        database.marks[mark.source] = max(mark.number, database.marks.get(mark.source, 0))
+    database.gaps.extend(commit.gaps)
+    database.users.update((user.user_id, user) for user in commit.users)
+    new: set[UUID] = set()
+    actions: list[ActionSettled] = []
+    for effect in commit.effects:
+        match effect:
+            case GuildChanged():
+                _write_guild(database, effect)
+            case HourAdvanced():
+                database.add_hour(effect.guild_id, effect.counts)
+            case ViolationRecorded(violation):
+                key = (violation.event_id, violation.ts_ms)
+                if key not in database.violations:
+                    database.violations[key] = _Row(violation, violation.action_status, now_ms)
+                    database.add_hour(
+                        violation.guild_id, one_violation(hour_start(violation.ts_ms), violation.severity)
+                    )
+                    new.add(violation.event_id)
+            case ActionRecorded(settled):
+                actions.append(settled)
+            case _:
+                assert_never(effect)
+    return Committed(frozenset(new), tuple(_settle(database, actions)), now_ms)
+
+
+def _write_guild(database: MemoryDatabase, effect: GuildChanged) -> None:
+    state = effect.state
+    old = database.guilds.get(state.guild_id) or GuildRow(state.guild_id, None, None, None, False, False)
+    database.guilds[state.guild_id] = GuildRow(
+        guild_id=state.guild_id,
+        name=old.name if state.name is None else state.name,
+        icon_url=old.icon_url if effect.described is None else effect.described.icon_url,
+        member_count=old.member_count if state.member_count is None else state.member_count,
+        bot_present=state.bot_present,
+        bot_online=state.bot_online,
+    )
+
+
+def _settle(database: MemoryDatabase, actions: list[ActionSettled]) -> Iterator[ViolationView]:
+    for settled in actions:
+        key = (settled.event_id, settled.ts_ms)
+        row = database.violations.get(key)
+        if row is not None and row.action_status == "pending":
+            database.violations[key] = msgspec.structs.replace(row, action_status=settled.status)
+            yield database.view(database.violations[key])
+
+
+def _refuse_what_postgres_refuses(commit: Commit) -> None:
+    """Refuse NUL, which a text of Postgres cannot hold."""
+    if b"\0" in b"".join(_texts(commit)):
+        message = "a text contains NUL"
+        raise ValueError(message)
+
+
+def _texts(commit: Commit) -> Iterator[bytes]:
+    for user in commit.users:
+        yield f"{user.username}{user.display_name}{user.avatar_url}".encode()
+    for effect in commit.effects:
+        if isinstance(effect, ViolationRecorded):
+            yield f"{effect.violation.excerpt}{effect.violation.channel_name}".encode()
+        elif isinstance(effect, GuildChanged):
+            yield f"{effect.state.name}".encode()
