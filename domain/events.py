@@ -6,12 +6,13 @@ lands on the row it already has.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 import msgspec
 
 from domain.errors import MalformedBatch
+from domain.ids import MAX_SNOWFLAKE
 
 Severity = Literal["low", "medium", "high", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("low", "medium", "high", "critical")
@@ -21,17 +22,21 @@ Action = Literal["none", "delete"]
 ActionStatus = Literal["none", "pending", "done", "failed"]
 
 
+Snowflake = Annotated[int, msgspec.Meta(gt=0, le=MAX_SNOWFLAKE)]
+"""A Discord id; checked where bytes come in."""
+
+
 class UserRef(msgspec.Struct, frozen=True, array_like=True):
     """Who a Discord user was when an event happened."""
 
-    user_id: int
+    user_id: Snowflake
     username: str
     display_name: str
     avatar_url: str | None = None
 
 
 class _Event(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    guild_id: int
+    guild_id: Snowflake
 
 
 class GuildDescribed(_Event, frozen=True):
@@ -71,7 +76,7 @@ class MemberJoined(_Event, frozen=True):
 class MemberLeft(_Event, frozen=True):
     """A person left a guild, of themselves or not."""
 
-    user_id: int
+    user_id: Snowflake
     ts_ms: int
 
 
@@ -79,9 +84,9 @@ class ViolationDetected(_Event, frozen=True):
     """A message broke a rule. ``event_id`` is deterministic (:func:`domain.ids.violation_id`)."""
 
     event_id: UUID
-    channel_id: int
+    channel_id: Snowflake
     channel_name: str | None
-    message_id: int
+    message_id: Snowflake
     user: UserRef
     detection: Detection
     rule: str
@@ -156,6 +161,9 @@ class Busy(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 Reply = Accepted | NotMine | Busy
 
+# msgspec's own error does not cover a text that is no UTF-8, nor what is nested too deep.
+_NO_BATCH = (msgspec.MsgspecError, UnicodeError, RecursionError)
+
 _encoder = msgspec.msgpack.Encoder()
 _batch_decoder = msgspec.msgpack.Decoder(Batch)
 _reply_decoder: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
@@ -170,7 +178,7 @@ def decode_batch(payload: bytes) -> Batch:
     """Return the batch in ``payload``; raise :class:`MalformedBatch` when it is none."""
     try:
         return _batch_decoder.decode(payload)
-    except msgspec.MsgspecError as error:
+    except _NO_BATCH as error:
         raise MalformedBatch(str(error)) from error
 
 
@@ -183,5 +191,5 @@ def decode_reply(payload: bytes) -> Reply:
     """Return the host's answer in ``payload``; raise :class:`MalformedBatch` when it is none."""
     try:
         return _reply_decoder.decode(payload)
-    except msgspec.MsgspecError as error:
+    except _NO_BATCH as error:
         raise MalformedBatch(str(error)) from error

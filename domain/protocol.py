@@ -76,7 +76,7 @@ def parse_client_message(text: str | bytes) -> ClientMessage:
         raise MalformedMessage(f"A message may have {MAX_MESSAGE_BYTES} bytes at most.")
     try:
         wire = _decoder.decode(text)
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise MalformedMessage(f"The message is not understood: {error}") from error
     guild_id = parse_snowflake(wire.guild_id)
     if guild_id is None:
