@@ -18,6 +18,7 @@ from domain.detection import Message
 from domain.errors import BotRefused
 from domain.events import BotPresenceChanged, GuildDescribed, GuildLeft, MemberJoined, MemberLeft, UserRef
 from domain.ports import BotHandler
+from domain.text import storable
 
 log = structlog.get_logger()
 
@@ -130,10 +131,10 @@ class _Client(discord.AutoShardedClient):
             Message(
                 guild_id=message.guild.id,
                 channel_id=message.channel.id,
-                channel_name=getattr(message.channel, "name", None),
+                channel_name=storable(getattr(message.channel, "name", None) or "") or None,
                 message_id=message.id,
                 author=_user(message.author),
-                content=message.content,
+                content=storable(message.content),
                 mentions=len({user.id for user in message.mentions}),
                 ts_ms=int(message.created_at.timestamp() * 1000),
             )
@@ -195,7 +196,7 @@ class _Client(discord.AutoShardedClient):
         self._handler.on_event(
             GuildDescribed(
                 guild_id=guild.id,
-                name=guild.name,
+                name=storable(guild.name),
                 owner_id=guild.owner_id or 0,
                 icon_url=guild.icon.url if guild.icon else None,
                 member_count=guild.member_count or 0,
@@ -207,8 +208,8 @@ def _user(user: discord.User | discord.Member) -> UserRef:
     avatar = user.avatar
     return UserRef(
         user_id=user.id,
-        username=user.name,
-        display_name=user.display_name,
+        username=storable(user.name),
+        display_name=storable(user.display_name),
         avatar_url=avatar.with_size(64).url if avatar else None,
     )
 

@@ -11,6 +11,7 @@ from authlib.integrations.httpx_client import AsyncOAuth2Client
 from domain.errors import LoginFailed
 from domain.events import UserRef
 from domain.ports import Identity, SessionGuild
+from domain.text import storable
 
 SCOPE = "identify guilds"
 CDN = "https://cdn.discordapp.com"
@@ -74,8 +75,8 @@ def _user(person: dict[str, Any]) -> UserRef:
     user_id, avatar = person["id"], person.get("avatar")
     return UserRef(
         user_id=int(user_id),
-        username=person["username"],
-        display_name=person.get("global_name") or person["username"],
+        username=storable(person["username"]),
+        display_name=storable(person.get("global_name") or person["username"]),
         avatar_url=f"{CDN}/avatars/{user_id}/{avatar}.png?size=64" if avatar else None,
     )
 
@@ -84,7 +85,7 @@ def _guild(guild: dict[str, Any]) -> SessionGuild:
     guild_id, icon = guild["id"], guild.get("icon")
     return SessionGuild(
         guild_id=int(guild_id),
-        name=guild["name"],
+        name=storable(guild["name"]),
         icon_url=f"{CDN}/icons/{guild_id}/{icon}.png?size=64" if icon else None,
         owns=bool(guild.get("owner")),
         permissions=int(guild.get("permissions", "0")),

@@ -16,6 +16,7 @@ from typing import Protocol
 import msgspec
 
 from domain.events import Detection, Severity, UserRef
+from domain.text import contains_word, storable
 
 EXCERPT_CHARS = 120
 
@@ -79,7 +80,7 @@ class Detector:
         self._rules = rules
         self._invite = compile_pattern(r"(?i)\bdiscord(?:\.gg|(?:app)?\.com/invite)/[a-z0-9-]{2,}")
         self._phishing = compile_pattern(_any_domain(rules.phishing_domains))
-        self._words = compile_pattern(_any_word(rules.banned_words))
+        self._words = tuple(word.casefold() for word in rules.banned_words if word)
         self._recent: OrderedDict[tuple[int, int], deque[tuple[int, bytes]]] = OrderedDict()
 
     def inspect(self, message: Message) -> Finding | None:
@@ -89,7 +90,7 @@ class Detector:
             return Finding("phishing_link", "phishing-links", "critical")
         if message.mentions > self._rules.max_mentions:
             return Finding("mention_flood", "mention-flood", "high")
-        if self._words.search(message.content):
+        if contains_word(message.content.casefold(), self._words):
             return Finding("banned_word", "banned-words", "medium")
         if self._invite.search(message.content):
             return Finding("invite_link", "invite-links", "medium")
@@ -120,7 +121,7 @@ def normalised(content: str) -> str:
 
 def excerpt(content: str) -> str:
     """Return a short piece of the text for moderators: one line, long digit runs blotted out."""
-    flat = " ".join(content.split())
+    flat = " ".join(storable(content).split())
     redacted = "".join(_blot_digits(flat))
     return redacted if len(redacted) <= EXCERPT_CHARS else redacted[: EXCERPT_CHARS - 1] + "…"
 
@@ -146,12 +147,10 @@ def _blot_digits(text: str, *, longest: int = 6) -> list[str]:
 
 
 def _any_domain(domains: tuple[str, ...]) -> str:
+    if not domains:
+        return r"[^\s\S]"  # nothing: an alternation of no names would find itself everywhere
     names = "|".join(_literal(domain) for domain in domains)
     return rf"(?i)(?:^|[^a-z0-9-])(?:[a-z0-9-]+\.)*(?:{names})(?:$|[^a-z0-9.-]|\.(?:$|[^a-z0-9]))"
-
-
-def _any_word(words: tuple[str, ...]) -> str:
-    return rf"(?i)\b(?:{'|'.join(_literal(word) for word in words)})\b"
 
 
 def _literal(text: str) -> str:
