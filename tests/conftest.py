@@ -94,7 +94,7 @@ class DemoProcess:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoProcess]:
-    """A quiet demo: nothing happens in it but what a test makes happen."""
+    """Run a quiet demo: nothing happens in it but what a test makes happen."""
     demo = DemoProcess(tmp_path_factory.mktemp("stack"), "--guilds", "40", "--rate", "0")
     try:
         demo.wait_ready()
@@ -107,7 +107,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoProcess]:
 
 @pytest.fixture
 async def database(stack: DemoProcess) -> AsyncIterator[asyncpg.Connection]:
-    """A connection to the stack's own Postgres."""
+    """Connect to the stack's own Postgres."""
     connection = await asyncpg.connect(stack.database_url)
     yield connection
     await connection.close()

@@ -48,27 +48,27 @@ class Recorder(discord.AutoShardedClient):  # the methods are named by the libra
     async def before_identify_hook(self, shard_id: int | None, *, initial: bool = False) -> None:
         """Identify at once; the default waits five seconds."""
 
-    async def on_message(self, message: discord.Message) -> None:  # noqa: D102
+    async def on_message(self, message: discord.Message) -> None:
         self.heard.append(message)
         self._changed.set()
 
-    async def on_raw_message_delete(self, payload: discord.RawMessageDeleteEvent) -> None:  # noqa: D102
+    async def on_raw_message_delete(self, payload: discord.RawMessageDeleteEvent) -> None:
         self.removed.append(payload.message_id)
         self._changed.set()
 
-    async def on_raw_bulk_message_delete(self, payload: discord.RawBulkMessageDeleteEvent) -> None:  # noqa: D102
+    async def on_raw_bulk_message_delete(self, payload: discord.RawBulkMessageDeleteEvent) -> None:
         self.removed.extend(payload.message_ids)
         self._changed.set()
 
-    async def on_member_join(self, member: discord.Member) -> None:  # noqa: D102
+    async def on_member_join(self, member: discord.Member) -> None:
         self.joined.append(member)
         self._changed.set()
 
-    async def on_shard_resumed(self, shard_id: int) -> None:  # noqa: D102
+    async def on_shard_resumed(self, shard_id: int) -> None:
         self.resumed.append(shard_id)
         self._changed.set()
 
-    async def on_shard_connect(self, shard_id: int) -> None:  # noqa: D102
+    async def on_shard_connect(self, shard_id: int) -> None:
         self.connects.append(shard_id)
         self._changed.set()
 

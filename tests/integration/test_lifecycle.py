@@ -1,0 +1,136 @@
+"""Starting, stopping, starting again; and what is said when it cannot start."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+from pathlib import Path
+
+import asyncpg
+import psutil
+import pytest
+
+from tests.conftest import DemoProcess, Sim
+from tests.waiting import eventually
+
+RUNTIME_DIRS = ("gh-*",)
+
+
+def runtime_dirs() -> set[Path]:
+    return {path for pattern in RUNTIME_DIRS for path in Path("/tmp").glob(pattern)}
+
+
+def gone(processes: list[psutil.Process]) -> list[str]:
+    """Return the command lines of those that still run."""
+    still = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                still.append(" ".join(process.cmdline()))
+    return still
+
+
+@pytest.mark.timeout(400)
+async def test_it_leaves_nothing_behind_and_finds_its_data_again(tmp_path: Path) -> None:
+    """SIGTERM and SIGINT end every process, port and temporary file; the next start has the old rows."""
+    before = runtime_dirs()
+    first = DemoProcess(tmp_path / "data", "--guilds", "6", "--rate", "30")
+    try:
+        first.wait_ready()
+        processes = first.descendants()
+        assert len(processes) > 10
+
+        connection = await asyncpg.connect(first.database_url)
+        assert await eventually(lambda: connection.fetchval("SELECT count(*) > 0 FROM violations"))
+        await connection.close()
+        code, said = first.end(signal.SIGTERM)
+        assert code == 0, said
+        assert gone(processes) == []
+        assert runtime_dirs() == before
+        with socket.create_server(("127.0.0.1", first.port)):
+            pass
+    finally:
+        first.make_sure_it_ended()
+
+    second = DemoProcess(tmp_path / "data", "--guilds", "6", "--rate", "0")
+    try:
+        second.wait_ready()
+        processes = second.descendants()
+        connection = await asyncpg.connect(second.database_url)
+        assert await connection.fetchval("SELECT count(*) FROM violations") > 0
+        assert await connection.fetchval("SELECT max(version) FROM placement") == 2
+        await connection.close()
+        code, said = second.end(signal.SIGINT)
+        assert code == 0, said
+        assert gone(processes) == []
+        assert runtime_dirs() == before
+    finally:
+        second.make_sure_it_ended()
+
+
+def refused(demo: DemoProcess) -> str:
+    """Return the one sentence that a start ended with."""
+    try:
+        code, said = demo.result()
+    finally:
+        demo.make_sure_it_ended()
+    assert code == 1, said
+    lines = [line for line in said.splitlines() if not line.startswith("✓")]
+    assert len(lines) == 1, said
+    return lines[0]
+
+
+def test_a_port_in_use_is_told(tmp_path: Path) -> None:
+    """The sentence names the port and the option that chooses another."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        sentence = refused(DemoProcess(tmp_path, "--port", str(port)))
+    assert str(port) in sentence
+    assert "--port" in sentence
+
+
+def test_a_data_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    """The sentence names the folder and the option that chooses another."""
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    sentence = refused(DemoProcess(blocked / "data"))
+    assert str(blocked) in sentence
+    assert "--data-dir" in sentence
+
+
+def test_a_data_folder_in_use_is_told(stack: DemoProcess) -> None:
+    """Two processes never share a data folder."""
+    sentence = refused(DemoProcess(stack.data_dir))
+    assert str(stack.pid) in sentence
+
+
+def test_a_missing_token_is_told(tmp_path: Path) -> None:
+    """Starting for real Discord without its secrets names them, and the way to look around without."""
+    sentence = refused(DemoProcess(tmp_path, command="up", GUILDHALL_DISCORD_CLIENT_ID="1"))
+    assert "GUILDHALL_DISCORD_TOKEN" in sentence
+    assert "GUILDHALL_DISCORD_CLIENT_ID" not in sentence
+    assert "guildhall demo" in sentence
+
+
+async def test_a_wrong_token_is_told(tmp_path: Path, sim: Sim) -> None:
+    """Discord's refusal of a token is told at once, without the token."""
+    sentence = refused(
+        DemoProcess(
+            tmp_path,
+            command="up",
+            GUILDHALL_DISCORD_TOKEN="not-the-token",
+            GUILDHALL_DISCORD_CLIENT_ID="1",
+            GUILDHALL_DISCORD_CLIENT_SECRET="secret",
+            GUILDHALL_DISCORD_API_BASE=f"{sim.url}/api/v10",
+        )
+    )
+    assert "token" in sentence
+    assert "not-the-token" not in sentence
+
+
+def test_settings_that_make_no_sense_are_told(tmp_path: Path) -> None:
+    """All that is wrong is told at once, each by its name."""
+    sentence = refused(DemoProcess(tmp_path, GUILDHALL_HOSTS="none", GUILDHALL_API_REPLICAS="0"))
+    assert "GUILDHALL_HOSTS" in sentence
+    assert "GUILDHALL_API_REPLICAS" in sentence
