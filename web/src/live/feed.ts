@@ -172,6 +172,12 @@ function isGrave({ severity }: Violation): boolean {
   return severity === "critical" || severity === "high";
 }
 
+/** Ids are digits beyond what a number holds: the longer is the greater, and equal lengths compare as text. */
+function descending(a: string, b: string): number {
+  return b.length - a.length || (a < b ? 1 : a > b ? -1 : 0);
+}
+
+/** The order in which the server pages its lists: a row must not move when the page is loaded anew. */
 export function newestFirst(a: Violation, b: Violation): number {
-  return b.ts - a.ts || b.committed_at - a.committed_at || (a.id < b.id ? 1 : a.id > b.id ? -1 : 0);
+  return b.ts - a.ts || descending(a.message_id, b.message_id) || descending(b.id, a.id);
 }
