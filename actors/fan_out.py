@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 Item = tuple[int, int, bytes]
 """(guild_id, offset of the last event in the frame, frame)."""
@@ -21,7 +21,7 @@ class FanOut:
     def __init__(self) -> None:
         self._queues: dict[str, asyncio.Queue[list[Item]]] = {}
 
-    async def stream(self, relay_id: str) -> AsyncIterator[list[Item]]:
+    async def stream(self, relay_id: str) -> AsyncGenerator[list[Item], None]:
         """Yield what is sent to a relay until it leaves or is cut off.
 
         The first list is empty: it says that the stream stands, so that a relay registers no socket
@@ -36,22 +36,27 @@ class FanOut:
         finally:
             del self._queues[relay_id]
 
+    def listens(self, relay_id: str) -> bool:
+        """Whether a relay's stream stands."""
+        return relay_id in self._queues
+
     def send(self, relay_id: str, items: list[Item]) -> None:
         """Queue items for a relay; one that does not listen any more is no error."""
         queue = self._queues.get(relay_id)
         if queue is None:
             return
         if queue.qsize() >= MAX_WAITING_LISTS:
-            self._end(relay_id)
+            self.end(relay_id)
             return
         queue.put_nowait(items)
 
     def close(self) -> None:
         """End every stream."""
         for relay_id in list(self._queues):
-            self._end(relay_id)
+            self.end(relay_id)
 
-    def _end(self, relay_id: str) -> None:
+    def end(self, relay_id: str) -> None:
+        """End a relay's stream; what waits in it is not sent any more."""
         queue = self._queues.get(relay_id)
         if queue is None:
             return

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import NamedTuple
 from uuid import UUID
 
@@ -18,7 +18,7 @@ import structlog
 
 from actors.fan_out import FanOut, Item
 from actors.guild import Admission, GuildActor, Watcher
-from domain.errors import Fenced, MalformedBatch, NotOwner, StoreUnavailable
+from domain.errors import Fenced, HostUnreachable, MalformedBatch, NotOwner, StoreUnavailable
 from domain.events import (
     Accepted,
     Batch,
@@ -43,9 +43,6 @@ log = structlog.get_logger()
 EPOCH_BITS = 24
 """An epoch is the host's incarnation and its count of activations: never used twice, below 2^53."""
 
-METRICS_EVERY_MS = 1_000
-"""A watched guild's counters are pushed at most this often."""
-
 
 class HostSettings(msgspec.Struct, frozen=True):
     """How much a host takes on at once."""
@@ -56,6 +53,8 @@ class HostSettings(msgspec.Struct, frozen=True):
     commit_events: int = 2_000
     """Events that one transaction takes at most."""
     retry_after_ms: int = 500
+    metrics_every_ms: int = 1_000
+    """A watched guild's counters are pushed at most this often."""
 
 
 class HostStats(msgspec.Struct, frozen=True):
@@ -78,6 +77,13 @@ class _Waiting(NamedTuple):
     reply: asyncio.Future[Reply]
 
 
+class _Doubt(NamedTuple):
+    """A commit whose answer was lost: made or not, all of it or nothing."""
+
+    marks: tuple[BatchMark, ...]
+    guild_ids: frozenset[int]
+
+
 class GuildHost:
     """Owns the guilds of its slots. Killed, it loses nothing acknowledged: all of that is in the store."""
 
@@ -98,6 +104,8 @@ class GuildHost:
         self._guilds: dict[int, GuildActor] = {}
         self._activating = asyncio.Lock()
         self._taken: dict[str, int] = {}
+        self._doubt: _Doubt | None = None
+        self._stopped = False
         self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue()
         self._waiting_events = 0
         self._fan_out = FanOut()
@@ -119,6 +127,7 @@ class GuildHost:
     async def stop(self, reason: str) -> None:
         """End this life; batches that wait are refused, and their shards keep them."""
         log.info("host_stops", host=self._settings.host_id, reason=reason)
+        self._stopped = True
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
@@ -132,8 +141,7 @@ class GuildHost:
             return
         self._placement_version = placement_version
         self._slots = slots
-        for guild_id in [guild_id for guild_id in self._guilds if slot_of(guild_id) not in slots]:
-            del self._guilds[guild_id]
+        self._drop({guild_id for guild_id in self._guilds if slot_of(guild_id) not in slots})
 
     async def ingest(self, payload: bytes) -> bytes:
         """Take a batch; answer when it is durable, or when it is not taken.
@@ -145,7 +153,9 @@ class GuildHost:
         if not self._owns_all(batch.events):
             self._refused += 1
             return encode_reply(NotMine(self._placement_version))
-        if self._waiting_events and self._waiting_events + len(batch.events) > self._settings.intake_events:
+        waiting_then = self._waiting_events + len(batch.events)
+        full = self._waiting_events > 0 and waiting_then > self._settings.intake_events
+        if full or self._stopped:
             self._refused += 1
             return encode_reply(self._busy())
         waiting = _Waiting(batch, asyncio.get_running_loop().create_future())
@@ -160,8 +170,9 @@ class GuildHost:
         relay had registered; a relay that comes back does so under a new id.
         """
         try:
-            async for items in self._fan_out.stream(relay_id):
-                yield items
+            async with contextlib.aclosing(self._fan_out.stream(relay_id)) as lists:
+                async for items in lists:
+                    yield items
         finally:
             for guild in self._guilds.values():
                 guild.dismiss_relay(relay_id)
@@ -175,11 +186,15 @@ class GuildHost:
             NotOwner: the guild is another host's.
             TooManySockets: the person has too many sockets on this guild.
             StoreUnavailable: the guild is asleep, and the database is away.
+            HostUnreachable: the relay's stream is over, and with it all that it registers.
 
         """
-        if slot_of(guild_id) not in self._slots:
-            raise NotOwner(f"Guild {guild_id} is not on host {self._settings.host_id}.")
+        self._require_slot(guild_id)
         guild = (await self._activate([guild_id]))[guild_id]
+        self._require_slot(guild_id)  # it may have been given up while the guild was loaded
+        if not self._fan_out.listens(relay_id):
+            # It ended while the guild was loaded: nothing would ever dismiss this socket.
+            raise HostUnreachable(f"Relay {relay_id} does not listen any more.")
         return guild.admit(Watcher(relay_id, socket_id), user_id, position)
 
     async def unwatch(self, relay_id: str, socket_id: int, guild_id: int) -> None:
@@ -207,27 +222,36 @@ class GuildHost:
 
     async def _commit_forever(self) -> None:
         while True:
-            group = await self._next_group()
-            try:
-                await self._commit_group(group)
-                self._store_available = True
-            except StoreUnavailable as error:
-                # Nothing is known to be written; the shards send the same batches again.
-                self._store_available = False
-                log.warning("commit_failed", host=self._settings.host_id, error=str(error))
-                self._answer_all(group, self._busy())
-            except Fenced as error:
-                log.error("host_fenced", host=self._settings.host_id, error=str(error))  # noqa: TRY400
-                self._guilds.clear()
-                self._slots = frozenset()
-                self._answer_all(group, NotMine(self._placement_version))
-            except Exception as error:
-                # A bug, or an event the database will not take. The group is not acknowledged, so
-                # nothing is lost; it is told to the shards as an error rather than swallowed.
-                log.exception("commit_broke", host=self._settings.host_id)
+            await self._settle(await self._next_group())
+
+    async def _settle(self, group: list[_Waiting]) -> None:
+        """Commit a group and answer every batch of it, whatever happens."""
+        try:
+            await self._commit_group(group)
+            self._store_available = True
+        except StoreUnavailable as error:
+            # Nothing is known to be written; the shards send the same batches again.
+            self._store_available = False
+            log.warning("commit_failed", host=self._settings.host_id, error=str(error))
+            self._answer_all(group, self._busy())
+        except Fenced as error:
+            log.error("host_fenced", host=self._settings.host_id, error=str(error))  # noqa: TRY400
+            self._slots = frozenset()
+            self._drop(set(self._guilds))
+            self._answer_all(group, NotMine(self._placement_version))
+        except asyncio.CancelledError:
+            self._answer_all(group, self._busy())
+            raise
+        except Exception as error:
+            # A bug, or an event the database will not take. Each batch then stands for itself, so that
+            # one shard's event costs no other shard's. What is not acknowledged is not lost: it is told
+            # to its shard as an error rather than swallowed.
+            log.exception("commit_broke", host=self._settings.host_id, batches=len(group))
+            if len(group) > 1:
                 for waiting in group:
-                    if not waiting.reply.done():
-                        waiting.reply.set_exception(MalformedBatch(f"The batch cannot be taken: {error}"))
+                    await self._settle([waiting])
+            elif not group[0].reply.done():
+                group[0].reply.set_exception(MalformedBatch(f"The batch cannot be taken: {error}"))
 
     async def _next_group(self) -> list[_Waiting]:
         """Wait for a batch; then take all that have gathered, up to a transaction's size."""
@@ -240,6 +264,7 @@ class GuildHost:
         return group
 
     async def _commit_group(self, group: list[_Waiting]) -> None:
+        await self._end_doubt()
         fresh = [waiting for waiting in group if not await self._was_taken(waiting.batch)]
         # A shard whose call failed may have its batch in the group twice.
         batches = list({(w.batch.source, w.batch.number): w.batch for w in fresh}.values())
@@ -247,23 +272,24 @@ class GuildHost:
             events = _distinct([event for batch in batches for event in batch.events])
             guilds = await self._activate({event.guild_id for event in events})
             decisions = _decide(guilds, events)
-            committed = await self._store.commit(
-                self._incarnation,
-                Commit(
-                    effects=tuple(effect for _, effects in decisions.values() for effect in effects),
-                    users=_people(events),
-                    marks=tuple(BatchMark(batch.source, batch.number) for batch in batches),
-                    gaps=tuple((batch.source, gap) for batch in batches for gap in batch.gaps),
-                ),
+            commit = Commit(
+                effects=tuple(effect for _, effects in decisions.values() for effect in effects),
+                users=_people(events),
+                marks=tuple(BatchMark(batch.source, batch.number) for batch in batches),
+                gaps=tuple((batch.source, gap) for batch in batches for gap in batch.gaps),
             )
+            try:
+                committed = await self._store.commit(self._incarnation, commit)
+            except StoreUnavailable:
+                self._doubt = _Doubt(commit.marks, frozenset(guilds))
+                raise
             seen_before = _violations(events) - committed.new_violations
             if seen_before:
                 events = _without(events, seen_before)
                 decisions = _decide(guilds, events)
             for guild_id, (state, _) in decisions.items():
                 guilds[guild_id].adopt(state)
-            for batch in batches:
-                self._taken[batch.source] = max(batch.number, self._taken.get(batch.source, 0))
+            self._remember(commit.marks)
             self._commits += 1
             self._committed_batches += len(batches)
             self._committed_events += len(events)
@@ -278,12 +304,41 @@ class GuildHost:
             self._taken[batch.source] = await self._store.taken_number(batch.source)
         return batch.number <= self._taken[batch.source]
 
+    async def _end_doubt(self) -> None:
+        """Ask whether the last commit was made after all, before anything is decided on top of it.
+
+        If it was, its batches are taken, and its guilds hold less than the store: they are loaded anew.
+        """
+        if self._doubt is None:
+            return
+        marks, guild_ids = self._doubt
+        if await self._store.taken_number(marks[0].source) >= marks[0].number:
+            self._remember(marks)
+            self._drop(guild_ids)
+        self._doubt = None
+
+    def _remember(self, marks: tuple[BatchMark, ...]) -> None:
+        """Remember what was taken."""
+        for mark in marks:
+            self._taken[mark.source] = max(mark.number, self._taken.get(mark.source, 0))
+
     # -- guilds -----------------------------------------------------------------------------------
 
     def _owns_all(self, events: tuple[Event, ...]) -> bool:
         return all(
             event.guild_id in self._guilds or slot_of(event.guild_id) in self._slots for event in events
         )
+
+    def _drop(self, guild_ids: Iterable[int]) -> None:
+        """Deactivate guilds. The relays that watch them are cut off: they come back and ask anew."""
+        dropped = [self._guilds.pop(guild_id) for guild_id in guild_ids if guild_id in self._guilds]
+        for relay_id in {relay_id for guild in dropped for relay_id in guild.relays}:
+            self._fan_out.end(relay_id)
+
+    def _require_slot(self, guild_id: int) -> None:
+        if slot_of(guild_id) not in self._slots:
+            self._guilds.pop(guild_id, None)
+            raise NotOwner(f"Guild {guild_id} is not on host {self._settings.host_id}.")
 
     async def _activate(self, guild_ids: set[int] | list[int]) -> dict[int, GuildActor]:
         """Return these guilds alive, loading those that sleep in one go."""
@@ -314,8 +369,8 @@ class GuildHost:
                     guild.publish("bot_status", event.ts_ms, {"online": event.online})
                 )
         for view in committed.settled:
-            guild_id = int(view.guild_id)
-            frames[guild_id].append(guilds[guild_id].publish("violation", view.ts, view.plain()))
+            guild = guilds[int(view.guild_id)]
+            frames[guild.state.guild_id].append(guild.publish("violation", view.ts, view.plain()))
         for guild_id in {event.guild_id for event in events}:
             if guilds[guild_id].watched:
                 self._metrics_due.setdefault(guild_id, committed.committed_at_ms)
@@ -324,7 +379,7 @@ class GuildHost:
     async def _push_metrics_forever(self) -> None:
         """Push the counters of guilds that changed, at most once a second each."""
         while True:
-            await asyncio.sleep(METRICS_EVERY_MS / 1000)
+            await asyncio.sleep(self._settings.metrics_every_ms / 1000)
             due, self._metrics_due = self._metrics_due, {}
             now_ms = self._now_ms()
             frames: dict[int, list[bytes]] = {}

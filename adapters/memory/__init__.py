@@ -3,12 +3,14 @@
 For tests and for trying things out; one contract suite holds each to its real adapter.
 """
 
+from adapters.memory.clock import MemoryClock
 from adapters.memory.database import MemoryDashboardStore, MemoryDatabase, MemoryGuildStore
 from adapters.memory.discord import MemoryBot, MemoryLogin
 from adapters.memory.sessions import MemorySessions
 
 __all__ = [
     "MemoryBot",
+    "MemoryClock",
     "MemoryDashboardStore",
     "MemoryDatabase",
     "MemoryGuildStore",

@@ -1,0 +1,173 @@
+"""What tests of a host and of those who talk to it share."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from actors.fan_out import Item
+from actors.guild import Admission
+from actors.host import GuildHost, HostSettings
+from actors.routing import HostCalls, Routing
+from adapters.memory import MemoryClock, MemoryDatabase, MemoryGuildStore
+from domain.events import (
+    Accepted,
+    Batch,
+    Event,
+    Gap,
+    Reply,
+    decode_batch,
+    decode_reply,
+    encode_batch,
+    encode_reply,
+)
+from domain.ids import SLOTS
+from domain.placement import place
+
+ALL_SLOTS = frozenset(range(SLOTS))
+
+
+class HostUnderTest:
+    """A plain host with every slot, on the twin of the database."""
+
+    def __init__(self, database: MemoryDatabase, clock: MemoryClock, **settings: Any) -> None:
+        self.database = database
+        self.actor = GuildHost(HostSettings("h0", **settings), self._open, clock)
+        self._listeners: list[Listener] = []
+
+    async def _open(self) -> MemoryGuildStore:
+        return MemoryGuildStore(self.database)
+
+    async def start(self) -> HostUnderTest:
+        await self.actor.start()
+        await self.actor.assign(1, ALL_SLOTS)
+        return self
+
+    async def send(
+        self, *events: Event, source: str = "s", number: int = 1, gaps: tuple[Gap, ...] = ()
+    ) -> Reply:
+        batch = Batch(source, number, events, gaps)
+        return decode_reply(await asyncio.wait_for(self.actor.ingest(encode_batch(batch)), 5))
+
+    async def listen(self, relay_id: str = "relay") -> Listener:
+        listener = Listener(self.actor.stream(relay_id))
+        self._listeners.append(listener)
+        assert await listener.next() == []
+        return listener
+
+    async def stop(self) -> None:
+        await self.actor.stop("the test is over")
+        for listener in self._listeners:
+            await listener.close()
+
+
+class Listener:
+    """A relay's end of a stream."""
+
+    def __init__(self, stream: AsyncIterator[list[Item]]) -> None:
+        self._stream = stream
+
+    async def next(self) -> list[Item]:
+        """Return the next list; raise StopAsyncIteration at the end."""
+        return await asyncio.wait_for(anext(self._stream), 5)
+
+    async def frame(self) -> dict[str, Any]:
+        """Return the next frame, which is alone in its list."""
+        [(_, _, frame)] = await self.next()
+        found: dict[str, Any] = json.loads(frame)
+        return found
+
+    async def ended(self) -> bool:
+        try:
+            await self.next()
+        except StopAsyncIteration:
+            return True
+        return False
+
+    async def close(self) -> None:
+        await self._stream.aclose()  # type: ignore[attr-defined]
+
+
+class RecordingHost:
+    """A host that only takes batches: it records them, and answers by ``script``, then accepts."""
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+        self.in_flight = self.most_in_flight = 0
+        self.open = asyncio.Event()
+        self.open.set()
+        self.received = asyncio.Condition()
+        self.assigned: tuple[int, frozenset[int]] | None = None
+        self.life: list[str] = []
+        self.script: list[Reply | Exception] = []
+
+    async def ingest(self, payload: bytes) -> bytes:
+        batch = decode_batch(payload)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            async with self.received:
+                self.batches.append(batch)
+                self.received.notify_all()
+            await self.open.wait()
+            answer = self.script.pop(0) if self.script else Accepted(batch.number, 1_000)
+            if isinstance(answer, Exception):
+                raise answer
+            return encode_reply(answer)
+        finally:
+            self.in_flight -= 1
+
+    async def got(self, batches: int) -> list[Batch]:
+        """Return when so many batches have come."""
+        async with asyncio.timeout(5), self.received:
+            await self.received.wait_for(lambda: len(self.batches) >= batches)
+        return self.batches
+
+    @property
+    def events(self) -> list[Event]:
+        return [event for batch in self.batches for event in batch.events]
+
+    async def start(self) -> Any:
+        self.life.append("start")
+
+    async def stop(self, reason: str) -> None:
+        self.life.append(f"stop: {reason}")
+
+    async def assign(self, placement_version: int, slots: frozenset[int]) -> None:
+        self.life.append("assign")
+        self.assigned = (placement_version, slots)
+
+    def stream(self, relay_id: str) -> AsyncIterator[list[Item]]:
+        raise NotImplementedError
+
+    async def watch(
+        self, relay_id: str, socket_id: int, guild_id: int, user_id: int, position: tuple[int, int] | None
+    ) -> Admission:
+        raise NotImplementedError
+
+    async def unwatch(self, relay_id: str, socket_id: int, guild_id: int) -> None:
+        raise NotImplementedError
+
+    async def stats(self) -> Any:
+        raise NotImplementedError
+
+
+class Director:
+    """Knows one placement at a time, and can be away."""
+
+    def __init__(self, hosts: dict[str, HostCalls], version: int = 1) -> None:
+        self.now = Routing(place(version, hosts), hosts)
+        self.error: Exception | None = None
+        self.asked = 0
+
+    def place(self, version: int, *owners: str) -> None:
+        """Let only ``owners`` have slots from now on."""
+        self.now = Routing(place(version, owners), self.now.hosts)
+
+    async def routing(self) -> Routing:
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        return self.now

@@ -1,0 +1,61 @@
+"""Queues from a host to its relays."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from actors import fan_out
+from actors.fan_out import FanOut, Item
+
+ONE: list[Item] = [(1, 1, b"frame")]
+
+
+async def test_a_stream_says_first_that_it_stands() -> None:
+    """The first list is empty; then comes what is sent, in order."""
+    relays = FanOut()
+    stream = relays.stream("r")
+    assert await anext(stream) == []
+    relays.send("r", ONE)
+    relays.send("r", [(2, 1, b"other")])
+    assert [await anext(stream), await anext(stream)] == [ONE, [(2, 1, b"other")]]
+
+
+async def test_nobody_listening_is_no_error() -> None:
+    """What is sent to a relay that left goes nowhere."""
+    relays = FanOut()
+    stream = relays.stream("r")
+    await anext(stream)
+    await stream.aclose()  # type: ignore[attr-defined]
+    assert not relays.listens("r")
+    relays.send("r", ONE)
+
+
+async def test_a_relay_too_far_behind_is_cut_off_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its queue is bounded and dropped whole; the relay beside it misses nothing."""
+    monkeypatch.setattr(fan_out, "MAX_WAITING_LISTS", 3)
+    relays = FanOut()
+    slow, quick = relays.stream("slow"), relays.stream("quick")
+    await anext(slow)
+    await anext(quick)
+    for _ in range(4):
+        relays.send("slow", ONE)
+        relays.send("quick", ONE)
+        assert await anext(quick) == ONE
+    with pytest.raises(StopAsyncIteration):
+        await anext(slow)
+    assert not relays.listens("slow")
+    assert relays.listens("quick")
+
+
+async def test_closing_ends_streams_that_wait() -> None:
+    """A relay in the middle of waiting is woken by the end."""
+    relays = FanOut()
+    stream = relays.stream("r")
+    await anext(stream)
+    waiting = asyncio.ensure_future(anext(stream))
+    await asyncio.sleep(0)
+    relays.close()
+    with pytest.raises(StopAsyncIteration):
+        await asyncio.wait_for(waiting, 5)

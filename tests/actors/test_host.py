@@ -1,0 +1,417 @@
+"""A host: what it acknowledges is durable, what it shows is durable, and each thing is counted once."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from adapters.memory import MemoryClock, MemoryDatabase, MemoryGuildStore
+from adapters.memory.samples import NOON_MS, described, message, person, violation
+from domain.errors import HostUnreachable, MalformedBatch, NotOwner, StoreUnavailable, TooManySockets
+from domain.events import (
+    Accepted,
+    ActionSettled,
+    BotPresenceChanged,
+    Busy,
+    Gap,
+    MemberJoined,
+    MessagesCounted,
+    NotMine,
+)
+from domain.guild import HourCounts
+from domain.ids import slot_of
+from domain.ports import Commit
+from tests.actors.hosts import HostUnderTest
+
+GUILD = 1
+
+
+def messages(count: int, guild_id: int = GUILD) -> MessagesCounted:
+    return MessagesCounted(guild_id, NOON_MS, count)
+
+
+class Held:
+    """A commit that waits until it is let go."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self.begun = asyncio.Event()
+        self.let_go = asyncio.Event()
+        self.error: Exception | None = None
+        self.seen: list[Commit] = []
+        database.before_commit = self._hold
+
+    async def _hold(self, commit: Commit) -> None:
+        self.seen.append(commit)
+        self.begun.set()
+        await self.let_go.wait()
+        if self.error is not None:
+            raise self.error
+
+
+def live(host: HostUnderTest, guild_id: int = GUILD) -> tuple[HourCounts, ...]:
+    """Return the counts that the guild's actor holds."""
+    return host.actor._guilds[guild_id].state.hours
+
+
+def stored(database: MemoryDatabase, guild_id: int = GUILD) -> tuple[HourCounts, ...]:
+    return database.hours_of(guild_id, 0)
+
+
+async def test_an_acknowledgement_follows_the_commit(host: HostUnderTest, database: MemoryDatabase) -> None:
+    """While the transaction runs there is no answer, and nobody is shown anything."""
+    relay = await host.listen()
+    await host.actor.watch("relay", 1, GUILD, 10, None)
+    held = Held(database)
+    sending = asyncio.create_task(host.send(violation(GUILD)))
+    showing = asyncio.create_task(relay.next())
+    await asyncio.wait_for(held.begun.wait(), 5)
+    done, _ = await asyncio.wait({sending, showing}, timeout=0.01)
+    assert done == set()
+    assert live(host) == ()
+    held.let_go.set()
+    assert isinstance(await sending, Accepted)
+    assert [item[0] for item in await showing] == [GUILD]
+    assert live(host) == stored(database) == (HourCounts(NOON_MS, medium=1),)
+
+
+async def test_a_failed_commit_shows_and_adopts_nothing_and_the_retry_counts_once(
+    host: HostUnderTest, database: MemoryDatabase
+) -> None:
+    """Busy; then the same batch again leads to exactly one application."""
+    relay = await host.listen()
+    await host.actor.watch("relay", 1, GUILD, 10, None)
+    held = Held(database)
+    held.error = StoreUnavailable()
+    held.let_go.set()
+    events = (violation(GUILD), messages(5))
+    assert isinstance(await host.send(*events), Busy)
+    assert not (await host.actor.stats()).store_available
+    assert live(host) == stored(database) == ()
+    held.error = None
+    assert isinstance(await host.send(*events), Accepted)
+    assert live(host) == stored(database) == (HourCounts(NOON_MS, messages=5, medium=1),)
+    frame = await relay.frame()
+    assert [event["offset"] for event in frame["events"]] == [1]
+    assert (await host.actor.stats()).store_available
+
+
+async def test_a_commit_whose_answer_was_lost_counts_once(
+    host: HostUnderTest, database: MemoryDatabase
+) -> None:
+    """The retry finds itself taken already; the guild is loaded anew and its watchers come back to it."""
+    relay = await host.listen()
+    before = await host.actor.watch("relay", 1, GUILD, 10, None)
+
+    async def lose_the_answer(_: Commit) -> None:
+        database.after_commit = None
+        raise StoreUnavailable
+
+    database.after_commit = lose_the_answer
+    events = (violation(GUILD), messages(5))
+    assert isinstance(await host.send(*events), Busy)
+    assert isinstance(await host.send(*events), Accepted)
+    assert stored(database) == (HourCounts(NOON_MS, messages=5, medium=1),)
+    assert await relay.ended()
+    await host.listen("again")
+    after = await host.actor.watch("again", 1, GUILD, 10, (before.epoch, before.offset))
+    assert not after.recovered
+    assert live(host) == stored(database)
+
+
+async def test_after_a_lost_answer_other_batches_build_on_what_is_stored(
+    host: HostUnderTest, database: MemoryDatabase
+) -> None:
+    """The doubt is ended before anything else is decided, whoever comes first."""
+
+    async def lose_the_answer(_: Commit) -> None:
+        database.after_commit = None
+        raise StoreUnavailable
+
+    database.after_commit = lose_the_answer
+    assert isinstance(await host.send(messages(5), source="a"), Busy)
+    assert isinstance(await host.send(messages(1), source="b"), Accepted)
+    assert live(host) == stored(database) == (HourCounts(NOON_MS, messages=6),)
+
+
+async def test_a_batch_sent_twice_is_acknowledged_and_not_applied(
+    host: HostUnderTest, database: MemoryDatabase
+) -> None:
+    """Its number is taken, so the second time changes nothing."""
+    for _ in range(2):
+        assert isinstance(await host.send(messages(5), number=1), Accepted)
+    assert live(host) == stored(database) == (HourCounts(NOON_MS, messages=5),)
+    assert database.commits == 1
+
+
+async def test_a_batch_twice_in_one_group_is_applied_once(
+    host: HostUnderTest, database: MemoryDatabase
+) -> None:
+    """A shard whose call failed sends again while the first try still waits for its commit."""
+    held = Held(database)
+    first = asyncio.create_task(host.send(messages(1), source="other"))
+    await asyncio.wait_for(held.begun.wait(), 5)
+    twice = [asyncio.create_task(host.send(messages(5), number=1)) for _ in range(2)]
+    await asyncio.sleep(0)
+    held.let_go.set()
+    replies = await asyncio.gather(first, *twice)
+    assert all(isinstance(reply, Accepted) for reply in replies)
+    assert [len(commit.marks) for commit in held.seen] == [1, 1]
+    assert live(host) == stored(database) == (HourCounts(NOON_MS, messages=6),)
+
+
+async def test_a_new_life_knows_what_the_last_one_took(
+    host: HostUnderTest, database: MemoryDatabase, clock: MemoryClock
+) -> None:
+    """Marks and violations outlive the host: neither a resent batch nor a resent violation counts again."""
+    await host.send(violation(GUILD), messages(5))
+    second = await HostUnderTest(database, clock).start()
+    assert isinstance(await second.send(violation(GUILD), messages(5)), Accepted)
+    assert isinstance(await second.send(violation(GUILD), number=2), Accepted)
+    assert live(second) == stored(database) == (HourCounts(NOON_MS, messages=5, medium=1),)
+    await second.stop()
+
+
+@pytest.mark.parametrize("apart", [False, True])
+async def test_a_violation_told_twice_is_one(
+    host: HostUnderTest, database: MemoryDatabase, apart: bool
+) -> None:
+    """Within a batch and across batches it is counted once and shown once."""
+    relay = await host.listen()
+    await host.actor.watch("relay", 1, GUILD, 10, None)
+    one, two = violation(GUILD, 1), violation(GUILD, 2)
+    if apart:
+        await host.send(one)
+        await host.send(one, two, number=2)
+        frames = [await relay.frame(), await relay.frame()]
+    else:
+        await host.send(one, one, two)
+        frames = [await relay.frame()]
+    shown = [event["data"]["id"] for frame in frames for event in frame["events"]]
+    assert shown == [str(one.event_id), str(two.event_id)]
+    assert live(host) == stored(database) == (HourCounts(NOON_MS, medium=2),)
+
+
+async def test_not_mine_takes_nothing(host: HostUnderTest, database: MemoryDatabase) -> None:
+    """One foreign guild in a batch, and nothing of the batch is taken."""
+    mine, other = 1, 2
+    await host.actor.assign(3, frozenset({slot_of(mine)}))
+    assert await host.send(messages(1, mine), messages(1, other)) == NotMine(3)
+    assert database.commits == 0
+    assert isinstance(await host.send(messages(1, mine)), Accepted)
+
+
+async def test_an_old_placement_is_ignored(host: HostUnderTest) -> None:
+    """Assignments may overtake each other; the newest wins."""
+    await host.actor.assign(5, frozenset({slot_of(GUILD)}))
+    await host.actor.assign(4, frozenset())
+    assert isinstance(await host.send(messages(1)), Accepted)
+
+
+async def test_the_intake_is_bounded(database: MemoryDatabase, clock: MemoryClock) -> None:
+    """Beyond the bound shards are told to wait; a lone batch is taken whatever its size."""
+    host = await HostUnderTest(database, clock, intake_events=3, commit_events=1, retry_after_ms=9).start()
+    held = Held(database)
+    in_flight = asyncio.create_task(host.send(*[messages(1)] * 5))
+    await asyncio.wait_for(held.begun.wait(), 5)
+    waiting = asyncio.create_task(host.send(messages(1), messages(1), number=2))
+    await asyncio.sleep(0)
+    assert (await host.actor.stats()).waiting_events == 2
+    assert await host.send(messages(1), messages(1), source="other") == Busy(9)
+    held.let_go.set()
+    assert isinstance(await in_flight, Accepted)
+    assert await waiting == Accepted(2, credit=3)
+    assert stored(database) == (HourCounts(NOON_MS, messages=7),)
+    assert (await host.actor.stats()).refused_batches == 1
+    await host.stop()
+
+
+async def test_what_gathers_during_a_commit_shares_the_next_one(
+    host: HostUnderTest, database: MemoryDatabase
+) -> None:
+    """Three batches that wait are one transaction."""
+    held = Held(database)
+    first = asyncio.create_task(host.send(messages(1)))
+    await asyncio.wait_for(held.begun.wait(), 5)
+    rest = [asyncio.create_task(host.send(messages(1), source=f"s{n}")) for n in range(3)]
+    await asyncio.sleep(0)
+    held.let_go.set()
+    await asyncio.gather(first, *rest)
+    assert [len(commit.marks) for commit in held.seen] == [1, 3]
+
+
+async def test_a_fenced_host_drops_its_guilds(host: HostUnderTest, database: MemoryDatabase) -> None:
+    """It writes nothing more, owns nothing more, and sends its watchers away to look for the new owner."""
+    relay = await host.listen()
+    await host.actor.watch("relay", 1, GUILD, 10, None)
+    await host.send(messages(1))
+    await MemoryGuildStore(database).register_host("h0")
+    assert isinstance(await host.send(messages(1), number=2), NotMine)
+    assert stored(database) == (HourCounts(NOON_MS, messages=1),)
+    assert (await host.actor.stats()).guilds == 0
+    assert await relay.ended()
+    with pytest.raises(NotOwner):
+        await host.actor.watch("relay", 1, GUILD, 10, None)
+
+
+async def test_garbage_is_malformed(host: HostUnderTest) -> None:
+    """Bytes that are no batch are refused as such, and the host goes on."""
+    with pytest.raises(MalformedBatch):
+        await host.actor.ingest(b"\xc1 not a batch")
+    assert isinstance(await host.send(messages(1)), Accepted)
+
+
+async def test_an_event_that_the_store_refuses_costs_nobody_else_theirs(
+    host: HostUnderTest, database: MemoryDatabase
+) -> None:
+    """Batches of one group then stand for themselves: only the sender of the bad one hears of it."""
+    held = Held(database)
+    first = asyncio.create_task(host.send(messages(1), source="first"))
+    await asyncio.wait_for(held.begun.wait(), 5)
+    bad = violation(GUILD, 2, excerpt="a\0b")
+    poisoned = asyncio.create_task(host.send(bad, source="poisoned"))
+    good = asyncio.create_task(host.send(messages(5), source="good"))
+    await asyncio.sleep(0)
+    held.let_go.set()
+    assert isinstance(await first, Accepted)
+    assert isinstance(await good, Accepted)
+    with pytest.raises(MalformedBatch):
+        await poisoned
+    assert live(host) == stored(database) == (HourCounts(NOON_MS, messages=6),)
+
+
+async def test_stopping_answers_whoever_waits(database: MemoryDatabase, clock: MemoryClock) -> None:
+    """Busy for the group in flight, for what waits behind it, and for what comes later; streams end."""
+    host = await HostUnderTest(database, clock).start()
+    relay = await host.listen()
+    held = Held(database)
+    in_flight = asyncio.create_task(host.send(messages(1)))
+    await asyncio.wait_for(held.begun.wait(), 5)
+    waiting = asyncio.create_task(host.send(messages(1), source="other"))
+    await asyncio.sleep(0)
+    await host.stop()
+    assert [type(await call) for call in (in_flight, waiting)] == [Busy, Busy]
+    assert isinstance(await host.send(messages(1)), Busy)
+    assert await relay.ended()
+
+
+async def test_offsets_have_no_gaps(host: HostUnderTest) -> None:
+    """Violations, settled actions and the bot's presence share one sequence from 1 on."""
+    relay = await host.listen()
+    await host.actor.watch("relay", 1, GUILD, 10, None)
+    one = violation(GUILD)
+    await host.send(one, BotPresenceChanged(GUILD, online=True, ts_ms=NOON_MS))
+    await host.send(ActionSettled(GUILD, one.event_id, one.ts_ms, "done"), violation(GUILD, 2), number=2)
+    shown = [event for _ in range(2) for event in (await relay.frame())["events"]]
+    assert [event["offset"] for event in shown] == [1, 2, 3, 4]
+    assert [event["type"] for event in shown] == ["violation", "bot_status", "violation", "violation"]
+    assert shown[3]["data"]["action_status"] == "done"
+
+
+async def test_a_frame_goes_once_a_relay(host: HostUnderTest) -> None:
+    """However many sockets watch through it, and never to a relay that does not watch."""
+    watching, idle = await host.listen("watching"), await host.listen("idle")
+    for socket_id in range(3):
+        await host.actor.watch("watching", socket_id, GUILD, socket_id, None)
+    await host.actor.watch("idle", 1, GUILD + 1, 10, None)
+    await host.send(violation(GUILD))
+    await host.send(violation(GUILD + 1, 2), number=2)
+    assert (await watching.frame())["guild_id"] == str(GUILD)
+    assert (await idle.frame())["guild_id"] == str(GUILD + 1)
+    await host.actor.stop("nothing may be left in either stream")
+    assert await watching.ended()
+    assert await idle.ended()
+
+
+async def test_a_relay_that_goes_takes_its_watchers_along(host: HostUnderTest) -> None:
+    """The end of a stream frees the places of all its sockets."""
+    relay = await host.listen("gone")
+    for socket_id in range(5):
+        await host.actor.watch("gone", socket_id, GUILD, 10, None)
+    await host.listen("new")
+    with pytest.raises(TooManySockets):
+        await host.actor.watch("new", 1, GUILD, 10, None)
+    await relay.close()
+    await host.actor.watch("new", 1, GUILD, 10, None)
+    assert host.actor._guilds[GUILD].relays == {"new"}
+
+
+async def test_a_relay_that_goes_while_a_guild_loads_leaves_nothing(
+    host: HostUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer of the database comes after the stream's end: no socket is registered any more."""
+    relay = await host.listen("gone")
+    loading, loaded = asyncio.Event(), asyncio.Event()
+    load = MemoryGuildStore.load_guilds
+
+    async def slow_load(*args: object) -> object:
+        loading.set()
+        await loaded.wait()
+        return await load(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(MemoryGuildStore, "load_guilds", slow_load)
+    watching = asyncio.create_task(host.actor.watch("gone", 1, GUILD, 10, None))
+    await asyncio.wait_for(loading.wait(), 5)
+    await relay.close()
+    loaded.set()
+    with pytest.raises(HostUnreachable):
+        await watching
+    assert (await host.actor.stats()).watched_guilds == 0
+
+
+async def test_slots_that_are_given_up_take_their_guilds_along(host: HostUnderTest) -> None:
+    """Their watchers are cut off, so that they find the new owner."""
+    relay = await host.listen()
+    await host.actor.watch("relay", 1, GUILD, 10, None)
+    await host.actor.assign(2, frozenset())
+    assert await relay.ended()
+    assert isinstance(await host.send(messages(1)), NotMine)
+
+
+async def test_counters_are_pushed_only_to_who_watches(database: MemoryDatabase, clock: MemoryClock) -> None:
+    """A change in a watched guild brings its counters; one that nobody watches costs no offset."""
+    host = await HostUnderTest(database, clock, metrics_every_ms=1).start()
+    await host.send(messages(3, guild_id=2))
+    relay = await host.listen()
+    await host.actor.watch("relay", 1, GUILD, 10, None)
+    await host.send(
+        messages(3), described(GUILD, member_count=9), MemberJoined(GUILD, person(), NOON_MS), number=2
+    )
+    frame = await relay.frame()
+    [event] = frame["events"]
+    assert (event["type"], event["offset"]) == ("metrics_update", 1)
+    assert (event["data"]["messages"], event["data"]["joins"], event["data"]["member_count"]) == (3, 1, 10)
+    assert host.actor._guilds[2].offset == 0
+    await host.stop()
+
+
+async def test_people_and_gaps_become_durable_with_the_batch(
+    host: HostUnderTest, database: MemoryDatabase
+) -> None:
+    """Who did it, who joined, and what a shard had to give up."""
+    await host.send(
+        violation(GUILD, user=person(4)), MemberJoined(GUILD, person(5), NOON_MS), gaps=(Gap(1, 2, 3),)
+    )
+    assert set(database.users) == {4, 5}
+    assert database.gaps == [("s", Gap(1, 2, 3))]
+
+
+async def test_an_epoch_is_never_used_twice(
+    host: HostUnderTest, database: MemoryDatabase, clock: MemoryClock
+) -> None:
+    """Neither by another guild, nor by a later activation, nor by a later life; all stay below 2^53."""
+    await host.listen()
+    epochs = [(await host.actor.watch("relay", 1, guild_id, 10, None)).epoch for guild_id in (1, 2)]
+    second = await HostUnderTest(database, clock).start()
+    await second.listen()
+    epochs.append((await second.actor.watch("relay", 1, 1, 10, None)).epoch)
+    assert len(set(epochs)) == 3
+    assert max(epochs) < 2**53
+    assert sorted(epochs) == epochs
+    await second.stop()
+
+
+async def test_a_message_is_not_an_event(host: HostUnderTest) -> None:
+    """What a shard hears is not what it reports: a bare message is no batch."""
+    with pytest.raises(MalformedBatch):
+        await host.actor.ingest(repr(message()).encode())
