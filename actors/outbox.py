@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from actors.routing import GuildDirectory
-from domain.errors import HostUnreachable, MalformedBatch
+from domain.errors import MalformedBatch
 from domain.events import (
     Accepted,
     Batch,
@@ -86,7 +86,9 @@ class Outbox:
 
     async def flush(self) -> None:
         """Return when everything that was added is acknowledged."""
-        await asyncio.gather(*(lane.drained.wait() for lane in list(self._lanes.values())))
+        # Once more, while there is something: a lane that drained may have moved its events to another.
+        while waiting := [lane for lane in self._lanes.values() if not lane.drained.is_set()]:
+            await asyncio.gather(*(lane.drained.wait() for lane in waiting))
 
     async def stop(self) -> None:
         """Stop delivering."""
@@ -113,15 +115,18 @@ class Outbox:
                 return False
             try:
                 reply = decode_reply(await host.ingest(payload))
-            except HostUnreachable as error:
-                log.warning("host_unreachable", host=lane.host_id, error=str(error))
+                if isinstance(reply, NotMine):
+                    await self._directory.refresh(routing.placement.version)
+            except MalformedBatch:
+                raise
+            except Exception as error:  # noqa: BLE001 - a lane that ends takes all its events along
+                log.warning("host_unreachable", host=lane.host_id, error=repr(error))
                 reply = Busy(int(retry_s * 1000))
                 retry_s = min(retry_s * 2, self._settings.longest_retry_s)
             match reply:
                 case Accepted():
                     return True
                 case NotMine():
-                    await self._directory.refresh(routing.placement.version)
                     if any(self._directory.host_of(e.guild_id)[0] != lane.host_id for e in batch.events):
                         return False
                     await asyncio.sleep(_jitter(self._settings.first_retry_s))
@@ -183,8 +188,10 @@ class _Lane:
             batch = self._next_batch()
             try:
                 taken = await self._outbox._deliver(self, batch)  # noqa: SLF001 - one idea, two classes
-            except MalformedBatch as error:
+            except (MalformedBatch, ValueError) as error:  # a text that cannot be encoded is a ValueError
                 self._set_aside(batch, error)
+                if not batch.events:
+                    await asyncio.sleep(self._settings.longest_retry_s)
                 continue
             if taken:
                 self.sent_events += len(batch.events)
@@ -207,17 +214,21 @@ class _Lane:
             self._singly -= 1
             return Batch(self._source, self._number, (self._events.popleft(),))
         room = self._settings.batch_events
-        events = [self._events.popleft() for _ in range(min(room, len(self._events)))]
-        counted = list(self._counts)[: max(1, room - len(events))]
+        for_counts = min(1, len(self._counts))  # a storm of events must not hold the counts up
+        events = [self._events.popleft() for _ in range(min(room - for_counts, len(self._events)))]
+        counted = list(self._counts)[: room - len(events)]
         events.extend(
             MessagesCounted(guild, hour, self._counts.pop((guild, hour))) for guild, hour in counted
         )
         gaps, self._gaps = tuple(self._gaps), []
         return Batch(self._source, self._number, tuple(events), gaps)
 
-    def _set_aside(self, batch: Batch, error: MalformedBatch) -> None:
+    def _set_aside(self, batch: Batch, error: Exception) -> None:
         """Find the event that a host cannot take: send them singly, and give up the one that fails."""
         self._gaps.extend(batch.gaps)
+        if not batch.events:
+            log.error("gaps_refused", host=self.host_id, gaps=batch.gaps, error=str(error))
+            return
         if len(batch.events) > 1:
             self._events.extendleft(reversed(batch.events))
             self._singly = len(batch.events)
@@ -230,6 +241,7 @@ class _Lane:
         events, self._events = [*batch.events, *self._events], deque()
         counts, self._counts = self._counts, {}
         self._gaps.extend(batch.gaps)
+        self._singly = 0
         for event in events:
             self._outbox.add(event)
         for (guild_id, hour_ms), count in counts.items():

@@ -1,0 +1,293 @@
+"""The way from a shard to the hosts: in order, once, and never silently short."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from actors.outbox import Outbox, OutboxSettings
+from actors.routing import GuildDirectory
+from adapters.memory import MemoryClock
+from adapters.memory.samples import NOON_MS, violation
+from domain.errors import HostUnreachable, MalformedBatch
+from domain.events import Accepted, Busy, Event, Gap, MessagesCounted, NotMine
+from domain.ids import SLOTS, slot_of
+from domain.placement import Placement, place
+from tests.actors.hosts import Director, RecordingHost, settled
+
+OUTBOXES = place(1, ["h0", "h1"])
+GUILD = next(guild for guild in range(1, 100) if OUTBOXES.owner_of(guild) == "h0")
+OTHER = next(guild for guild in range(1, 100) if OUTBOXES.owner_of(guild) == "h1")
+"""Two guilds on two hosts."""
+
+
+class Network:
+    """Two recording hosts and a director that places guilds on them."""
+
+    def __init__(self) -> None:
+        self.h0, self.h1 = RecordingHost(), RecordingHost()
+        self.director = Director({"h0": self.h0, "h1": self.h1})
+
+
+@pytest.fixture
+def network() -> Network:
+    return Network()
+
+
+StartOutbox = Callable[..., Any]
+
+
+@pytest.fixture
+async def start(network: Network, clock: MemoryClock) -> AsyncIterator[StartOutbox]:
+    outboxes: list[Outbox] = []
+
+    async def start_one(**settings: Any) -> Outbox:
+        directory = GuildDirectory(network.director)
+        await directory.start()
+        quick = {"batch_wait_s": 0, "count_wait_s": 0, "first_retry_s": 0.001, "longest_retry_s": 0.001}
+        outboxes.append(Outbox("s", directory, clock, OutboxSettings(**(quick | settings))))
+        return outboxes[-1]
+
+    yield start_one
+    for outbox in outboxes:
+        await outbox.stop()
+
+
+def numbered(*numbers: int, guild_id: int = GUILD) -> list[Event]:
+    return [violation(guild_id, number) for number in numbers]
+
+
+async def flush(outbox: Outbox) -> None:
+    await asyncio.wait_for(outbox.flush(), 5)
+
+
+async def test_events_of_a_host_keep_their_order_one_batch_in_flight(
+    network: Network, start: StartOutbox
+) -> None:
+    """Batches of at most ``batch_events``, numbered 1, 2, 3 …, each sent when the one before is answered."""
+    outbox = await start(batch_events=3)
+    events = numbered(*range(1, 11))
+    for event in events:
+        outbox.add(event)
+    await flush(outbox)
+    assert network.h0.events == events
+    assert [batch.number for batch in network.h0.batches] == [1, 2, 3, 4]
+    assert {batch.source for batch in network.h0.batches} == {"s>h0"}
+    assert max(len(batch.events) for batch in network.h0.batches) == 3
+    assert network.h0.most_in_flight == 1
+
+
+async def test_the_default_batch_holds_500_events(network: Network, start: StartOutbox) -> None:
+    """However many wait."""
+    outbox = await start()
+    for event in numbered(*range(1, 1_202)):
+        outbox.add(event)
+    await flush(outbox)
+    assert [len(batch.events) for batch in network.h0.batches] == [500, 500, 201]
+    assert (outbox.stats().sent_events, outbox.stats().sent_batches) == (1_201, 3)
+
+
+async def test_a_host_that_waits_delays_no_other(network: Network, start: StartOutbox) -> None:
+    """Each host has a lane of its own."""
+    network.h0.open.clear()
+    outbox = await start()
+    outbox.add(violation(GUILD))
+    outbox.add(violation(OTHER))
+    await network.h1.got(1)
+    assert outbox.stats().sent_events in (0, 1)
+    network.h0.open.set()
+    await flush(outbox)
+
+
+async def test_counts_of_a_guild_and_hour_travel_together(network: Network, start: StartOutbox) -> None:
+    """While a batch is in flight, messages add up instead of queueing up."""
+    network.h0.open.clear()
+    outbox = await start()
+    outbox.add(violation(GUILD))
+    await network.h0.got(1)
+    for ts_ms in (NOON_MS, NOON_MS + 5, NOON_MS + 3_599_999, NOON_MS + 3_600_000):
+        outbox.count_message(GUILD, ts_ms)
+    assert outbox.stats().waiting_events == 2
+    network.h0.open.set()
+    await flush(outbox)
+    assert network.h0.events[1:] == [
+        MessagesCounted(GUILD, NOON_MS, 3),
+        MessagesCounted(GUILD, NOON_MS + 3_600_000, 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        [Busy(1), Busy(1)],  # no room, or the database is away
+        [HostUnreachable(), HostUnreachable()],  # whether it took the call is not known
+        [NotMine(1)],  # the host is not told yet what is its own
+        [RuntimeError("a bug over there")],
+    ],
+)
+async def test_a_batch_is_sent_again_as_it_was(
+    network: Network, start: StartOutbox, trouble: list[Any]
+) -> None:
+    """The same number and the same events, so that the host can tell it is the same batch."""
+    network.h0.script = list(trouble)
+    outbox = await start()
+    outbox.add(violation(GUILD))
+    await flush(outbox)
+    assert len(network.h0.batches) == len(trouble) + 1
+    assert all(batch == network.h0.batches[0] for batch in network.h0.batches)
+    assert outbox.stats().sent_events == 1
+
+
+async def test_a_director_that_is_away_ends_no_lane(network: Network, start: StartOutbox) -> None:
+    """The placement cannot be refreshed; the batch is kept and sent again."""
+    outbox = await start()
+    network.h0.script = [NotMine(2), NotMine(2)]
+    network.director.error = HostUnreachable()
+    outbox.add(violation(GUILD))
+    await flush(outbox)
+    assert network.director.asked >= 3
+    assert network.h0.events[-1] == violation(GUILD)
+
+
+async def test_a_guild_that_moved_takes_its_events_along(network: Network, start: StartOutbox) -> None:
+    """Refused by the old owner, batch, queue and counts reach the new one in order."""
+    network.h0.open.clear()
+    outbox = await start(batch_events=2)
+    events = numbered(1, 2, 3, 4, 5)
+    for event in events:
+        outbox.add(event)
+    outbox.count_message(GUILD, NOON_MS)
+    await network.h0.got(1)
+    network.director.place(2, "h1")
+    network.h0.script = [NotMine(2)]
+    network.h0.open.set()
+    await flush(outbox)
+    assert len(network.h0.batches) == 1
+    assert [event for event in network.h1.events if event in events] == events
+    assert [event for event in network.h1.events if event not in events] == [
+        MessagesCounted(GUILD, NOON_MS, 1)
+    ]
+
+
+async def test_counts_have_room_in_every_batch(network: Network, start: StartOutbox) -> None:
+    """A storm of events holds no count up, and the batch stays within its bound."""
+    network.h0.open.clear()
+    outbox = await start(batch_events=3)
+    for event in numbered(1, 2, 3, 4, 5, 6):
+        outbox.add(event)
+    outbox.count_message(GUILD, NOON_MS)
+    network.h0.open.set()
+    await flush(outbox)
+    assert [len(batch.events) for batch in network.h0.batches] == [3, 3, 1]
+    assert network.h0.batches[0].events[2] == MessagesCounted(GUILD, NOON_MS, 1)
+
+
+async def test_what_stays_is_not_lost_when_its_neighbour_moves(network: Network, start: StartOutbox) -> None:
+    """A batch of two guilds, of which one moved: each event reaches its guild's host once."""
+    stays = next(g for g in range(1, 1_000) if g != GUILD and OUTBOXES.owner_of(g) == "h0")
+    network.h0.open.clear()
+    outbox = await start()
+    outbox.add(violation(GUILD))
+    outbox.add(violation(stays))
+    await network.h0.got(1)
+    owners = tuple("h0" if slot == slot_of(stays) else "h1" for slot in range(SLOTS))
+    network.director.now = network.director.now._replace(placement=Placement(2, owners))
+    network.h0.script = [NotMine(2)]
+    network.h0.open.set()
+    await flush(outbox)
+    assert network.h1.events == [violation(GUILD)]
+    assert network.h0.batches[1].events == (violation(stays),)
+
+
+async def test_a_refused_event_is_found_and_recorded_as_a_gap(
+    network: Network, start: StartOutbox, clock: MemoryClock
+) -> None:
+    """The others of its batch arrive, in order; the loss travels with what comes next."""
+    network.h0.script = [MalformedBatch(), Accepted(2, 1), MalformedBatch()]
+    outbox = await start()
+    events = numbered(1, 2, 3)
+    for event in events:
+        outbox.add(event)
+    await flush(outbox)
+    sent = [batch.events for batch in network.h0.batches]
+    assert sent == [tuple(events), (events[0],), (events[1],), (events[2],), ()]
+    assert network.h0.batches[-1].gaps == (Gap(clock(), clock(), 1),)
+    assert outbox.stats().lost_events == 1
+
+
+async def test_an_event_that_cannot_be_encoded_is_a_refused_one(network: Network, start: StartOutbox) -> None:
+    """Half a character breaks no lane: the events beside it arrive."""
+    outbox = await start()
+    outbox.add(violation(GUILD, 1, excerpt="\ud800"))
+    outbox.add(violation(GUILD, 2))
+    await flush(outbox)
+    assert network.h0.events == [violation(GUILD, 2)]
+    assert outbox.stats().lost_events == 1
+
+
+async def test_events_that_move_while_one_is_searched_leave_the_lane_whole(
+    network: Network, start: StartOutbox
+) -> None:
+    """Sending singly ends with what is rerouted; the lane goes on."""
+    network.h0.script = [MalformedBatch(), NotMine(2)]
+    outbox = await start()
+    network.director.place(2, "h1")
+    for event in numbered(1, 2, 3):
+        outbox.add(event)
+    await flush(outbox)
+    assert network.h1.events == numbered(1, 2, 3)
+    network.director.place(3, "h0")
+    network.h1.script = [NotMine(3)]
+    outbox.count_message(GUILD, NOON_MS)
+    await flush(outbox)
+    assert network.h0.batches[-1].events == (MessagesCounted(GUILD, NOON_MS, 1),)
+
+
+async def test_beyond_the_bound_the_oldest_go_and_the_gap_says_how_many(
+    network: Network, start: StartOutbox, clock: MemoryClock
+) -> None:
+    """One gap from the first loss to the last, however long it takes."""
+    network.h0.open.clear()
+    outbox = await start(waiting_events=2)
+    outbox.add(violation(GUILD, 1))
+    await network.h0.got(1)
+    since = clock()
+    for number in range(2, 7):
+        outbox.add(violation(GUILD, number))
+        clock.advance(1_000)
+    network.h0.open.set()
+    await flush(outbox)
+    assert network.h0.events == numbered(1, 5, 6)
+    assert network.h0.batches[1].gaps == (Gap(since + 2_000, since + 4_000, 3),)
+    assert outbox.stats().lost_events == 3
+
+
+async def test_flushing_follows_events_to_their_new_host(network: Network, start: StartOutbox) -> None:
+    """It returns when they are acknowledged there, not when the old lane is empty."""
+    network.h1.open.clear()
+    outbox = await start()
+    network.director.place(2, "h1")
+    network.h0.script = [NotMine(2)]
+    outbox.add(violation(GUILD))
+    flushing = asyncio.create_task(outbox.flush())
+    await network.h1.got(1)
+    await settled()
+    assert not flushing.done()
+    network.h1.open.set()
+    await asyncio.wait_for(flushing, 5)
+
+
+async def test_a_lone_event_does_not_wait_for_counts(network: Network, start: StartOutbox) -> None:
+    """Counts wait to gather; a violation beside them goes at once and takes them along."""
+    outbox = await start(count_wait_s=3_600)
+    outbox.add(violation(GUILD, 1))
+    await flush(outbox)
+    outbox.count_message(GUILD, NOON_MS)
+    await settled()
+    assert network.h0.events == [violation(GUILD, 1)]
+    outbox.add(violation(GUILD, 2))
+    await flush(outbox)
+    assert network.h0.events[1:] == [violation(GUILD, 2), MessagesCounted(GUILD, NOON_MS, 1)]
