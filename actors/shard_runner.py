@@ -99,6 +99,8 @@ class ShardRunner:
         for deleter in self._deleters:
             deleter.cancel()
         await asyncio.gather(*self._deleters, return_exceptions=True)
+        while not self._deletions.empty():
+            self._settle(self._deletions.get_nowait().violation, gone=False)
         try:
             await asyncio.wait_for(self._outbox.flush(), FLUSH_WITHIN_S)
         except TimeoutError:
@@ -133,6 +135,9 @@ class ShardRunner:
             violation, message = await self._deletions.get()
             try:
                 gone = await self._bot.delete_message(message.channel_id, message.message_id)
+            except asyncio.CancelledError:
+                self._settle(violation, gone=False)
+                raise
             except Exception:
                 # Whatever it was, the moderators must see that the message is still there.
                 log.exception("deletion_broke", guild=message.guild_id, message=message.message_id)
