@@ -178,7 +178,7 @@ class MemoryDashboardStore:
         """See the port."""
         self._database.require()
         rows = [row for row in self._database.violations.values() if row.violation.guild_id == guild_id]
-        rows.sort(key=lambda row: (-row.violation.ts_ms, row.violation.event_id))
+        rows.sort(key=lambda row: (-row.violation.ts_ms, -row.violation.message_id, row.violation.event_id))
         return [self._database.view(row) for row in rows[offset : offset + limit]], len(rows)
 
     async def hours(self, guild_id: int, since_ms: int) -> list[HourCounts]:

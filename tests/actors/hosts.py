@@ -171,3 +171,9 @@ class Director:
         if self.error is not None:
             raise self.error
         return self.now
+
+
+async def settled() -> None:
+    """Let everything run that waits for nothing but its turn."""
+    for _ in range(10):
+        await asyncio.sleep(0)

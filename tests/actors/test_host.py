@@ -22,7 +22,7 @@ from domain.events import (
 from domain.guild import HourCounts
 from domain.ids import slot_of
 from domain.ports import Commit
-from tests.actors.hosts import HostUnderTest
+from tests.actors.hosts import HostUnderTest, settled
 
 GUILD = 1
 
@@ -152,7 +152,7 @@ async def test_a_batch_twice_in_one_group_is_applied_once(
     first = asyncio.create_task(host.send(messages(1), source="other"))
     await asyncio.wait_for(held.begun.wait(), 5)
     twice = [asyncio.create_task(host.send(messages(5), number=1)) for _ in range(2)]
-    await asyncio.sleep(0)
+    await settled()
     held.let_go.set()
     replies = await asyncio.gather(first, *twice)
     assert all(isinstance(reply, Accepted) for reply in replies)
@@ -215,7 +215,7 @@ async def test_the_intake_is_bounded(database: MemoryDatabase, clock: MemoryCloc
     in_flight = asyncio.create_task(host.send(*[messages(1)] * 5))
     await asyncio.wait_for(held.begun.wait(), 5)
     waiting = asyncio.create_task(host.send(messages(1), messages(1), number=2))
-    await asyncio.sleep(0)
+    await settled()
     assert (await host.actor.stats()).waiting_events == 2
     assert await host.send(messages(1), messages(1), source="other") == Busy(9)
     held.let_go.set()
@@ -234,7 +234,7 @@ async def test_what_gathers_during_a_commit_shares_the_next_one(
     first = asyncio.create_task(host.send(messages(1)))
     await asyncio.wait_for(held.begun.wait(), 5)
     rest = [asyncio.create_task(host.send(messages(1), source=f"s{n}")) for n in range(3)]
-    await asyncio.sleep(0)
+    await settled()
     held.let_go.set()
     await asyncio.gather(first, *rest)
     assert [len(commit.marks) for commit in held.seen] == [1, 3]
@@ -271,7 +271,7 @@ async def test_an_event_that_the_store_refuses_costs_nobody_else_theirs(
     bad = violation(GUILD, 2, excerpt="a\0b")
     poisoned = asyncio.create_task(host.send(bad, source="poisoned"))
     good = asyncio.create_task(host.send(messages(5), source="good"))
-    await asyncio.sleep(0)
+    await settled()
     held.let_go.set()
     assert isinstance(await first, Accepted)
     assert isinstance(await good, Accepted)
@@ -288,7 +288,7 @@ async def test_stopping_answers_whoever_waits(database: MemoryDatabase, clock: M
     in_flight = asyncio.create_task(host.send(messages(1)))
     await asyncio.wait_for(held.begun.wait(), 5)
     waiting = asyncio.create_task(host.send(messages(1), source="other"))
-    await asyncio.sleep(0)
+    await settled()
     await host.stop()
     assert [type(await call) for call in (in_flight, waiting)] == [Busy, Busy]
     assert isinstance(await host.send(messages(1)), Busy)
