@@ -182,7 +182,8 @@ class _Lane:
         while True:
             if not (self._events or self._counts or self._gaps):
                 self.drained.set()
-                self._something.clear()
+                for event in (self._something, self._urgent, self._full):
+                    event.clear()
                 await self._something.wait()
                 await self._gather()
             batch = self._next_batch()

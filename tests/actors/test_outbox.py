@@ -241,6 +241,8 @@ async def test_events_that_move_while_one_is_searched_leave_the_lane_whole(
     assert network.h1.events == numbered(1, 2, 3)
     network.director.place(3, "h0")
     network.h1.script = [NotMine(3)]
+    outbox.add(violation(GUILD, 4))
+    await flush(outbox)
     outbox.count_message(GUILD, NOON_MS)
     await flush(outbox)
     assert network.h0.batches[-1].events == (MessagesCounted(GUILD, NOON_MS, 1),)
