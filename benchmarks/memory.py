@@ -1,19 +1,18 @@
-"""Prints the memory of a running Guildhall on this machine, by kind of process, as JSON or as a table.
+"""The memory of a running Guildhall on this machine, by kind of process.
 
-    .venv/bin/python benchmarks/memory.py [--data-dir .guildhall] [--json]
-
-PSS counts a page shared by n processes as 1/n in each, so the sum is what the machine really gives.
+PSS counts a page that n processes share as 1/n in each, so the sum is what the machine really gives.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
 from collections import defaultdict
 from pathlib import Path
 
 import psutil
+
+from benchmarks.result import Result
+from domain.errors import ServiceFailed
 
 KINDS = (
     ("Postgres", r"bin/postgres|^postgres:"),
@@ -30,30 +29,28 @@ KINDS = (
 )
 
 
-def main() -> None:
-    """Find the running command by its data folder's lock, and add up its descendants."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--data-dir", type=Path, default=Path(".guildhall"))
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    root = psutil.Process(int((options.data_dir / "lock").read_text()))
-    found: defaultdict[str, list[int]] = defaultdict(list)
-    found["guildhall"].append(root.memory_full_info().pss)
+def memory_by_kind(pid: int) -> dict[str, int]:
+    """Return megabytes of PSS by kind of process, and their total, below a ``guildhall`` command."""
+    root = psutil.Process(pid)
+    sizes: defaultdict[str, int] = defaultdict(int)
+    sizes["guildhall"] = root.memory_full_info().pss
     for process in root.children(recursive=True):
         try:
             line, pss = " ".join(process.cmdline()), process.memory_full_info().pss
         except psutil.NoSuchProcess:
             continue
         kind = next((kind for kind, pattern in KINDS if re.search(pattern, line)), "other")
-        found[kind].append(pss)
-    figures = {kind: round(sum(sizes) / 1e6) for kind, sizes in found.items()}
-    figures["total"] = sum(figures.values())
-    if options.json:
-        print(json.dumps({"name": "memory", "figures": figures}))
-        return
-    for kind, megabytes in figures.items():
-        print(f"{kind:<36} {len(found.get(kind, [])) or '':>3} {megabytes:>6} MB")
+        sizes[kind] += pss
+    figures = {kind: round(size / 1e6) for kind, size in sizes.items()}
+    return figures | {"total": round(sum(sizes.values()) / 1e6)}
 
 
-if __name__ == "__main__":
-    main()
+async def run(data_dir: Path) -> Result:
+    """Measure the Guildhall that runs on this data folder."""
+    try:
+        pid = int((data_dir / "lock").read_text(encoding="ascii"))
+        return Result("memory", memory_by_kind(pid))
+    except (OSError, ValueError, psutil.NoSuchProcess) as error:
+        raise ServiceFailed(
+            f"No Guildhall runs on {data_dir}; start one, or name it with --data-dir."
+        ) from error

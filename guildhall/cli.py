@@ -6,11 +6,14 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 import uvloop
 from stamina.instrumentation import set_on_retry_hooks
 
 from adapters.migrate import migrate as run_migrations
+from benchmarks import memory, storm
+from benchmarks.result import Result
 from domain.errors import ConfigurationInvalid, GuildhallError
 from guildhall.run import Demo, run
 from guildhall.settings import load_settings, secret_of
@@ -57,6 +60,43 @@ def migrate() -> None:
         raise ConfigurationInvalid("GUILDHALL_DATABASE_URL is not set; an embedded database migrates itself.")
     ran = uvloop.run(run_migrations(secret_of(settings.database_url)))
     typer.echo("\n".join(ran) if ran else "The schema is up to date.")
+
+
+bench = typer.Typer(help="Print the figures that the documentation states.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
+
+BenchJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
+
+
+@bench.command("storm")
+def bench_storm(
+    seconds: Annotated[float, typer.Option(min=1, help="How long it lasts.")] = 60.0,
+    rate: Annotated[float, typer.Option(min=1, max=600, help="Messages per second.")] = storm.RATE,
+    as_json: BenchJson = False,
+) -> None:
+    """Send a message storm through a whole demo, and hold what arrived against what was sent."""
+    _show(uvloop.run(storm.run(seconds=seconds, rate=rate)), as_json=as_json)
+
+
+@bench.command("memory")
+def bench_memory(data_dir: DataDir = None, as_json: BenchJson = False) -> None:
+    """Add up the memory of the Guildhall that is running on a data folder."""
+    _show(uvloop.run(memory.run(data_dir or Path(".guildhall"))), as_json=as_json)
+
+
+@bench.command("all")
+def bench_all(as_json: BenchJson = False) -> None:
+    """Run every benchmark that brings its own system."""
+    _show(uvloop.run(storm.run()), as_json=as_json)
+
+
+def _show(result: Result, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(msgspec.json.encode(result))
+        return
+    typer.echo(result.name)
+    for name, value in result.figures.items():
+        typer.echo(f"  {name:<28} {value}")
 
 
 def main() -> None:

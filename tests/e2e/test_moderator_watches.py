@@ -7,7 +7,7 @@ import statistics
 import asyncpg
 from playwright.async_api import Page, expect
 
-from tests.conftest import DemoProcess, Sim
+from guildhall.testing import DemoProcess, Sim
 from tests.waiting import eventually
 
 ROW = "[data-testid=violation]"
@@ -54,7 +54,8 @@ async def test_a_bad_message_appears_by_itself_and_nothing_is_lost_when_the_gate
 
     shown = [await row.get_attribute("data-violation-id") for row in await page.locator(ROW).all()]
     stored = await database.fetch(
-        "SELECT event_id FROM violations WHERE guild_id = $1 ORDER BY ts DESC, message_id DESC", int(guild["id"])
+        "SELECT event_id FROM violations WHERE guild_id = $1 ORDER BY ts DESC, message_id DESC",
+        int(guild["id"]),
     )
     assert shown == [str(row["event_id"]) for row in stored]
     assert await page.evaluate("window.stillTheSamePage") is True

@@ -5,8 +5,7 @@ from __future__ import annotations
 import aiohttp
 import pytest
 
-from tests.conftest import DemoProcess, Sim
-from tests.people import Person
+from guildhall.testing import DemoProcess, Person, Sim
 
 
 async def test_everybody_sees_the_servers_of_their_role(stack: DemoProcess) -> None:

@@ -11,7 +11,7 @@ import asyncpg
 import psutil
 import pytest
 
-from tests.conftest import DemoProcess, Sim
+from guildhall.testing import DemoProcess, Sim
 from tests.waiting import eventually
 
 RUNTIME_DIRS = ("gh-*",)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
 from uuid import UUID
 
 import asyncpg
 
 from domain.ids import violation_id
-from tests.conftest import DemoProcess, Sim
-from tests.people import Person
+from guildhall.testing import DemoProcess, Person, Sim
 from tests.waiting import eventually
 
 OFFENCES = {
@@ -138,7 +135,7 @@ async def test_every_message_of_a_burst_counts_once(sim: Sim, database: asyncpg.
 
     await eventually(enough, within_s=60)
     await sim.put("traffic", rate=0)
-    entries = await ledger_since(sim, start)
+    entries = await sim.posted_since(start)
     offences = {int(e["message_id"]): e["label"] for e in entries if e["label"]}
     assert len(entries) > 2_000
     assert len(set(offences.values())) >= 4
@@ -154,15 +151,3 @@ async def test_every_message_of_a_burst_counts_once(sim: Sim, database: asyncpg.
     assert len(new) == len(offences)
     per_hour = await database.fetchval("SELECT sum(low + medium + high + critical) FROM metrics_hourly")
     assert per_hour == len(rows)
-
-
-async def ledger_since(sim: Sim, start: int) -> list[dict[str, Any]]:
-    """Return everything that was posted since a point, once the traffic has come to rest."""
-    entries: list[dict[str, Any]] = []
-    while True:
-        page = await sim.get("ledger", since=start + len(entries), limit=10_000)
-        assert page["lost"] == 0
-        if not page["entries"]:
-            return entries
-        entries += page["entries"]
-        await asyncio.sleep(0)

@@ -1,0 +1,1 @@
+"""The figures that the documentation states, each by a command that prints it: ``guildhall bench NAME``."""
