@@ -269,12 +269,15 @@ async def test_beyond_the_bound_the_oldest_go_and_the_gap_says_how_many(
 
 async def test_flushing_follows_events_to_their_new_host(network: Network, start: StartOutbox) -> None:
     """It returns when they are acknowledged there, not when the old lane is empty."""
+    network.h0.open.clear()
     network.h1.open.clear()
     outbox = await start()
     network.director.place(2, "h1")
     network.h0.script = [NotMine(2)]
     outbox.add(violation(GUILD))
     flushing = asyncio.create_task(outbox.flush())
+    await settled()
+    network.h0.open.set()
     await network.h1.got(1)
     await settled()
     assert not flushing.done()
