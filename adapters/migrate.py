@@ -8,6 +8,7 @@ from importlib.resources import files
 import asyncpg
 import msgspec
 
+from adapters.postgres import unavailable_when_away
 from domain.errors import ConfigurationInvalid
 
 _LOCK_KEY = 0x6775696C6468  # "guildh": only one process migrates at a time
@@ -40,10 +41,12 @@ async def migrate(database_url: str) -> list[str]:
     """Run what has not run yet, each in its own transaction; return the names of those.
 
     Raises:
+        StoreUnavailable: there is no database to reach.
         ConfigurationInvalid: the database was migrated by a newer release, or a migration was edited.
 
     """
-    connection = await asyncpg.connect(database_url)
+    with unavailable_when_away():
+        connection = await asyncpg.connect(database_url)
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK_KEY)
         await connection.execute(
