@@ -49,11 +49,13 @@ class DiscordLogin:
                 )
                 person = await self._get(client, "/users/@me")
                 guilds = await self._get(client, "/users/@me/guilds")
+            return Identity(_user(person), tuple(_guild(guild) for guild in guilds))
         except AuthlibBaseError as error:
             raise LoginFailed(f"Discord did not accept the login: {error.error}.") from error
         except httpx2.HTTPError as error:
             raise LoginFailed(f"Discord could not be asked: {type(error).__name__}.") from error
-        return Identity(_user(person), tuple(_guild(guild) for guild in guilds))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise LoginFailed("What answered the login was not Discord.") from error
 
     def _client(self) -> Any:
         return AsyncOAuth2Client(
