@@ -1,0 +1,56 @@
+"""Real servers for the contract suites: one PostgreSQL and one Redis for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import tempfile
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.embedded_postgres import EmbeddedPostgres
+from adapters.embedded_redis import EmbeddedRedis
+from adapters.migrate import migrate
+
+
+@pytest.fixture(scope="session")
+async def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """Start a server; give the DSN of its database, which is empty."""
+    with tempfile.TemporaryDirectory(prefix="gh-") as runtime_dir:
+        async with EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), Path(runtime_dir)) as dsn:
+            yield dsn
+
+
+@pytest.fixture(scope="session")
+async def postgres_dsn(postgres_server: str) -> str:
+    """Give the DSN of a database with today's schema."""
+    await migrate(postgres_server)
+    return postgres_server
+
+
+@pytest.fixture(scope="session")
+async def redis_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    with tempfile.TemporaryDirectory(prefix="gh-") as runtime_dir:
+        async with EmbeddedRedis(tmp_path_factory.mktemp("redis"), Path(runtime_dir)) as url:
+            yield url
+
+
+@pytest.fixture(scope="session")
+async def discord() -> AsyncIterator[dict[str, Any]]:
+    """Start a local Discord; give what it says about itself."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "discord_sim", "--port", "0", "--guilds", "3", "--rate", "0"),
+        "--exit-with-stdin",
+        stdin=PIPE,
+        stdout=PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    yield json.loads(await asyncio.wait_for(process.stdout.readline(), 30))
+    process.stdin.close()
+    await process.communicate()

@@ -1,0 +1,112 @@
+"""The two databases that the contract suites run against, seen in one way."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any, NamedTuple, Protocol
+
+import asyncpg
+
+from adapters.dashboard_store import PostgresDashboardStore
+from adapters.guild_store import PostgresGuildStore
+from adapters.memory import MemoryDashboardStore, MemoryDatabase, MemoryGuildStore
+from domain.guild import Effect, GuildState, apply_all
+from domain.ports import BatchMark, Commit, Committed, DashboardStore, GuildStore, Incarnation
+
+_numbers = count(1_000)
+
+
+def fresh_id() -> int:
+    """Return an id that no test has used."""
+    return next(_numbers)
+
+
+class Books(Protocol):
+    """What no port shows: only the suites look at it."""
+
+    async def violations(self, guild_id: int) -> list[tuple[int, str]]:
+        """Return (ts, severity) of a guild's rows."""
+        ...
+
+    async def lost_events(self, source: str) -> int:
+        """Return how many events the gaps of a source stand for."""
+        ...
+
+
+class Stores(NamedTuple):
+    """Both sides of one database."""
+
+    guilds: GuildStore
+    dashboard: DashboardStore
+    assign_role: Any
+    books: Books
+
+    async def begin(self, host_id: str = "h0") -> Host:
+        return Host(self, await self.guilds.register_host(host_id))
+
+
+class Host(NamedTuple):
+    """A host's life on a store."""
+
+    stores: Stores
+    incarnation: Incarnation
+
+    async def commit(self, *effects: Effect, **others: Any) -> Committed:
+        users = {e.violation.user.user_id: e.violation.user for e in effects if hasattr(e, "violation")}
+        given = {"users": tuple(users.values()), "marks": ()} | others
+        return await self.stores.guilds.commit(self.incarnation, Commit(effects, **given))
+
+    async def tell(self, guild_id: int, *events: Any, **others: Any) -> Committed:
+        """Commit what the events of one guild lead to."""
+        _, effects = apply_all(GuildState(guild_id), events)
+        return await self.commit(*effects, **others)
+
+
+def mark(number: int, source: str) -> BatchMark:
+    return BatchMark(source, number)
+
+
+class MemoryBooks:
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    async def violations(self, guild_id: int) -> list[tuple[int, str]]:
+        rows = self._database.violations.values()
+        return [(v.ts_ms, v.severity) for row in rows if (v := row.violation).guild_id == guild_id]
+
+    async def lost_events(self, source: str) -> int:
+        return sum(gap.lost_events for name, gap in self._database.gaps if name == source)
+
+
+class PostgresBooks:
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+
+    async def violations(self, guild_id: int) -> list[tuple[int, str]]:
+        rows = await self._pool.fetch(
+            "SELECT (extract(epoch FROM ts) * 1000)::bigint AS ts, severity "
+            "FROM violations WHERE guild_id = $1",
+            guild_id,
+        )
+        return [(row["ts"], row["severity"]) for row in rows]
+
+    async def lost_events(self, source: str) -> int:
+        return int(
+            await self._pool.fetchval(
+                "SELECT coalesce(sum(lost_events), 0) FROM coverage_gaps WHERE source = $1", source
+            )
+        )
+
+
+def memory_stores() -> Stores:
+    database = MemoryDatabase()
+    dashboard = MemoryDashboardStore(database)
+    return Stores(MemoryGuildStore(database), dashboard, dashboard.assign_role, MemoryBooks(database))
+
+
+async def postgres_stores(dsn: str) -> tuple[Stores, list[Any]]:
+    """Return the stores, and what to close in the end."""
+    guilds = await PostgresGuildStore.open(dsn)
+    dashboard = await PostgresDashboardStore.open(dsn)
+    pool: asyncpg.Pool[asyncpg.Record] = await asyncpg.create_pool(dsn, min_size=1, max_size=2)
+    return Stores(guilds, dashboard, dashboard.assign_role, PostgresBooks(pool)), [guilds, dashboard, pool]

@@ -1,0 +1,419 @@
+"""One suite for the stores of Postgres and for their twin: what hosts commit, the dashboard reads, once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any, get_args
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from adapters.memory.samples import NOON_MS, described, person, violation
+from domain.errors import Fenced, StoreUnavailable
+from domain.events import (
+    SEVERITIES,
+    ActionSettled,
+    BotPresenceChanged,
+    Event,
+    Gap,
+    GuildLeft,
+    MemberJoined,
+    MemberLeft,
+    MessagesCounted,
+    ViolationDetected,
+)
+from domain.guild import GuildChanged, GuildState, HourCounts
+from domain.ids import HOUR_MS, MAX_SNOWFLAKE, hour_start
+from domain.permissions import Role
+from domain.placement import place
+from tests.contract.stores import Host, Stores, fresh_id, mark, memory_stores, postgres_stores
+
+# Examples of one test share its stores: each takes guilds and sources that nobody has used.
+SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def stores(request: pytest.FixtureRequest, postgres_dsn: str) -> AsyncIterator[Stores]:
+    if request.param == "memory":
+        yield memory_stores()
+        return
+    found, opened = await postgres_stores(postgres_dsn)
+    await found.guilds.ensure_partitions(NOON_MS)
+    yield found
+    for store in opened[:2]:
+        await store.close()
+    await opened[2].close()
+
+
+@pytest.fixture
+def guild_id() -> int:
+    return fresh_id()
+
+
+@pytest.fixture
+async def host(stores: Stores) -> Host:
+    return await stores.begin(f"host{fresh_id()}")
+
+
+async def page(stores: Stores, guild_id: int, limit: int = 100, offset: int = 0) -> list[int]:
+    """Return the message ids on a page of violations."""
+    rows, _ = await stores.dashboard.violations(guild_id, limit=limit, offset=offset)
+    return [int(row.message_id) for row in rows]
+
+
+# -- what is committed is read ------------------------------------------------------------------------
+
+
+async def test_a_violation_is_read_as_it_was_committed(stores: Stores, host: Host, guild_id: int) -> None:
+    """Every field comes back, with the person's name beside it."""
+    one = violation(guild_id, user=person(fresh_id(), avatar_url="https://cdn/a.png"))
+    committed = await host.tell(guild_id, one)
+    assert committed.new_violations == {one.event_id}
+    [row], total = await stores.dashboard.violations(guild_id, limit=10, offset=0)
+    assert total == 1
+    assert row.plain() == {
+        "id": str(one.event_id),
+        "guild_id": str(guild_id),
+        "channel_id": "7",
+        "channel_name": "general",
+        "message_id": "1",
+        "user": {
+            "id": str(one.user.user_id),
+            "username": one.user.username,
+            "display_name": one.user.display_name,
+            "avatar_url": "https://cdn/a.png",
+        },
+        "detection": "invite_link",
+        "rule": "invite-links",
+        "severity": "medium",
+        "action": "delete",
+        "action_status": "pending",
+        "excerpt": one.excerpt,
+        "ts": NOON_MS,
+        "committed_at": row.committed_at,
+    }
+    assert abs(row.committed_at - committed.committed_at_ms) < 60_000
+
+
+async def test_a_person_nobody_told_of_has_no_name(stores: Stores, host: Host, guild_id: int) -> None:
+    """The row is there all the same, and says that names are unknown."""
+    await host.tell(guild_id, violation(guild_id, user=person(fresh_id())), users=())
+    [row], _ = await stores.dashboard.violations(guild_id, limit=10, offset=0)
+    assert (row.user.username, row.user.display_name, row.user.avatar_url) == (None, None, None)
+
+
+async def test_people_are_known_by_their_last_name(stores: Stores, host: Host, guild_id: int) -> None:
+    """Also when one commit names a person twice."""
+    user_id = fresh_id()
+    await host.tell(guild_id, violation(guild_id, user=person(user_id)))
+    names = (person(user_id, username="second"), person(user_id, username="third"))
+    await host.commit(users=names)
+    [row], _ = await stores.dashboard.violations(guild_id, limit=10, offset=0)
+    assert row.user.username == "third"
+
+
+async def test_a_guild_is_loaded_as_it_was_left(stores: Stores, host: Host, guild_id: int) -> None:
+    """State and hours come back; hours before the asked time do not."""
+    events: list[Event] = [
+        described(guild_id, name="Ünïcode ✨", member_count=5),
+        BotPresenceChanged(guild_id, online=True, ts_ms=NOON_MS),
+        MessagesCounted(guild_id, NOON_MS - HOUR_MS, 3),
+        MessagesCounted(guild_id, NOON_MS, 2),
+        MemberJoined(guild_id, person(), NOON_MS),
+        MemberLeft(guild_id, 1, NOON_MS),
+        violation(guild_id, severity="critical"),
+    ]
+    await host.tell(guild_id, *events)
+    now = HourCounts(NOON_MS, messages=2, critical=1, joins=1, leaves=1)
+    before = HourCounts(NOON_MS - HOUR_MS, messages=3)
+    loaded = await stores.guilds.load_guilds([guild_id, fresh_id()], NOON_MS - HOUR_MS)
+    assert loaded == {guild_id: GuildState(guild_id, "Ünïcode ✨", 5, True, True, (before, now))}
+    loaded = await stores.guilds.load_guilds([guild_id], NOON_MS)
+    assert loaded[guild_id].hours == (now,)
+    assert await stores.dashboard.hours(guild_id, 0) == [before, now]
+
+
+async def test_a_guild_without_a_description_keeps_its_counts(
+    stores: Stores, host: Host, guild_id: int
+) -> None:
+    """Events may come before Discord described the guild."""
+    await host.tell(guild_id, MessagesCounted(guild_id, NOON_MS, 2))
+    loaded = await stores.guilds.load_guilds([guild_id], 0)
+    assert loaded == {guild_id: GuildState(guild_id, hours=(HourCounts(NOON_MS, messages=2),))}
+    assert await stores.dashboard.guilds([guild_id]) == {}
+
+
+async def test_what_is_not_known_overwrites_nothing(stores: Stores, host: Host, guild_id: int) -> None:
+    """A guild that was left keeps its name, icon and count; a new description replaces them."""
+    await host.tell(guild_id, described(guild_id, icon_url="https://cdn/i.png"))
+    await host.tell(guild_id, GuildLeft(guild_id))
+    await host.commit(GuildChanged(GuildState(guild_id)))
+    row = (await stores.dashboard.guilds([guild_id]))[guild_id]
+    assert (row.name, row.icon_url, row.member_count) == (f"Guild {guild_id}", "https://cdn/i.png", 10)
+    assert not row.bot_present
+    await host.tell(guild_id, described(guild_id, icon_url=None), BotPresenceChanged(guild_id, True, 1))
+    row = (await stores.dashboard.guilds([guild_id]))[guild_id]
+    assert row.icon_url is None
+    assert row.bot_online
+
+
+async def test_the_largest_ids_are_stored_whole(stores: Stores, host: Host) -> None:
+    """Ids go up to 2^63 - 1, in every column."""
+    largest = MAX_SNOWFLAKE - fresh_id()
+    one = violation(largest, largest, channel_id=largest, user=person(largest))
+    await host.tell(largest, described(largest, owner_id=largest), one)
+    [row], _ = await stores.dashboard.violations(largest, limit=1, offset=0)
+    assert {row.guild_id, row.channel_id, row.message_id, row.user.id} == {str(largest)}
+    assert list(await stores.guilds.load_guilds([largest], 0)) == [largest]
+
+
+async def test_a_time_for_which_no_month_was_made_is_taken(stores: Stores, host: Host, guild_id: int) -> None:
+    """Long ago or far ahead: the row is kept, counted, and a resend still finds it."""
+    times = [1_420_070_400_000, NOON_MS + 400 * 24 * HOUR_MS]
+    events = [violation(guild_id, number, ts_ms=ts_ms) for number, ts_ms in enumerate(times, 1)]
+    assert len((await host.tell(guild_id, *events)).new_violations) == 2
+    assert (await host.tell(guild_id, *events)).new_violations == frozenset()
+    assert [hour.hour_ms for hour in await stores.dashboard.hours(guild_id, 0)] == [
+        hour_start(ts_ms) for ts_ms in times
+    ]
+
+
+async def test_a_month_can_be_made_after_its_rows_came(stores: Stores, host: Host, guild_id: int) -> None:
+    """The month of a row that came too early is made all the same, twice too, and the row is still there."""
+    early = NOON_MS + (1_000 + fresh_id()) * 31 * 24 * HOUR_MS
+    await host.tell(guild_id, violation(guild_id, ts_ms=early))
+    await stores.guilds.ensure_partitions(early)
+    await stores.guilds.ensure_partitions(early)
+    assert await page(stores, guild_id) == [1]
+    assert (await host.tell(guild_id, violation(guild_id, ts_ms=early))).new_violations == frozenset()
+
+
+async def test_pages_are_stable_and_newest_first(stores: Stores, host: Host, guild_id: int) -> None:
+    """Rows of one time are in one order too, so pages neither repeat nor miss one."""
+    events = [violation(guild_id, number, ts_ms=NOON_MS + number // 5) for number in range(1, 24)]
+    await host.tell(guild_id, *events)
+    whole = await page(stores, guild_id)
+    assert sorted(whole) == list(range(1, 24))
+    assert [number // 5 for number in whole] == sorted((number // 5 for number in whole), reverse=True)
+    pages = [await page(stores, guild_id, 7, offset) for offset in range(0, 28, 7)]
+    assert [number for one in pages for number in one] == whole
+    assert (await stores.dashboard.violations(guild_id, limit=7, offset=21))[1] == 23
+    assert await stores.dashboard.violations(fresh_id(), limit=7, offset=0) == ([], 0)
+
+
+async def test_a_person_has_one_role_in_a_guild(stores: Stores, guild_id: int) -> None:
+    """The last assignment counts; other guilds and other people are not concerned."""
+    user_id, other = fresh_id(), fresh_id()
+    for role in get_args(Role):
+        await stores.assign_role(guild_id, user_id, role, assigned_by=None)
+    await stores.assign_role(other, user_id, "viewer", assigned_by=1)
+    roles = await stores.dashboard.assigned_roles(user_id, [guild_id, other, fresh_id()])
+    assert roles == {guild_id: get_args(Role)[-1], other: "viewer"}
+    assert await stores.dashboard.assigned_roles(fresh_id(), [guild_id]) == {}
+    await stores.dashboard.ping()
+
+
+# -- once ---------------------------------------------------------------------------------------------
+
+
+async def test_a_duplicate_is_one_row_counted_once(stores: Stores, host: Host, guild_id: int) -> None:
+    """Within a commit and across commits; only the new one is reported as new."""
+    one, two = violation(guild_id, 1), violation(guild_id, 2, severity="low")
+    assert (await host.tell(guild_id, one, one)).new_violations == {one.event_id}
+    assert (await host.tell(guild_id, one, two)).new_violations == {two.event_id}
+    assert await stores.dashboard.hours(guild_id, 0) == [HourCounts(NOON_MS, low=1, medium=1)]
+
+
+async def test_the_highest_number_of_a_source_is_remembered(stores: Stores, host: Host) -> None:
+    """A lower one later changes nothing; a source nobody heard of has taken none."""
+    source = f"s{fresh_id()}"
+    assert await stores.guilds.taken_number(source) == 0
+    await host.commit(marks=(mark(3, source), mark(1, f"{source}b")))
+    await host.commit(marks=(mark(2, source),))
+    assert await stores.guilds.taken_number(source) == 3
+    assert await stores.guilds.taken_number(f"{source}b") == 1
+
+
+async def test_an_action_settles_once(host: Host, guild_id: int) -> None:
+    """Only a pending row learns how its action ended, and only that is reported."""
+    one, other = violation(guild_id, 1), violation(guild_id, 2, action="none", action_status="none")
+    await host.tell(guild_id, one, other)
+    done = ActionSettled(guild_id, one.event_id, one.ts_ms, "done")
+    committed = await host.tell(guild_id, done)
+    assert [(view.id, view.action_status) for view in committed.settled] == [(one.event_id, "done")]
+    assert committed.settled[0].user.username == one.user.username
+    for late in (
+        ActionSettled(guild_id, one.event_id, one.ts_ms, "failed"),
+        ActionSettled(guild_id, other.event_id, other.ts_ms, "done"),
+        ActionSettled(guild_id, one.event_id, one.ts_ms + 1, "failed"),
+        ActionSettled(guild_id, violation(guild_id, 3).event_id, NOON_MS, "done"),
+    ):
+        assert (await host.tell(guild_id, late)).settled == ()
+
+
+async def test_an_action_may_settle_in_the_commit_of_its_violation(
+    stores: Stores, host: Host, guild_id: int
+) -> None:
+    """Both came in one batch."""
+    one = violation(guild_id)
+    committed = await host.tell(guild_id, one, ActionSettled(guild_id, one.event_id, one.ts_ms, "failed"))
+    assert [view.action_status for view in committed.settled] == ["failed"]
+    [row], _ = await stores.dashboard.violations(guild_id, limit=1, offset=0)
+    assert row.action_status == "failed"
+
+
+# -- all or nothing -----------------------------------------------------------------------------------
+
+
+async def test_a_commit_that_fails_leaves_nothing(stores: Stores, host: Host, guild_id: int) -> None:
+    """A text that cannot be stored is an error of ours, not "away", and nothing of its commit is there."""
+    source = f"s{guild_id}"
+    bad = violation(guild_id, 2, excerpt="a\0b")
+    with pytest.raises(Exception, match=r"(?i)NUL|0x00") as caught:
+        await host.tell(
+            guild_id,
+            described(guild_id),
+            MessagesCounted(guild_id, NOON_MS, 1),
+            violation(guild_id, 1),
+            bad,
+            marks=(mark(1, source),),
+            gaps=((source, Gap(1, 2, 3)),),
+        )
+    assert not isinstance(caught.value, StoreUnavailable)
+    assert await stores.guilds.load_guilds([guild_id], 0) == {}
+    assert await stores.guilds.taken_number(source) == 0
+    assert await stores.books.violations(guild_id) == []
+    assert await stores.books.lost_events(source) == 0
+
+
+async def test_gaps_are_kept(stores: Stores, host: Host) -> None:
+    """What was lost stays on record."""
+    source = f"s{fresh_id()}"
+    await host.commit(gaps=((source, Gap(1, 2, 3)), (source, Gap(4, 5, 6))))
+    assert await stores.books.lost_events(source) == 9
+
+
+async def test_a_fenced_host_writes_nothing(stores: Stores, guild_id: int) -> None:
+    """From the moment its successor registered; a host that never registered neither."""
+    host_id, source = f"host{guild_id}", f"s{guild_id}"
+    first = await stores.begin(host_id)
+    await first.tell(guild_id, MessagesCounted(guild_id, NOON_MS, 1))
+    second = await stores.begin(host_id)
+    assert second.incarnation.number > first.incarnation.number
+    never = Host(stores, second.incarnation.__class__("never", 1))
+    for fenced in (first, never):
+        with pytest.raises(Fenced):
+            await fenced.tell(guild_id, violation(guild_id), marks=(mark(1, source),))
+    assert await stores.guilds.taken_number(source) == 0
+    await second.tell(guild_id, MessagesCounted(guild_id, NOON_MS, 1))
+    assert await stores.dashboard.hours(guild_id, 0) == [HourCounts(NOON_MS, messages=2)]
+
+
+async def test_an_incarnation_is_never_given_twice(stores: Stores) -> None:
+    """Not even to different hosts at once."""
+    hosts = await asyncio.gather(*(stores.begin(f"host{fresh_id()}") for _ in range(20)))
+    assert len({host.incarnation.number for host in hosts}) == 20
+
+
+async def test_placements_are_numbered_on(stores: Stores) -> None:
+    """The highest version written is the one that is found."""
+    last = await stores.guilds.last_placement_version()
+    await stores.guilds.write_placement(place(last + 2, ["a", "b"]))
+    assert await stores.guilds.last_placement_version() == last + 2
+
+
+async def test_hosts_that_write_the_same_people_wait_for_each_other(stores: Stores) -> None:
+    """Many hosts, many commits, the same people in different orders: each is made, none is a deadlock."""
+    people = [person(fresh_id()) for _ in range(30)]
+    hosts = await asyncio.gather(*(stores.begin(f"host{fresh_id()}") for _ in range(6)))
+
+    async def write(host: Host, turn: int) -> None:
+        for step in range(8):
+            start = (turn * 7 + step * 11) % len(people)
+            names = [*people[start:], *people[:start]]
+            if turn % 2:
+                names.reverse()
+            users = tuple(person(p.user_id, display_name=f"{turn}.{step}") for p in names)
+            await host.commit(users=users)
+
+    await asyncio.wait_for(asyncio.gather(*(write(host, turn) for turn, host in enumerate(hosts))), 30)
+
+
+# -- rollups ------------------------------------------------------------------------------------------
+
+numbers = st.integers(1, 12)
+severities = st.sampled_from(SEVERITIES)
+commits = st.lists(st.lists(st.tuples(numbers, severities), max_size=8), min_size=1, max_size=5)
+
+
+async def _rollups_equal_rows(stores: Stores, told: list[list[tuple[int, str]]]) -> None:
+    guild_id = fresh_id()
+    host = await stores.begin(f"host{guild_id}")
+    first: dict[int, str] = {}
+    messages = 0
+    for batch in told:
+        events: list[Event] = [MessagesCounted(guild_id, NOON_MS, len(batch))]
+        messages += len(batch)
+        for number, severity in batch:
+            changes: dict[str, Any] = {"severity": severity, "ts_ms": NOON_MS + number % 3 * HOUR_MS}
+            events.append(violation(guild_id, number, **changes))
+            first.setdefault(number, severity)
+        committed = await host.tell(guild_id, *events)
+        assert committed.new_violations <= {e.event_id for e in events if isinstance(e, ViolationDetected)}
+    rows = Counter((hour_start(ts), severity) for ts, severity in await stores.books.violations(guild_id))
+    hours = await stores.dashboard.hours(guild_id, 0)
+    counted = Counter({(hour.hour_ms, name): getattr(hour, name) for hour in hours for name in SEVERITIES})
+    assert +counted == rows == Counter((NOON_MS + n % 3 * HOUR_MS, severity) for n, severity in first.items())
+    assert sum(hour.messages for hour in hours) == messages
+    assert (await stores.dashboard.violations(guild_id, limit=1, offset=0))[1] == len(first)
+
+
+@settings(SHARED, max_examples=50)
+@given(told=commits)
+async def test_rollups_equal_rows_in_memory(told: list[list[tuple[int, str]]]) -> None:
+    """Whatever is told, however often: hourly counts are the rows, counted; messages are all counted."""
+    await _rollups_equal_rows(memory_stores(), told)
+
+
+@pytest.mark.parametrize("stores", ["postgres"], indirect=True)
+@settings(SHARED, max_examples=20)
+@given(told=commits)
+async def test_rollups_equal_rows_in_postgres(stores: Stores, told: list[list[tuple[int, str]]]) -> None:
+    """The same on the real database."""
+    await _rollups_equal_rows(stores, told)
+
+
+# -- away ---------------------------------------------------------------------------------------------
+
+
+async def test_a_database_that_cannot_be_used_is_away(postgres_dsn: str) -> None:
+    """Calls say ``StoreUnavailable``, and the pool finds its way back by itself; a standby is away too."""
+    stores, opened = await postgres_stores(postgres_dsn)
+    host = await stores.begin(f"host{fresh_id()}")
+    other = await asyncpg.connect(postgres_dsn)
+    await other.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'guildhall'"
+    )
+    for call in (host.commit, stores.dashboard.ping):
+        for _ in range(10):
+            try:
+                await call()
+                break
+            except StoreUnavailable:
+                continue
+        else:
+            pytest.fail("it did not come back")
+    await other.execute("ALTER ROLE CURRENT_USER SET default_transaction_read_only = on")
+    standby, more = await postgres_stores(postgres_dsn)
+    await other.execute("SET default_transaction_read_only = off; ALTER ROLE CURRENT_USER RESET ALL")
+    with pytest.raises(StoreUnavailable):
+        await standby.guilds.register_host("h0")
+    await other.close()
+    for store in (*opened[:2], *more[:2]):
+        await store.close()
+    for pool in (opened[2], more[2]):
+        await pool.close()
