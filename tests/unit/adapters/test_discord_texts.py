@@ -1,0 +1,47 @@
+"""Names and messages lose what nobody behind the adapters can store."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from adapters import discord_bot, discord_login
+
+BAD = "a\0b\ud800"
+GOOD = "ab\ufffd"
+
+
+def test_names_from_the_gateway() -> None:
+    """Username and display name."""
+    user = SimpleNamespace(id=1, name=BAD, display_name=BAD, avatar=None)
+    found = discord_bot._user(user)  # type: ignore[arg-type]
+    assert (found.username, found.display_name) == (GOOD, GOOD)
+
+
+async def test_messages_and_guilds_from_the_gateway() -> None:
+    """Content, channel and guild names."""
+    heard: list[object] = []
+    handler = SimpleNamespace(on_message=heard.append, on_event=heard.append)
+    client = SimpleNamespace(_handler=handler)
+    author = SimpleNamespace(id=1, name="n", display_name="n", avatar=None, bot=False)
+    message = SimpleNamespace(
+        guild=SimpleNamespace(id=1),
+        channel=SimpleNamespace(id=2, name=BAD),
+        id=3,
+        author=author,
+        webhook_id=None,
+        content=BAD,
+        mentions=[author, author],
+        created_at=SimpleNamespace(timestamp=lambda: 1.5),
+    )
+    await discord_bot._Client.on_message(client, message)  # type: ignore[arg-type]
+    guild = SimpleNamespace(id=1, name=BAD, owner_id=None, icon=None, member_count=None)
+    discord_bot._Client._describe(client, guild)  # type: ignore[arg-type]
+    said, described = heard
+    assert (said.content, said.channel_name, said.mentions, said.ts_ms) == (GOOD, GOOD, 1, 1500)  # type: ignore[attr-defined]
+    assert (described.name, described.owner_id, described.member_count) == (GOOD, 0, 0)  # type: ignore[attr-defined]
+
+
+def test_names_from_the_login() -> None:
+    """A person's and their guilds'."""
+    assert discord_login._user({"id": "1", "username": BAD}).display_name == GOOD
+    assert discord_login._guild({"id": "1", "name": BAD, "permissions": "8"}).name == GOOD

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from domain.permissions import ADMINISTRATOR, PERMISSIONS, Permission, Role, may, resolve_role
+
+# As the documentation prints it: owner, admin, moderator, viewer.
+TABLE = {
+    "view_dashboard": "✓✓✓✓",
+    "view_violations": "✓✓✓✓",
+    "view_warnings": "✓✓✓✓",
+    "manage_violations": "✓✓✓–",
+    "manage_warnings": "✓✓✓–",
+    "export_data": "✓✓✓–",
+    "view_config": "✓✓–✓",
+    "view_rules": "✓✓–✓",
+    "update_config": "✓✓––",
+    "update_rules": "✓✓––",
+    "delete_rules": "✓–––",
+    "manage_roles": "✓–––",
+}
+ROLES: tuple[Role, ...] = ("owner", "admin", "moderator", "viewer")
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("permission", get_args(Permission))
+def test_the_table(role: Role, permission: Permission) -> None:
+    """Each role holds what the table says, and nothing else."""
+    assert may(role, permission) is (TABLE[permission][ROLES.index(role)] == "✓")
+
+
+def test_the_table_is_whole() -> None:
+    """Every role and every permission stands in it."""
+    assert set(TABLE) == set(get_args(Permission))
+    assert set(ROLES) == set(get_args(Role)) == set(PERMISSIONS)
+
+
+@pytest.mark.parametrize("permission", get_args(Permission))
+def test_without_a_role_nothing_is_allowed(permission: Permission) -> None:
+    """Not even looking."""
+    assert not may(None, permission)
+
+
+@pytest.mark.parametrize(
+    ("owns", "bits", "assigned", "role"),
+    [
+        (True, 0, None, "owner"),
+        (True, 0, "viewer", "owner"),  # Discord's owner cannot be made less
+        (False, ADMINISTRATOR, None, "admin"),
+        (False, ADMINISTRATOR | 1, None, "admin"),
+        (False, ADMINISTRATOR, "viewer", "viewer"),  # an assignment outweighs ADMINISTRATOR
+        (False, 0, "admin", "admin"),  # in both directions
+        (False, ~ADMINISTRATOR & 0xFFFF, None, None),  # every bit but that one
+        (False, 0, None, None),
+    ],
+)
+def test_how_a_role_comes_about(*, owns: bool, bits: int, assigned: Role | None, role: Role | None) -> None:
+    """Owner on Discord, then assignment, then ADMINISTRATOR, then nothing."""
+    assert resolve_role(owns_guild=owns, discord_permissions=bits, assigned=assigned) == role

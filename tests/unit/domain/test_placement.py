@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from domain.ids import SLOTS, slot_of
+from domain.placement import place
+
+hosts = st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=6, unique=True)
+
+
+def test_a_placement_never_changes() -> None:
+    """Known owners, the same in every process and release."""
+    owners = place(1, ["h0", "h1", "h2"]).owners
+    assert [owners[slot] for slot in (0, 1, 2, 100, 4095)] == ["h1", "h2", "h1", "h0", "h2"]
+
+
+@settings(max_examples=20)
+@given(hosts, st.randoms())
+def test_the_order_of_hosts_does_not_matter(names: list[str], chance: random.Random) -> None:
+    """Nor does naming one twice."""
+    shuffled = [*names, names[0]]
+    chance.shuffle(shuffled)
+    assert place(1, shuffled) == place(1, names)
+
+
+@settings(max_examples=20)
+@given(hosts)
+def test_every_slot_has_one_owner(names: list[str]) -> None:
+    """The hosts' slots are all slots, none of them twice."""
+    placement = place(1, names)
+    assert len(placement.owners) == SLOTS
+    assert sorted(slot for name in set(names) for slot in placement.slots_of(name)) == list(range(SLOTS))
+    assert slot_of(77) in placement.slots_of(placement.owner_of(77))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 15])
+def test_a_new_host_takes_its_share_and_nothing_else_moves(count: int) -> None:
+    """About one slot in n moves, and every one that moves, moves to the new host; it leaves as it came."""
+    before, after = (place(1, [f"h{n}" for n in range(size)]).owners for size in (count, count + 1))
+    moved = [new for old, new in zip(before, after, strict=True) if old != new]
+    assert set(moved) == {f"h{count}"}
+    assert 0.8 < len(moved) / (SLOTS / (count + 1)) < 1.2
+
+
+def test_shares_are_even() -> None:
+    """Within a fifth of each other's."""
+    counts = Counter(place(1, [f"h{n}" for n in range(8)]).owners)
+    assert min(counts.values()) > 0.8 * SLOTS / 8
+    assert max(counts.values()) < 1.2 * SLOTS / 8
+
+
+def test_nobody_is_no_placement() -> None:
+    """Without hosts there is nothing to place on."""
+    with pytest.raises(ValueError, match="at least one host"):
+        place(1, [])

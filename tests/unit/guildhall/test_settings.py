@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from domain.errors import ConfigurationInvalid
+from guildhall.settings import (
+    Settings,
+    free_port,
+    load_settings,
+    require_discord,
+    require_free_port,
+    secret_of,
+)
+
+
+@pytest.fixture(autouse=True)
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is set but a page that is built."""
+    for name in [name for name in os.environ if name.startswith("GUILDHALL_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "index.html").touch()
+    monkeypatch.setenv("GUILDHALL_STATIC_DIR", str(tmp_path))
+
+
+def test_nothing_need_be_set() -> None:
+    """On this machine, embedded services, port 8000."""
+    settings = load_settings()
+    assert (settings.url, settings.door) == ("http://127.0.0.1:8000", "127.0.0.1:8000")
+    assert settings.database_url is None
+    assert settings.redis_url is None
+
+
+def test_what_is_given_outweighs_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And None is not given."""
+    monkeypatch.setenv("GUILDHALL_PORT", "9000")
+    assert load_settings(port=None).port == 9000
+    assert load_settings(port=9001).port == 9001
+
+
+def test_a_file_is_read_too(tmp_path: Path) -> None:
+    """A ``.env`` beside the process; strangers in it are not ours to judge."""
+    (tmp_path / ".env").write_text("GUILDHALL_HOSTS=3\nOTHER=1\n")
+    assert load_settings().hosts == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "0"),
+        ("PORT", "65536"),
+        ("PORT", "eighty"),
+        ("HOSTS", "0"),
+        ("HOSTS", "257"),
+        ("SHARDS", "0"),
+        ("SHARDS_PER_RUNNER", "65"),
+        ("API_REPLICAS", "0"),
+        ("RELAY_REPLICAS", "-1"),
+        ("PUBLIC_URL", "example.org"),
+        ("PUBLIC_URL", "ftp://example.org"),
+    ],
+)
+def test_a_bad_value_is_one_sentence(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """It names the setting, fits a line, and shows no Python."""
+    monkeypatch.setenv(f"GUILDHALL_{name}", value)
+    with pytest.raises(ConfigurationInvalid, match=f"GUILDHALL_{name}") as caught:
+        load_settings()
+    sentence = str(caught.value)
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+    assert "pydantic" not in sentence
+
+
+def test_all_bad_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody likes to find them one start after the other."""
+    monkeypatch.setenv("GUILDHALL_PORT", "0")
+    monkeypatch.setenv("GUILDHALL_HOSTS", "0")
+    with pytest.raises(ConfigurationInvalid, match=r"GUILDHALL_PORT.*GUILDHALL_HOSTS"):
+        load_settings()
+
+
+def test_a_page_that_is_not_built_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the command that builds it."""
+    monkeypatch.setenv("GUILDHALL_STATIC_DIR", "/nowhere")
+    with pytest.raises(ConfigurationInvalid, match="make web"):
+        load_settings()
+
+
+def test_discord_needs_all_three() -> None:
+    """Only those that are missing are named."""
+    settings = Settings(discord_token="t")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationInvalid, match=r"^GUILDHALL_DISCORD_CLIENT_ID, GUILDHALL_DISCORD_CLIENT"):
+        require_discord(settings)
+    whole = Settings(discord_token="t", discord_client_id="1", discord_client_secret="s")  # type: ignore[arg-type]
+    require_discord(whole)
+
+
+def test_secrets_are_not_printed() -> None:
+    """Neither in a log nor in a traceback."""
+    settings = Settings(discord_token="hush", database_url="postgresql://u:hush@h/d")  # type: ignore[arg-type]
+    assert "hush" not in repr(settings)
+    assert secret_of(settings.discord_token) == "hush"
+    assert secret_of(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("host", "url", "door"),
+    [
+        ("0.0.0.0", "http://0.0.0.0:8000", "127.0.0.1:8000"),
+        ("::", "http://[::]:8000", "[::1]:8000"),
+        ("::1", "http://[::1]:8000", "[::1]:8000"),
+    ],
+)
+def test_addresses_of_every_kind(host: str, url: str, door: str) -> None:
+    """The door is where this machine itself reaches it."""
+    settings = Settings(host=host)
+    assert (settings.url, settings.door) == (url, door)
+    assert Settings(public_url="https://g.example/").url == "https://g.example"
+
+
+def test_a_taken_port_is_told_from_a_free_one() -> None:
+    """With what to do about it."""
+    require_free_port("127.0.0.1", free_port())
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(ConfigurationInvalid, match="choose another with --port"):
+            require_free_port("127.0.0.1", taken.getsockname()[1])
