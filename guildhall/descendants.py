@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import shutil
+from pathlib import Path
 
 import psutil
 
@@ -19,15 +21,32 @@ def adopt_orphans() -> None:
 
 async def end_descendants() -> None:
     """End whatever still descends from this process: HAProxy, when the actor that ran it was killed."""
-    await asyncio.to_thread(_end_descendants)
+    await asyncio.to_thread(_end, psutil.Process().children(recursive=True))
 
 
-def _end_descendants() -> None:
-    descendants = psutil.Process().children(recursive=True)
-    for process in descendants:
+async def end_leftovers(runtime_dir: Path) -> None:
+    """End what a run that was killed has left, and remove its runtime folder.
+
+    Most of it dies with its parent, but HAProxy does not, and holds the front door's port; nor do Ray's
+    agents. They are known by their environment, which names that very folder.
+    """
+    await asyncio.to_thread(_end, [p for p in psutil.process_iter() if _belongs_to(p, str(runtime_dir))])
+    shutil.rmtree(runtime_dir, ignore_errors=True)
+
+
+def _belongs_to(process: psutil.Process, runtime_dir: str) -> bool:
+    """Look at the raw environment: a process that renamed itself has overwritten the beginning of it."""
+    try:
+        return f"={runtime_dir}/".encode() in Path(f"/proc/{process.pid}/environ").read_bytes()
+    except OSError:
+        return False
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
-    _, alive = psutil.wait_procs(descendants, timeout=END_WITHIN_S)
+    _, alive = psutil.wait_procs(processes, timeout=END_WITHIN_S)
     for process in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()

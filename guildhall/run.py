@@ -25,7 +25,7 @@ from adapters.data_folder import DataFolder
 from adapters.discord_api import ask_gateway
 from domain.errors import ConfigurationInvalid, ServiceFailed
 from guildhall import environment
-from guildhall.descendants import adopt_orphans, end_descendants
+from guildhall.descendants import adopt_orphans, end_descendants, end_leftovers
 from guildhall.services import Services, start_services
 from guildhall.settings import Settings, require_discord, require_free_port, secret_of
 from guildhall.simulator import BOT_TOKEN, CLIENT_ID, CLIENT_SECRET, Simulator
@@ -90,11 +90,12 @@ async def _start(
     cluster_address = os.environ.get("RAY_ADDRESS")
     if cluster_address:
         _require_shared_services(settings)
-    require_free_port(settings.host, settings.port)
     folder = stack.enter_context(DataFolder(settings.data_dir.absolute()))
-    # In /tmp whatever TMPDIR says: HAProxy takes socket paths up to 97 characters, and Serve adds 68.
-    runtime_dir = Path(tempfile.mkdtemp(prefix="gh-", dir="/tmp"))
-    stack.callback(shutil.rmtree, runtime_dir, ignore_errors=True)
+    runtime_note = folder.path / "runtime-dir"
+    if left := _left_by_a_killed_run(runtime_note):
+        await end_leftovers(left)
+    runtime_dir = _make_runtime_dir(runtime_note, stack)
+    require_free_port(settings.host, settings.port)
 
     simulator: Simulator | None = None
     if demo is not None:
@@ -140,6 +141,20 @@ async def _start(
     return Running(
         settings.url, simulator.url if simulator else None, cluster.dashboard_url, token_file, services
     )
+
+
+def _make_runtime_dir(note: Path, stack: AsyncExitStack) -> Path:
+    """Make the folder for sockets and for Ray's session, and note where it is while it is there."""
+    # In /tmp whatever TMPDIR says: HAProxy takes socket paths up to 97 characters, and Serve adds 68.
+    runtime_dir = Path(tempfile.mkdtemp(prefix="gh-", dir="/tmp"))
+    note.write_text(str(runtime_dir), encoding="utf-8")
+    stack.callback(note.unlink, missing_ok=True)
+    stack.callback(shutil.rmtree, runtime_dir, ignore_errors=True)
+    return runtime_dir
+
+
+def _left_by_a_killed_run(note: Path) -> Path | None:
+    return Path(note.read_text(encoding="utf-8")) if note.exists() else None
 
 
 def _on_simulator(settings: Settings, simulator: Simulator) -> Settings:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import aiohttp
+import psutil
 import pytest
 
 from guildhall.testing import DemoProcess, Person, Sim
@@ -175,3 +178,15 @@ async def test_a_client_that_comes_back_gets_what_it_missed(stack: DemoProcess, 
         assert await again.event("violation", message_id=message["id"]) == live
         strange = await again.subscribe(guild_id, epoch=position["epoch"] + 1, offset=0)
         assert strange["recovered"] is False
+
+
+def test_the_demo_listens_on_loopback_only(stack: DemoProcess) -> None:
+    """Nobody on the network reaches the front door or the local Discord."""
+    ports = {stack.port, urlsplit(stack.sim_url).port}
+    listening = {
+        (address.laddr.port, address.laddr.ip)
+        for process in stack.descendants()
+        for address in process.net_connections("tcp")
+        if address.status == psutil.CONN_LISTEN and address.laddr.port in ports
+    }
+    assert listening == {(port, "127.0.0.1") for port in ports}
