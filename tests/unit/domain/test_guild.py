@@ -110,6 +110,14 @@ def test_events_that_come_late_find_their_hour() -> None:
     assert [h.messages for h in state.hours] == [2, 1, 2]
 
 
+def test_the_newest_hours_are_kept() -> None:
+    """Of more than a day, whatever the order in which they came."""
+    starts = [NOON_MS + number * HOUR_MS for number in range(30)]
+    for order in (starts, starts[::-1]):
+        state, _ = apply_all(EMPTY, [MessagesCounted(GUILD, start, 1) for start in order])
+        assert [h.hour_ms for h in state.hours] == starts[-WINDOW_HOURS:]
+
+
 @given(lives)
 def test_the_hours_are_few_and_in_order(life: list[Event]) -> None:
     """At most a day of them, each once, on the hour, oldest first, nothing below zero."""
