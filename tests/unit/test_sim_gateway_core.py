@@ -1,7 +1,6 @@
 """The gateway's core without sockets."""
 
 # The stand-ins below say by their names what they do.
-# ruff: noqa: D102
 
 from __future__ import annotations
 
