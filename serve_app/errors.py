@@ -61,7 +61,9 @@ def install_error_handlers(app: FastAPI) -> None:
     async def plain(request: Request, error: HTTPException) -> JSONResponse:
         if error.status_code == 404:  # noqa: PLR2004
             return _answer(request, 404, "not_found", "There is nothing here.")
-        return _answer(request, error.status_code, "http_error", str(error.detail))
+        answer = _answer(request, error.status_code, "http_error", str(error.detail))
+        answer.headers.update(error.headers or {})  # 405 says what is allowed
+        return answer
 
     @app.exception_handler(StoreUnavailable)
     async def database_away(request: Request, error: StoreUnavailable) -> JSONResponse:
@@ -75,16 +77,18 @@ def install_error_handlers(app: FastAPI) -> None:
             request, 503, "sessions_unavailable", "Logins cannot be checked. Try again in a moment."
         )
 
-    @app.exception_handler(Exception)
-    async def broke(request: Request, error: Exception) -> JSONResponse:
-        del error  # logged by the middleware, with the request's id; nothing of it goes out
-        return _answer(request, 500, "internal_error", "Something broke on our side. It has been noted.")
+
+def internal_error(request_id: str) -> JSONResponse:
+    """Return the answer to a request that broke; what broke is in the log, and nothing of it goes out."""
+    return _error(request_id, 500, "internal_error", "Something broke on our side. It has been noted.")
 
 
 def _answer(
     request: Request, status: int, error_code: str, message: str, details: Any = None
 ) -> JSONResponse:
-    body = ErrorBody(
-        error=message, error_code=error_code, details=details, request_id=request.state.request_id
-    )
+    return _error(request.state.request_id, status, error_code, message, details)
+
+
+def _error(request_id: str, status: int, error_code: str, message: str, details: Any = None) -> JSONResponse:
+    body = ErrorBody(error=message, error_code=error_code, details=details, request_id=request_id)
     return JSONResponse(body.model_dump(mode="json"), status)

@@ -1,4 +1,4 @@
-"""What every request meets first: an id, the security headers, and a line in the log."""
+"""What every request meets first: an id, the security headers, a line in the log, an answer if it breaks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import time
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve_app.errors import internal_error
 
 log = structlog.get_logger()
 
@@ -36,7 +38,7 @@ class RequestMiddleware:
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
         started = time.perf_counter()
-        status = 500
+        status: int | None = None
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -48,8 +50,11 @@ class RequestMiddleware:
         try:
             await self._app(scope, receive, send_with_headers)
         except Exception:
-            # Starlette has answered already; what broke is told here, with the id that the answer names.
+            # Starlette's own last resort lies outside of this one: its answer would carry no headers.
             log.exception("request_broke", request_id=request_id, method=scope["method"], path=scope["path"])
+            if status is not None:
+                raise  # half an answer is out: the server must cut the connection
+            await internal_error(request_id)(scope, receive, send_with_headers)
         finally:
             log.debug(
                 "request",

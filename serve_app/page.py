@@ -31,6 +31,6 @@ def install_page(app: FastAPI, static_dir: Path) -> None:
     async def page(path: str) -> FileResponse:
         if path in root_files and path != "index.html":
             return FileResponse(static_dir / path)
-        if path.startswith("api/"):
+        if path == "api" or path.startswith("api/"):
             raise ApiError(404, "not_found", "There is nothing here.")
         return FileResponse(static_dir / "index.html")

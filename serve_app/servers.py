@@ -94,9 +94,10 @@ async def metrics(
     since = hour_start(now_ms) - (PERIOD_HOURS[period] - 1) * HOUR_MS
     hours = await ports.store.hours(granted.guild_id, since)
     known = (await ports.store.guilds([granted.guild_id])).get(granted.guild_id)
+    buckets = _buckets(hours, since, PERIOD_HOURS[period], BUCKET_HOURS[period])
     total = HourCounts(since)
-    for hour in hours:
-        total = total.plus(hour)
+    for bucket in buckets:
+        total = total.plus(bucket)
     return Metrics(
         guild_id=str(granted.guild_id),
         period=period,
@@ -109,7 +110,7 @@ async def metrics(
         leaves=total.leaves,
         member_count=known.member_count if known else None,
         bot_online=bool(known and known.bot_online),
-        series=_series(hours, since, PERIOD_HOURS[period], BUCKET_HOURS[period]),
+        series=[hour_view(bucket) for bucket in buckets],
     )
 
 
@@ -136,12 +137,15 @@ def _server(guild: SessionGuild, role: Role, row: GuildRow | None, invite_url: s
     )
 
 
-def _series(hours: list[HourCounts], since: int, count: int, bucket_hours: int) -> list[HourView]:
-    """Return one bucket for every ``bucket_hours`` of the period, empty ones included."""
+def _buckets(hours: list[HourCounts], since: int, count: int, bucket_hours: int) -> list[HourCounts]:
+    """Return one bucket for every ``bucket_hours`` of the period, empty ones included.
+
+    Discord's clock may run ahead of ours: an hour that has not begun here is in no bucket and no sum.
+    """
     width = bucket_hours * HOUR_MS
     buckets = [HourCounts(since + index * width) for index in range(count // bucket_hours)]
     for hour in hours:
         index = (hour.hour_ms - since) // width
         if 0 <= index < len(buckets):
             buckets[index] = buckets[index].plus(hour)
-    return [hour_view(bucket) for bucket in buckets]
+    return buckets

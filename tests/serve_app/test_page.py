@@ -1,0 +1,79 @@
+"""The built page: served at its own paths, and nothing beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.serve_app.web import Web, ask_raw
+
+PAGE = "<!doctype html><title>Guildhall</title>"
+
+
+@pytest.mark.parametrize("path", ["/", "/servers/40", "/a/b/c", "/index.html", "/apiary", "/assets"])
+async def test_every_path_of_the_page_is_the_page(web: Web, path: str) -> None:
+    """The page finds its way by itself, and is never taken from a cache."""
+    answer = await web.browser.get(path)
+    assert (answer.status_code, answer.text) == (200, PAGE)
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("path", ["/api", "/api/", "/api/nothing", "/api/servers/", "/api/servers/1/nothing"])
+async def test_an_unknown_path_of_the_api_is_no_page(web: Web, path: str) -> None:
+    """A program is told in JSON that there is nothing."""
+    answer = await web.browser.get(path)
+    assert (answer.status_code, answer.json()["error_code"]) == (404, "not_found")
+
+
+async def test_hashed_assets_are_kept_for_ever(web: Web) -> None:
+    """Their names change with their content; a name that is not there is kept by nobody."""
+    answer = await web.browser.get("/assets/main-ABC123.js")
+    assert (answer.status_code, answer.text) == (200, "export {};")
+    assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+    missing = await web.browser.get("/assets/main-OLD.js")
+    assert (missing.status_code, missing.json()["error_code"]) == (404, "not_found")
+    assert missing.headers["cache-control"] == "no-store"
+
+
+async def test_files_beside_the_page_are_served(web: Web) -> None:
+    """What was built next to the page has its own type, and no name to keep it by."""
+    answer = await web.browser.get("/favicon.svg")
+    assert (answer.status_code, answer.text) == (200, "<svg/>")
+    assert answer.headers["content-type"] == "image/svg+xml"
+    assert answer.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../secret.txt",
+        "/..%2fsecret.txt",
+        "/%2e%2e/secret.txt",
+        "/./../secret.txt",
+        "//secret.txt",
+        "/..\\secret.txt",
+        "/assets/../../secret.txt",
+        "/assets/..%2f..%2fsecret.txt",
+        "/assets/../index.html",
+        "/assets//../../secret.txt",
+        "/assets/\0",
+        "/assets/" + "x" * 5_000,
+        "/assets/.",
+        "/\0",
+        "/%zz%",
+    ],
+)
+async def test_no_path_leads_out(web: Web, static_dir: Path, path: str) -> None:
+    """Whatever a path holds, the answer is the page or nothing, and never an error of ours."""
+    for attempt in (path, f"{static_dir}{path}", f"/assets/{static_dir}{path}"):
+        answer = await ask_raw(web.app, attempt)
+        assert "secret" not in answer.text
+        assert (answer.status_code, answer.text) == (200, PAGE) or answer.status_code == 404
+
+
+async def test_a_link_out_of_the_assets_is_not_followed(web: Web, static_dir: Path) -> None:
+    """A symbolic link leads nobody to what lies beside the page."""
+    (static_dir / "assets" / "link.txt").symlink_to(static_dir.parent / "secret.txt")
+    assert (await web.browser.get("/assets/link.txt")).status_code == 404

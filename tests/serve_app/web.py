@@ -1,0 +1,147 @@
+"""The HTTP application on the twins, and people who ask it; nothing leaves the process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx2
+from fastapi import FastAPI
+
+from adapters.memory import MemoryClock, MemoryDashboardStore, MemoryDatabase, MemoryLogin, MemorySessions
+from adapters.memory.samples import person
+from domain.permissions import ADMINISTRATOR, Role
+from domain.ports import PendingLogin, Session, SessionGuild
+from serve_app.access import session_cookie_name
+from serve_app.app import create_app
+from serve_app.ports import ApiPorts, WebSettings
+
+PLAIN, TLS = "http://guildhall.test", "https://guildhall.test"
+INVITE_URL = "http://discord.invalid/authorize?client_id=1"
+GUILD = 40
+ROLES: tuple[Role, ...] = ("owner", "admin", "moderator", "viewer")
+
+
+def membership(guild_id: int = GUILD, *, owns: bool = False, permissions: int = 0) -> SessionGuild:
+    return SessionGuild(guild_id, f"Guild {guild_id}", None, owns, permissions)
+
+
+class RememberingSessions(MemorySessions):
+    """Also tells what a login that is under way was given."""
+
+    def __init__(self, clock: MemoryClock) -> None:
+        super().__init__(clock)
+        self.pending: dict[str, PendingLogin] = {}
+
+    async def remember_login(self, state: str, pending: PendingLogin) -> None:
+        await super().remember_login(state, pending)
+        self.pending[state] = pending
+
+
+class Web:
+    """The application, its twins, and a browser."""
+
+    def __init__(self, public_url: str, static_dir: Path) -> None:
+        self.settings = WebSettings(public_url, static_dir, INVITE_URL)
+        self.clock = MemoryClock()
+        self.database = MemoryDatabase(self.clock)
+        self.store = MemoryDashboardStore(self.database)
+        self.sessions = RememberingSessions(self.clock)
+        self.login = MemoryLogin()
+        self.opened = self.closed = 0
+        self.app: FastAPI = create_app(self.settings, self._open)
+        self.browser = self.new_browser()
+
+    async def _open(self) -> ApiPorts:
+        self.opened += 1
+        return ApiPorts(self.settings, self.store, self.sessions, self.login, self.clock, self._close)
+
+    async def _close(self) -> None:
+        self.closed += 1
+
+    def new_browser(self, cookie: str | None = None) -> httpx2.AsyncClient:
+        cookies = {session_cookie_name(self.settings): cookie} if cookie else None
+        transport = httpx2.ASGITransport(app=self.app)
+        return httpx2.AsyncClient(transport=transport, base_url=self.settings.public_url, cookies=cookies)
+
+    async def browser_of(self, *guilds: SessionGuild, user_id: int = 1) -> httpx2.AsyncClient:
+        """Return the browser of somebody who is logged in and in these guilds."""
+        session = Session(person(user_id), guilds, f"csrf-{user_id}", self.clock())
+        return self.new_browser(await self.sessions.create(session))
+
+    async def browser_of_role(self, role: str) -> httpx2.AsyncClient:
+        """Return the browser of nobody, of an outsider, or of somebody with a role in ``GUILD``."""
+        match role:
+            case "nobody":
+                return self.new_browser()
+            case "owner":
+                return await self.browser_of(membership(owns=True), user_id=2)
+            case "admin":
+                return await self.browser_of(membership(permissions=ADMINISTRATOR), user_id=3)
+            case "outsider":
+                return await self.browser_of(membership(), user_id=4)
+            case "moderator":
+                self.database.roles[GUILD, 5] = "moderator"
+                return await self.browser_of(membership(), user_id=5)
+            case _:
+                self.database.roles[GUILD, 6] = "viewer"
+                return await self.browser_of(membership(), user_id=6)
+
+    async def begin_login(self, next_path: str = "/") -> str:
+        """Send the browser off to log in; return the state that it carries."""
+        answer = await self.browser.get("/api/auth/login", params={"next": next_path})
+        assert answer.status_code == 307
+        [state] = query(answer.headers["location"])["state"]
+        return state
+
+
+@asynccontextmanager
+async def running(public_url: str, static_dir: Path) -> AsyncIterator[Web]:
+    """Run the application from its start to its end."""
+    web = Web(public_url, static_dir)
+    async with web.app.router.lifespan_context(web.app), web.browser:
+        yield web
+
+
+def query(url: str) -> dict[str, list[str]]:
+    return parse_qs(urlsplit(url).query)
+
+
+async def ask_raw(
+    app: FastAPI, path: str, *, method: str = "GET", headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> httpx2.Response:
+    """Ask with a path and headers as no client library would send them."""
+    sent: list[Any] = []
+    asked = False
+
+    async def receive() -> dict[str, Any]:
+        nonlocal asked
+        if asked:
+            await asyncio.Event().wait()  # it stays and listens
+        asked = True
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(b"host", b"guildhall.test"), *headers],
+        "client": ("127.0.0.1", 1),
+        "server": ("guildhall.test", 80),
+    }
+    await app(scope, receive, send)
+    body = b"".join(message.get("body", b"") for message in sent[1:])
+    return httpx2.Response(sent[0]["status"], headers=sent[0]["headers"], content=body)
