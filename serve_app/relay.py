@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
-from http.cookies import CookieError, SimpleCookie
 
 import structlog
-from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
 from actors.routing import GuildDirectory, RoutingSource
@@ -68,18 +66,25 @@ class Relay:
 
     async def _serve_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
-        headers = Headers(scope=scope)
-        origin = headers.get("origin")
+        connection = HTTPConnection(scope)
+        origin = connection.headers.get("origin")
         if origin is not None and origin != self._ports.settings.public_url:
             await send({"type": "websocket.close"})  # before accepting: the browser sees a 403
             return
         # A browser is told a close code only on a socket that was accepted.
         await send({"type": "websocket.accept"})
-        session = await self._session(headers)
+        try:
+            session = await self._session(connection)
+        except SessionsUnavailable:
+            # Not "log in": the session may well be good, and the browser is to come back with it.
+            reason = "Logins cannot be checked right now."
+            await send({"type": "websocket.close", "code": int(CloseCode.SERVICE_RESTART), "reason": reason})
+            return
         if session is None:
             await send({"type": "websocket.close", "code": int(CloseCode.SESSION_ENDED), "reason": "Log in."})
             return
         socket = Socket(session, send)
+        self._hub.enter(socket)
         reading = asyncio.create_task(self._read_forever(socket, receive))
         writing = asyncio.create_task(socket.write_forever())
         closing = asyncio.create_task(socket.closed.wait())
@@ -93,37 +98,29 @@ class Relay:
                     log.info("socket_broke", socket=socket.socket_id, error=repr(ended))
             await socket.send_close()
 
-    async def _session(self, headers: Headers) -> Session | None:
-        cookies = SimpleCookie()
-        with contextlib.suppress(CookieError):
-            cookies.load(headers.get("cookie", ""))
-        cookie = cookies.get(session_cookie_name(self._ports.settings))
-        try:
-            return await self._ports.sessions.get(cookie.value) if cookie else None
-        except SessionsUnavailable:
-            return None
+    async def _session(self, connection: HTTPConnection) -> Session | None:
+        token = connection.cookies.get(session_cookie_name(self._ports.settings))
+        return await self._ports.sessions.get(token) if token else None
 
     async def _read_forever(self, socket: Socket, receive: Receive) -> None:
         """Do what the browser says until it leaves or talks nonsense; then free what it held."""
-        watching: set[int] = set()
         try:
             while (message := await receive())["type"] == "websocket.receive":
                 try:
                     said = parse_client_message(message.get("text") or message.get("bytes") or b"")
                 except MalformedMessage as problem:
-                    socket.close(CloseCode.BAD_MESSAGE, str(problem)[:120])
+                    socket.close(CloseCode.BAD_MESSAGE, str(problem))
                     return
                 if isinstance(said, Subscribe):
-                    await self._subscribe(socket, said, watching)
+                    await self._subscribe(socket, said)
                 else:
-                    watching.discard(said.guild_id)
                     self._hub.unsubscribe(socket, said.guild_id)
                     socket.push(unsubscribed(said.guild_id))
         finally:
-            for guild_id in watching:
-                self._hub.unsubscribe(socket, guild_id)
+            self._hub.leave(socket)
 
-    async def _subscribe(self, socket: Socket, wanted: Subscribe, watching: set[int]) -> None:
+    async def _subscribe(self, socket: Socket, wanted: Subscribe) -> None:
+        watching = self._hub.guilds_of(socket)
         if len(watching) >= MAX_SUBSCRIPTIONS and wanted.guild_id not in watching:
             message = f"One connection can watch {MAX_SUBSCRIPTIONS} servers."
             socket.push(error("too_many_subscriptions", message, wanted.guild_id))
@@ -137,8 +134,7 @@ class Relay:
         if not allowed:
             socket.push(error("not_allowed", "You may not watch this server.", wanted.guild_id))
             return
-        watching.add(wanted.guild_id)
-        await self._hub.subscribe(socket, wanted.guild_id, wanted.position)
+        self._hub.subscribe(socket, wanted.guild_id, wanted.position)
 
     async def _may_watch(self, session: Session, guild_id: int) -> bool:
         member = session.guild(guild_id)

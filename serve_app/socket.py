@@ -17,6 +17,9 @@ MAX_QUEUED_BYTES = 1 << 20
 
 CLOSE_WITHIN_S = 5.0
 
+MAX_REASON_BYTES = 123
+"""What a close frame has room for (RFC 6455, 5.5); with more it is not sent at all."""
+
 _ids = count(1)
 
 
@@ -47,7 +50,7 @@ class Socket:
     def close(self, code: CloseCode, reason: str) -> None:
         """Close the socket; what is queued is not sent any more."""
         if self._closing is None:
-            self._closing = (code, reason)
+            self._closing = (code, reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore"))
             self._frames.clear()
             self._queued_bytes = 0
             self._something.set()

@@ -1,0 +1,192 @@
+"""Hosts that say what a test tells them to say, and browsers that record what they are sent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from actors.fan_out import Item
+from actors.guild import Admission
+from actors.routing import Routing
+from adapters.memory.samples import NOON_MS, person
+from domain.errors import HostUnreachable
+from domain.placement import place
+from domain.ports import Session, SessionGuild
+from domain.protocol import events_frame
+from serve_app.socket import Socket
+
+GUILD = 40
+Position = tuple[int, int] | None
+
+
+async def until(true: Callable[[], Any]) -> None:
+    """Let every other task run until something is so."""
+    async with asyncio.timeout(5):
+        while not true():  # noqa: ASYNC110 - passes turns, does not wait for a time
+            await asyncio.sleep(0)
+
+
+def item(offset: int, guild_id: int = GUILD, epoch: int = 1) -> Item:
+    """Return a frame with one event."""
+    return guild_id, offset, events_frame(guild_id, epoch, [b'{"offset":%d}' % offset])
+
+
+def session_of(*guilds: SessionGuild, user_id: int = 1) -> Session:
+    return Session(person(user_id), guilds, "csrf", NOON_MS)
+
+
+class Call:
+    """A call that a relay made and that waits for its answer."""
+
+    def __init__(self, relay_id: str, socket_id: int, guild_id: int, position: Position) -> None:
+        self.relay_id, self.socket_id, self.guild_id, self.position = relay_id, socket_id, guild_id, position
+        self._answer: asyncio.Future[Admission] = asyncio.get_running_loop().create_future()
+
+    def answer(self, offset: int, *, epoch: int = 1, recovered: bool = True, replay: bytes = b"") -> None:
+        self._answer.set_result(Admission(epoch, offset, recovered, replay))
+
+    def fail(self, problem: Exception) -> None:
+        self._answer.set_exception(problem)
+
+    async def answered(self) -> Admission:
+        # As over Ray: a caller that stops waiting does not stop the call.
+        return await asyncio.shield(self._answer)
+
+
+class ScriptedHost:
+    """Implements ``HostCalls`` as far as relays go. ``registered`` is what it believes to be watched."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.said: list[tuple[str, int, int]] = []
+        """Every watch and unwatch, in the order they came: what, socket, guild."""
+        self.registered: set[tuple[str, int, int]] = set()
+        self.streams: dict[str, asyncio.Queue[list[Item] | Exception | None]] = {}
+        self.at_once: Callable[[Call], None] | None = None
+        """Answers a watch as it comes."""
+        self.unwatching = asyncio.Event()
+        self.unwatching.set()
+        self.reachable = True
+
+    async def stream(self, relay_id: str) -> AsyncIterator[list[Item]]:
+        if not self.reachable:
+            raise HostUnreachable
+        queue = self.streams[relay_id] = asyncio.Queue()
+        try:
+            yield []
+            while (next_one := await queue.get()) is not None:
+                if isinstance(next_one, Exception):
+                    raise next_one
+                yield next_one
+        finally:
+            self.streams.pop(relay_id, None)
+            self.registered = {known for known in self.registered if known[0] != relay_id}
+
+    def feed(self, *items: Item) -> None:
+        for queue in self.streams.values():
+            queue.put_nowait(list(items))
+
+    def break_stream(self, problem: Exception | None = None) -> None:
+        for queue in self.streams.values():
+            queue.put_nowait(problem)
+
+    async def watch(
+        self, relay_id: str, socket_id: int, guild_id: int, user_id: int, position: Position
+    ) -> Admission:
+        del user_id
+        call = Call(relay_id, socket_id, guild_id, position)
+        self.calls.append(call)
+        self.said.append(("watch", socket_id, guild_id))
+        if self.at_once is not None:
+            self.at_once(call)
+        admission = await call.answered()
+        if relay_id in self.streams:
+            self.registered.add((relay_id, socket_id, guild_id))
+        return admission
+
+    async def unwatch(self, relay_id: str, socket_id: int, guild_id: int) -> None:
+        self.said.append(("unwatch", socket_id, guild_id))
+        await self.unwatching.wait()
+        self.registered.discard((relay_id, socket_id, guild_id))
+
+    async def call(self, number: int) -> Call:
+        """Return the n-th watch, counted from 1, once it came."""
+        await until(lambda: len(self.calls) >= number)
+        return self.calls[number - 1]
+
+    async def start(self) -> Any:
+        raise NotImplementedError
+
+    async def stop(self, reason: str) -> None:
+        raise NotImplementedError
+
+    async def assign(self, placement_version: int, slots: frozenset[int]) -> None:
+        raise NotImplementedError
+
+    async def ingest(self, payload: bytes) -> bytes:
+        raise NotImplementedError
+
+    async def stats(self) -> Any:
+        raise NotImplementedError
+
+
+class ScriptedRouting:
+    """Names one owner of every guild, and can be away."""
+
+    def __init__(self, hosts: dict[str, Any], owner: str) -> None:
+        self.hosts, self.owner, self.version = hosts, owner, 1
+        self.problem: Exception | None = None
+
+    def move(self, owner: str) -> None:
+        self.owner, self.version = owner, self.version + 1
+
+    async def routing(self) -> Routing:
+        if self.problem is not None:
+            raise self.problem
+        return Routing(place(self.version, [self.owner]), dict(self.hosts))
+
+
+class Browser:
+    """A socket, and what its browser was sent."""
+
+    def __init__(self, session: Session | None = None) -> None:
+        self.frames: list[dict[str, Any]] = []
+        self.closed: tuple[int, str] | None = None
+        self.socket = Socket(session or session_of(), self._send)
+        self._writing = asyncio.create_task(self._write())
+
+    async def _send(self, message: Any) -> None:
+        if message["type"] == "websocket.send":
+            self.frames.append(json.loads(message["text"]))
+        else:
+            self.closed = (message["code"], message["reason"])
+
+    async def _write(self) -> None:
+        await self.socket.write_forever()
+        await self.socket.send_close()
+
+    @property
+    def ops(self) -> list[str]:
+        return [frame["op"] for frame in self.frames]
+
+    @property
+    def offsets(self) -> list[int]:
+        """The events it was sent, in order."""
+        frames = [frame for frame in self.frames if frame["op"] == "events"]
+        return [event["offset"] for frame in frames for event in frame["events"]]
+
+    async def frame(self, number: int) -> dict[str, Any]:
+        """Return the n-th frame, counted from 1, once it came."""
+        await until(lambda: len(self.frames) >= number)
+        return self.frames[number - 1]
+
+    async def close_code(self) -> int:
+        await until(lambda: self.closed)
+        assert self.closed is not None
+        return self.closed[0]
+
+    async def end(self) -> None:
+        self._writing.cancel()
+        await asyncio.gather(self._writing, return_exceptions=True)
