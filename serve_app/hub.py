@@ -118,8 +118,9 @@ class Hub:
             self._end(subscription)
 
     def guilds_of(self, socket: Socket) -> set[int]:
-        """Return the guilds that a socket follows, and those it left whose host does not know it yet."""
-        return set(self._by_socket.get(socket, ()))
+        """Return the guilds that a socket follows, or asked for."""
+        subscriptions = self._by_socket.get(socket, {})
+        return {guild_id for guild_id, subscription in subscriptions.items() if subscription.wanted}
 
     def subscribe(self, socket: Socket, guild_id: int, position: tuple[int, int] | None) -> None:
         """Let a socket follow a guild, from its position on where that can be done.

@@ -1,0 +1,424 @@
+"""The relay as an ASGI application, driven by hand as a server would."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from adapters.memory import MemoryClock, MemoryDashboardStore, MemoryDatabase, MemorySessions
+from adapters.redis_sessions import SESSION_TTL_S
+from domain.protocol import MAX_SUBSCRIPTIONS
+from serve_app import socket as socket_module
+from serve_app.ports import RelayPorts, WebSettings
+from serve_app.relay import Relay
+from tests.serve_app.scripted_host import GUILD, ScriptedHost, ScriptedRouting, item, session_of, until
+from tests.serve_app.web import PLAIN, membership
+
+
+class Connection:
+    """A browser's connection, from the server's side."""
+
+    def __init__(self, relay: Relay, headers: list[tuple[bytes, bytes]]) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self.open = asyncio.Event()
+        self.open.set()
+        self.broken = False
+        self._said: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._said.put_nowait({"type": "websocket.connect"})
+        scope = {"type": "websocket", "path": "/", "query_string": b"", "headers": headers}
+        self.task = asyncio.create_task(relay(scope, self._said.get, self._send))
+
+    async def _send(self, message: Any) -> None:
+        await self.open.wait()
+        if self.broken:
+            raise OSError("connection reset")
+        self.sent.append(message)
+
+    def say(self, **message: Any) -> None:
+        self.say_raw(text=json.dumps(message))
+
+    def say_raw(self, **message: Any) -> None:
+        self._said.put_nowait({"type": "websocket.receive", **message})
+
+    def subscribe(self, guild_id: int = GUILD, **position: int) -> None:
+        self.say(op="subscribe", guild_id=str(guild_id), **position)
+
+    def leave(self) -> None:
+        self._said.put_nowait({"type": "websocket.disconnect", "code": 1001})
+
+    async def frame(self, number: int) -> dict[str, Any]:
+        """Return the n-th frame, counted from 1, once it came."""
+        await until(lambda: len(self.frames) >= number)
+        return self.frames[number - 1]
+
+    @property
+    def frames(self) -> list[dict[str, Any]]:
+        return [json.loads(message["text"]) for message in self.sent if message["type"] == "websocket.send"]
+
+    async def close(self) -> tuple[int, str]:
+        """Return the code and the reason once the application has ended."""
+        await asyncio.wait_for(self.task, 5)
+        assert self.sent[-1]["type"] == "websocket.close"
+        return self.sent[-1]["code"], self.sent[-1]["reason"]
+
+
+class RelayUnderTest:
+    """A relay on the twins, with one scripted host."""
+
+    def __init__(self) -> None:
+        self.clock = MemoryClock()
+        self.database = MemoryDatabase(self.clock)
+        self.sessions = MemorySessions(self.clock)
+        self.host = ScriptedHost()
+        self.closed = 0
+        self.relay = Relay(self._open, lambda: ScriptedRouting({"h0": self.host}, "h0"))
+        self.lifespan: list[str] = []
+        self._says: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._life: asyncio.Task[None]
+        self._connections: list[Connection] = []
+
+    async def _open(self) -> RelayPorts:
+        store, settings = MemoryDashboardStore(self.database), WebSettings(PLAIN, None, "")  # type: ignore[arg-type]
+        return RelayPorts(settings, store, self.sessions, self._close)
+
+    async def _close(self) -> None:
+        self.closed += 1
+
+    async def start(self) -> RelayUnderTest:
+        async def heard(message: Any) -> None:
+            self.lifespan.append(message["type"])
+
+        self._says.put_nowait({"type": "lifespan.startup"})
+        self._life = asyncio.create_task(self.relay({"type": "lifespan"}, self._says.get, heard))
+        await until(lambda: self.lifespan and self.host.streams)
+        return self
+
+    async def stop(self) -> None:
+        self._says.put_nowait({"type": "lifespan.shutdown"})
+        await asyncio.wait_for(self._life, 5)
+
+    async def end(self) -> None:
+        if not self._life.done():
+            await self.stop()
+        for connection in self._connections:
+            connection.open.set()
+            await asyncio.wait_for(asyncio.gather(connection.task, return_exceptions=True), 5)
+
+    async def token(self, *guild_ids: int, user_id: int = 1) -> str:
+        guilds = [membership(guild_id, owns=True) for guild_id in guild_ids]
+        return await self.sessions.create(session_of(*guilds, user_id=user_id))
+
+    def connect(self, *headers: tuple[bytes, bytes]) -> Connection:
+        connection = Connection(self.relay, list(headers))
+        self._connections.append(connection)
+        return connection
+
+    async def owner(self, *guild_ids: int) -> Connection:
+        """Connect somebody who owns these guilds."""
+        token = await self.token(*(guild_ids or (GUILD,)))
+        return self.connect((b"cookie", f"guildhall={token}".encode()), (b"origin", PLAIN.encode()))
+
+    async def is_free(self) -> None:
+        """Wait until nothing is held for anybody."""
+        hub = self.relay._hub
+        await until(lambda: not (hub._tasks or hub._by_guild or hub._by_socket or self.host.registered))
+
+
+@pytest.fixture
+async def relay() -> AsyncIterator[RelayUnderTest]:
+    relay = await RelayUnderTest().start()
+    yield relay
+    await relay.end()
+
+
+# -- getting in -----------------------------------------------------------------------------------
+
+
+async def test_a_relay_lives_as_long_as_its_server(relay: RelayUnderTest) -> None:
+    """It listens to its hosts before it says that it started, and has let all go when it says it ended."""
+    assert relay.lifespan == ["lifespan.startup.complete"]
+    connection = await relay.owner()
+    connection.subscribe()
+    (await relay.host.call(1)).answer(0)
+    await connection.frame(1)
+    await relay.stop()
+    assert relay.lifespan == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert (relay.closed, relay.host.streams) == (1, {})
+    assert (await connection.close())[0] == 1012
+
+
+async def test_plain_http_is_told_to_upgrade(relay: RelayUnderTest) -> None:
+    """426, with the protocol to change to."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await relay.relay({"type": "http", "headers": []}, asyncio.Queue().get, send)
+    assert sent[0]["status"] == 426
+    assert (b"upgrade", b"websocket") in sent[0]["headers"]
+
+
+@pytest.mark.parametrize(
+    "origin", [b"https://evil.example", b"null", PLAIN.encode() + b".evil", b"", b"\xff"]
+)
+async def test_another_sites_page_gets_no_socket(relay: RelayUnderTest, origin: bytes) -> None:
+    """It is refused before the socket is accepted, whatever cookie comes with it."""
+    cookie = f"guildhall={await relay.token(GUILD)}".encode()
+    connection = relay.connect((b"cookie", cookie), (b"origin", origin))
+    await asyncio.wait_for(connection.task, 5)
+    assert connection.sent == [{"type": "websocket.close"}]
+
+
+async def test_a_program_without_an_origin_gets_a_socket(relay: RelayUnderTest) -> None:
+    """Only browsers send one, and only they carry somebody else's cookie."""
+    connection = relay.connect((b"cookie", f"guildhall={await relay.token(GUILD)}".encode()))
+    connection.subscribe()
+    (await relay.host.call(1)).answer(0)
+    assert (await connection.frame(1))["op"] == "subscribed"
+    connection.leave()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (),
+        ((b"cookie", b"guildhall=made-up"),),
+        ((b"cookie", b"guildhall="),),
+        ((b"cookie", b'guildhall="\\'),),
+        ((b"cookie", b"\xff\x00;=;;"),),
+        ((b"cookie", b"other=1"), (b"cookie", b"guildhall=made-up")),
+    ],
+)
+async def test_without_a_session_one_is_told_to_log_in(
+    relay: RelayUnderTest, headers: tuple[tuple[bytes, bytes], ...]
+) -> None:
+    """4001 on a socket that was accepted, for a browser is told no code on another."""
+    connection = relay.connect(*headers)
+    assert await connection.close() == (4001, "Log in.")
+    assert connection.sent[0] == {"type": "websocket.accept"}
+
+
+async def test_an_ended_session_opens_nothing(relay: RelayUnderTest) -> None:
+    """Neither one that was logged out of nor one that is too old."""
+    tokens = [await relay.token(GUILD), await relay.token(GUILD)]
+    await relay.sessions.end(tokens[0])
+    assert (await relay.connect((b"cookie", f"guildhall={tokens[0]}".encode())).close())[0] == 4001
+    relay.clock.advance(SESSION_TTL_S * 1000)
+    assert (await relay.connect((b"cookie", f"guildhall={tokens[1]}".encode())).close())[0] == 4001
+
+
+async def test_sessions_that_are_away_log_nobody_out(relay: RelayUnderTest) -> None:
+    """1012 says: come back. 4001 would end the page's session."""
+    token = await relay.token(GUILD)
+    relay.sessions.available = False
+    code, _ = await relay.connect((b"cookie", f"guildhall={token}".encode())).close()
+    assert code == 1012
+
+
+@pytest.mark.parametrize("neighbour", ['theme={"dark":true}', "a,b=1", "x", "[]=1", 'q="'])
+async def test_a_neighbours_odd_cookie_does_no_harm(relay: RelayUnderTest, neighbour: str) -> None:
+    """What other programs of this host keep is read over, as the HTTP side does."""
+    token = await relay.token(GUILD)
+    connection = relay.connect((b"cookie", f"{neighbour}; guildhall={token}; {neighbour}".encode()))
+    connection.say(op="unsubscribe", guild_id="1")
+    assert (await connection.frame(1))["op"] == "unsubscribed"
+    connection.leave()
+
+
+# -- what is said ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"text": ""},
+        {"text": "hello"},
+        {"text": "{}"},
+        {"text": '{"op":"dance"}'},
+        {"text": '{"op":"subscribe","guild_id":40}'},
+        {"text": '{"op":"subscribe","guild_id":"40","epoch":1}'},
+        {"text": '{"op":"subscribe","guild_id":"0"}'},
+        {"text": '{"op":"subscribe","guild_id":"40","%s":1}' % ("\N{SNOWMAN}" * 100)},
+        {"text": "[" * 3_000},
+        {"text": " " * 5_000},
+        {"bytes": b"\xff\xfe"},
+        {"bytes": b""},
+        {},
+    ],
+)
+async def test_nonsense_closes_the_socket(relay: RelayUnderTest, message: dict[str, Any]) -> None:
+    """4010, with a reason that fits into the frame."""
+    connection = await relay.owner()
+    connection.say_raw(**message)
+    code, reason = await connection.close()
+    assert code == 4010
+    assert 0 < len(reason.encode()) <= 123
+    await relay.is_free()
+
+
+async def test_text_may_come_as_bytes(relay: RelayUnderTest) -> None:
+    """A binary frame that holds the same JSON says the same."""
+    connection = await relay.owner()
+    connection.say_raw(bytes=b'{"op":"unsubscribe","guild_id":"1"}')
+    assert await connection.frame(1) == {"op": "unsubscribed", "guild_id": "1"}
+    connection.leave()
+
+
+async def test_one_follows_resumes_and_lets_go(relay: RelayUnderTest) -> None:
+    """The position travels to the host, events come, and after "unsubscribed" none does."""
+    connection = await relay.owner()
+    connection.subscribe(epoch=1, offset=4)
+    call = await relay.host.call(1)
+    assert call.position == (1, 4)
+    call.answer(5, replay=item(5)[2])
+    relay.host.feed(item(6))
+    assert (await connection.frame(3))["events"] == [{"offset": 6}]
+    connection.say(op="unsubscribe", guild_id=str(GUILD))
+    assert (await connection.frame(4))["op"] == "unsubscribed"
+    relay.host.feed(item(7))
+    await until(lambda: not relay.relay._hub._tasks)
+    assert len(connection.frames) == 4
+    connection.leave()
+    await relay.is_free()
+
+
+@pytest.mark.parametrize("guild_id", [GUILD, GUILD + 1])
+async def test_watching_needs_the_permission(relay: RelayUnderTest, guild_id: int) -> None:
+    """Neither a member without a role nor a stranger gets in, and no host hears of it; the socket lives."""
+    token = await relay.sessions.create(session_of(membership(GUILD)))
+    connection = relay.connect((b"cookie", f"guildhall={token}".encode()))
+    connection.subscribe(guild_id)
+    frame = await connection.frame(1)
+    assert (frame["op"], frame["code"], frame["guild_id"]) == ("error", "not_allowed", str(guild_id))
+    assert relay.host.calls == []
+    relay.database.roles[GUILD, 1] = "moderator"
+    connection.subscribe(GUILD)
+    (await relay.host.call(1)).answer(0)
+    assert (await connection.frame(2))["op"] == "subscribed"
+    connection.leave()
+
+
+async def test_roles_that_cannot_be_read_are_no_permission(relay: RelayUnderTest) -> None:
+    """The answer is an error frame, and asking again later helps."""
+    connection = await relay.owner()
+    relay.database.available = False
+    connection.subscribe()
+    assert (await connection.frame(1))["code"] == "unavailable"
+    assert relay.host.calls == []
+    relay.database.available = True
+    connection.subscribe()
+    (await relay.host.call(1)).answer(0)
+    assert (await connection.frame(2))["op"] == "subscribed"
+    connection.leave()
+
+
+async def test_one_socket_watches_so_many_servers(relay: RelayUnderTest) -> None:
+    """One more is refused; one it watches already may be asked for again; letting go makes room."""
+    guild_ids = list(range(1, MAX_SUBSCRIPTIONS + 2))
+    connection = await relay.owner(*guild_ids)
+    relay.host.at_once = lambda call: call.answer(0)
+    for guild_id in guild_ids:
+        connection.subscribe(guild_id)
+    await until(lambda: len(connection.frames) == MAX_SUBSCRIPTIONS + 1)
+    [refused] = [frame for frame in connection.frames if frame["op"] == "error"]
+    assert (refused["code"], refused["guild_id"]) == ("too_many_subscriptions", str(guild_ids[-1]))
+    connection.subscribe(1)
+    assert (await connection.frame(MAX_SUBSCRIPTIONS + 2))["op"] == "subscribed"
+    connection.say(op="unsubscribe", guild_id="2")
+    connection.subscribe(guild_ids[-1])
+    assert (await connection.frame(MAX_SUBSCRIPTIONS + 4))["op"] == "subscribed"
+    connection.leave()
+    await relay.is_free()
+
+
+async def test_a_host_that_does_not_answer_holds_no_other_guild_up(relay: RelayUnderTest) -> None:
+    """While one guild is asked for, the socket hears and says everything else."""
+    connection = await relay.owner(GUILD, GUILD + 1)
+    connection.subscribe(GUILD)
+    await relay.host.call(1)
+    connection.subscribe(GUILD + 1)
+    (await relay.host.call(2)).answer(0)
+    assert (await connection.frame(1))["guild_id"] == str(GUILD + 1)
+    relay.host.calls[0].answer(0)
+    assert (await connection.frame(2))["guild_id"] == str(GUILD)
+    connection.leave()
+
+
+# -- going ----------------------------------------------------------------------------------------
+
+
+async def test_leaving_frees_all(relay: RelayUnderTest) -> None:
+    """Guilds that are followed and guilds that are being asked for; nothing is said to who has left."""
+    connection = await relay.owner(GUILD, GUILD + 1)
+    connection.subscribe(GUILD)
+    (await relay.host.call(1)).answer(0)
+    connection.subscribe(GUILD + 1)
+    call = await relay.host.call(2)
+    connection.leave()
+    await asyncio.wait_for(connection.task, 5)
+    call.answer(0)
+    await relay.is_free()
+    assert [message["type"] for message in connection.sent] == ["websocket.accept", "websocket.send"]
+
+
+async def test_a_write_that_fails_frees_all(relay: RelayUnderTest) -> None:
+    """A connection that broke under a frame is over, without waiting for its browser to say so."""
+    connection = await relay.owner()
+    connection.subscribe()
+    (await relay.host.call(1)).answer(0)
+    await connection.frame(1)
+    connection.broken = True
+    relay.host.feed(item(1))
+    await asyncio.wait_for(connection.task, 5)
+    await relay.is_free()
+
+
+async def test_a_reader_that_stands_still_is_cut(
+    relay: RelayUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its queue fills, the socket is over and all is freed, though not even the close can be sent."""
+    monkeypatch.setattr(socket_module, "CLOSE_WITHIN_S", 0)
+    connection, other = await relay.owner(), await relay.owner()
+    for number, each in enumerate((connection, other), 1):
+        each.subscribe()
+        (await relay.host.call(number)).answer(0)
+        await each.frame(1)
+    connection.open.clear()
+    frame = b'{"op":"events","filling":"%s"}' % (b"x" * (socket_module.MAX_QUEUED_BYTES // 2))
+    for offset in range(1, 5):
+        relay.host.feed((GUILD, offset, frame))
+        await other.frame(1 + offset)
+    await asyncio.wait_for(connection.task, 5)
+    other.leave()
+    await relay.is_free()
+
+
+async def test_a_connection_that_is_cancelled_frees_all(relay: RelayUnderTest) -> None:
+    """A server that gives a connection up leaves nothing behind."""
+    connection = await relay.owner()
+    connection.subscribe()
+    (await relay.host.call(1)).answer(0)
+    await connection.frame(1)
+    connection.task.cancel()
+    await asyncio.gather(connection.task, return_exceptions=True)
+    await relay.is_free()
+
+
+async def test_nothing_keeps_running_after_the_end(relay: RelayUnderTest) -> None:
+    """When all have left and the relay has stopped, there is not one task more than before."""
+    connections = [await relay.owner() for _ in range(3)]
+    relay.host.at_once = lambda call: call.answer(0)
+    for connection in connections:
+        connection.subscribe()
+        await connection.frame(1)
+    for connection in connections:
+        connection.leave()
+    await asyncio.gather(*(connection.task for connection in connections))
+    await relay.stop()
+    mine = {task for task in asyncio.all_tasks() if "serve_app" in repr(task.get_coro())}
+    assert mine == set()
