@@ -1,57 +1,76 @@
-"""The Director: creates the hosts and places the guilds. It is not on the data path."""
+"""The Director: creates the hosts, places the guilds, replaces what died. It is not on the data path."""
 
 from __future__ import annotations
 
 import asyncio
+import secrets
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
+import msgspec
 import structlog
 
+from actors.host import HostStats
 from actors.routing import HostCalls, Routing
-from domain.errors import StoreUnavailable
-from domain.placement import Placement, place
+from domain.errors import GuildhallError, HostUnreachable, MalformedBatch, NoSuchHost, StoreUnavailable
+from domain.events import Accepted, Batch, decode_event, decode_reply, encode_batch
+from domain.ids import HOUR_MS
+from domain.placement import NOBODY, Placement, between, place
 from domain.ports import GuildStore
 
 log = structlog.get_logger()
 
-TICK_EVERY_S = 3600.0
+
+class DirectorSettings(msgspec.Struct, frozen=True):
+    """How many hosts there are to be at least, and how soon one counts as dead."""
+
+    hosts: int = 2
+    tick_s: float = 1.0
+    ping_within_s: float = 2.0
+    strikes: int = 2
+    """Pings in a row that a host may leave unanswered."""
+    start_within_s: float = 30.0
+    assign_within_s: float = 10.0
+
+
+class HostAccess(NamedTuple):
+    """How actors of hosts are made, and found again by their names."""
+
+    create: Callable[[str, str], HostCalls]
+    """(host id, actor name) to a host that has not started."""
+    find: Callable[[str], Awaitable[HostCalls | None]]
 
 
 class Director:
-    """Owns the placement. Killed, it loses nothing: hosts and shards go on with the one they have."""
+    """Owns the placement. Killed, it loses nothing: hosts and shards go on with what they know.
+
+    Restarted by Ray, it has only its settings, and recovers from the store when it is first asked.
+    """
 
     def __init__(
         self,
-        host_ids: tuple[str, ...],
-        create_host: Callable[[str], HostCalls],
+        settings: DirectorSettings,
+        access: HostAccess,
         open_store: Callable[[], Awaitable[GuildStore]],
         now_ms: Callable[[], int],
     ) -> None:
-        self._host_ids = host_ids
-        self._create_host = create_host
+        self._settings = settings
+        self._access = access
         self._open_store = open_store
         self._now_ms = now_ms
         self._store: GuildStore
         self._hosts: dict[str, HostCalls] = {}
+        self._incarnations: dict[str, int] = {}
+        self._strikes: Counter[str] = Counter()
         self._placement: Placement | None = None
+        self._partitions_made_ms = 0
+        self._changing = asyncio.Lock()
         self._ticking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Create the hosts, place the guilds, and tell every host what is its own."""
-        self._store = await self._open_store()
-        await self._store.ensure_partitions(self._now_ms())
-        self._hosts = {host_id: self._create_host(host_id) for host_id in self._host_ids}
-        await asyncio.gather(*(host.start() for host in self._hosts.values()))
-        placement = place(await self._store.last_placement_version() + 1, self._host_ids)
-        await self._store.write_placement(placement)
-        await asyncio.gather(
-            *(
-                host.assign(placement.version, placement.slots_of(host_id))
-                for host_id, host in self._hosts.items()
-            )
-        )
-        self._placement = placement
-        self._ticking = asyncio.create_task(self._tick_forever(), name="director-tick")
+        """Find or create the hosts, place the guilds, and begin to watch over them."""
+        await self._recovered()
 
     async def stop(self, reason: str) -> None:
         """Stop the hosts, then rest."""
@@ -61,19 +80,238 @@ class Director:
 
     async def routing(self) -> Routing:
         """Return the newest placement and its hosts."""
-        if self._placement is None:
-            message = "the director was not started"
-            raise RuntimeError(message)
-        return Routing(self._placement, self._hosts)
+        return Routing(await self._recovered(), dict(self._hosts))
+
+    async def list_hosts(self) -> list[HostStats | str]:
+        """Return what each host holds, or the id of one that does not answer."""
+        await self._recovered()
+
+        async def ask(host_id: str, host: HostCalls) -> HostStats | str:
+            try:
+                async with asyncio.timeout(self._settings.ping_within_s):
+                    return await host.stats()
+            except (GuildhallError, TimeoutError):
+                return host_id
+
+        return list(await asyncio.gather(*(ask(*item) for item in sorted(self._hosts.items()))))
+
+    async def add_host(self) -> str:
+        """Create one more host and give it its share of the guilds; return its id."""
+        placement = await self._recovered()
+        async with self._changing:
+            host_id = self._next_id()
+            await self._begin_life(host_id)
+            await self._hand_over(place(placement.version + 2, self._hosts, placement.dedicated))
+            return host_id
+
+    async def drain_host(self, host_id: str) -> None:
+        """Give a host's guilds to the others, then end it for good.
+
+        Raises:
+            NoSuchHost: there is no such host, or it is the last that takes guilds.
+
+        """
+        placement = await self._recovered()
+        async with self._changing:
+            if host_id not in self._hosts:
+                raise NoSuchHost(f"There is no host {host_id}: `guildhall hosts list` shows those there are.")
+            dedicated = {guild: host for guild, host in placement.dedicated.items() if host != host_id}
+            staying = [other for other in self._hosts if other != host_id]
+            if not set(staying) - set(dedicated.values()):
+                raise NoSuchHost(
+                    f"Host {host_id} is the last that takes guilds: add another before draining it."
+                )
+            await self._hand_over(place(placement.version + 2, staying, dedicated))
+            host = self._hosts.pop(host_id)
+            await self._store.retire_host(host_id)
+            self._publish(self._placement_now())
+            await asyncio.gather(host.stop("drained"), return_exceptions=True)
+            await host.kill()
+
+    async def dedicate(self, guild_id: int, host_id: str | None) -> str | None:
+        """Give a guild a host of its own (a new one, or ``host_id``), or with "" take it back.
+
+        Returns the host's id, or None when the guild is among the others again.
+        """
+        placement = await self._recovered()
+        async with self._changing:
+            dedicated = dict(placement.dedicated)
+            dedicated.pop(guild_id, None)
+            if host_id != "":
+                chosen = host_id or self._next_id()
+                if chosen not in self._hosts:
+                    await self._begin_life(chosen)
+                dedicated[guild_id] = chosen
+            if not set(self._hosts) - set(dedicated.values()):
+                raise NoSuchHost("No host would be left for the other guilds: add one first.")
+            await self._hand_over(place(placement.version + 2, self._hosts, dedicated))
+            return dedicated.get(guild_id)
+
+    async def retry_poison(self, poison_id: int) -> bool:
+        """Send an event that was set aside once more; return whether it was taken this time."""
+        placement = await self._recovered()
+        row = next(
+            (row for row in await self._store.poison(limit=10_000) if row.poison_id == poison_id), None
+        )
+        if row is None:
+            raise NoSuchHost(f"There is no event {poison_id} set aside.")
+        try:
+            event = decode_event(row.event.payload)
+        except MalformedBatch:
+            return False
+        before = len(await self._store.poison(limit=10_000))
+        host = self._hosts[placement.owner_of(event.guild_id)]
+        # The number is the time, so that a second retry is not taken for the first.
+        batch = Batch(f"poison-{poison_id}", self._now_ms(), (event,))
+        taken = isinstance(decode_reply(await host.ingest(encode_batch(batch))), Accepted)
+        if taken:
+            await self._store.settle_poison(poison_id)
+            # Set aside again under a new number, it is one more, and one less.
+            return len(await self._store.poison(limit=10_000)) < before
+        return False
 
     async def tick(self) -> None:
-        """Do what is due now and then: make the coming months ready for violations."""
+        """Look after every host, and make the coming months ready for violations."""
+        await self._recovered()
+        async with self._changing:
+            ailing = await asyncio.gather(*(self._ails(*item) for item in self._hosts.items()))
+            for host_id in filter(None, ailing):
+                await self._replace(host_id)
+        await self._make_partitions()
+
+    # -- one life after the other -------------------------------------------------------------------
+
+    async def _recovered(self) -> Placement:
+        """Return the placement, after finding the hosts again if this life has not yet."""
+        if self._placement is None:
+            async with self._changing:
+                if self._placement is None:
+                    await self._recover()
+        return self._placement_now()
+
+    async def _recover(self) -> None:
+        """Find the hosts that live, replace those that do not, and tell all of them the placement."""
+        self._store = await self._open_store()
+        await self._make_partitions()
+        last = await self._store.last_placement()
+        rows = {row.host_id: row for row in await self._store.hosts()}
+        for host_id, row in rows.items():
+            found = await self._access.find(row.actor_name) if row.actor_name else None
+            if found is not None:
+                self._hosts[host_id] = found
+                self._incarnations[host_id] = row.incarnation
+        dead = [host_id for host_id in rows if host_id not in self._hosts or await self._ails_now(host_id)]
+        await asyncio.gather(*(self._begin_life(host_id) for host_id in dead))
+        while len(self._hosts) < self._settings.hosts:
+            await self._begin_life(self._next_id())
+        version = last.version if last else 0
+        dedicated = {g: h for g, h in last.dedicated.items() if h in self._hosts} if last else {}
+        placement = place(version + 2, self._hosts, dedicated)
+        # What the hosts know is not known here, so everything is let go before it is given out.
+        nobody = msgspec.structs.replace(
+            placement, version=version + 1, owners=(NOBODY,) * len(placement.owners)
+        )
+        await self._hand_over(placement, before=msgspec.structs.replace(nobody, dedicated={}))
+        self._ticking = asyncio.create_task(self._tick_forever(), name="director-tick")
+
+    async def _make_partitions(self) -> None:
+        """Make the coming months ready for violations, once an hour."""
+        now_ms = self._now_ms()
+        if now_ms - self._partitions_made_ms >= HOUR_MS:
+            await self._store.ensure_partitions(now_ms)
+            self._partitions_made_ms = now_ms
+
+    async def _begin_life(self, host_id: str) -> None:
+        """Create a host's actor and start it; from then on an earlier life of it can write nothing."""
+        actor_name = f"guildhall-host-{host_id}-{secrets.token_hex(4)}"
+        host = self._access.create(host_id, actor_name)
         try:
-            await self._store.ensure_partitions(self._now_ms())
-        except StoreUnavailable as error:
-            log.warning("partitions_not_made", error=str(error))
+            async with asyncio.timeout(self._settings.start_within_s):
+                incarnation = await host.start()
+        except (GuildhallError, TimeoutError):
+            await host.kill()
+            raise
+        self._hosts[host_id] = host
+        self._incarnations[host_id] = incarnation.number
+        self._strikes.pop(host_id, None)
+
+    async def _replace(self, host_id: str) -> None:
+        """Give a dead, hung or fenced host a new life, with the guilds of the old one."""
+        log.warning("host_replaced", host=host_id)
+        old = self._hosts[host_id]
+        try:
+            await self._begin_life(host_id)
+        except (GuildhallError, TimeoutError) as error:
+            log.error("host_not_replaced", host=host_id, error=str(error))  # noqa: TRY400 - the next tick tries again
+            return
+        await asyncio.gather(old.kill(), return_exceptions=True)
+        placement = msgspec.structs.replace(self._placement_now(), version=self._placement_now().version + 1)
+        await self._store.write_placement(placement)
+        await self._tell(placement)
+        self._publish(placement)
+
+    async def _hand_over(self, new: Placement, before: Placement | None = None) -> None:
+        """Move what moves: first everybody lets go, then the new owners begin."""
+        old = before or between(new.version - 1, self._placement_now(), new)
+        await self._tell(old)
+        await self._store.write_placement(new)
+        await self._tell(new)
+        self._publish(new)
+
+    async def _tell(self, placement: Placement) -> None:
+        """Tell every host a placement. One that does not answer is replaced: its old life must not go on."""
+
+        async def tell(host_id: str) -> None:
+            for last_try in (False, True):
+                try:
+                    async with asyncio.timeout(self._settings.assign_within_s):
+                        await self._hosts[host_id].assign(placement)
+                        return
+                except (HostUnreachable, TimeoutError):
+                    if last_try:
+                        raise
+                    old = self._hosts[host_id]
+                    await self._begin_life(host_id)
+                    await asyncio.gather(old.kill(), return_exceptions=True)
+
+        await asyncio.gather(*(tell(host_id) for host_id in list(self._hosts)))
+
+    def _publish(self, placement: Placement) -> None:
+        self._placement = placement
+        log.info("placement", version=placement.version, hosts=sorted(self._hosts))
+
+    def _placement_now(self) -> Placement:
+        assert self._placement is not None  # noqa: S101 - set by recovery, which everything begins with
+        return self._placement
+
+    def _next_id(self) -> str:
+        return next(name for n in range(len(self._hosts) + 1) if (name := f"h{n}") not in self._hosts)
+
+    async def _ails(self, host_id: str, host: HostCalls) -> str | None:
+        """Return the id of a host that has to be replaced."""
+        try:
+            async with asyncio.timeout(self._settings.ping_within_s):
+                ping = await host.ping()
+        except HostUnreachable:
+            return host_id
+        except (GuildhallError, TimeoutError):
+            self._strikes[host_id] += 1
+            return host_id if self._strikes[host_id] >= self._settings.strikes else None
+        self._strikes.pop(host_id, None)
+        alive = ping.incarnation == self._incarnations[host_id] and not ping.fenced
+        return None if alive else host_id
+
+    async def _ails_now(self, host_id: str) -> bool:
+        """Whether a host that was found again does not answer well at once."""
+        self._strikes[host_id] = self._settings.strikes
+        return await self._ails(host_id, self._hosts[host_id]) is not None
 
     async def _tick_forever(self) -> None:
         while True:
-            await asyncio.sleep(TICK_EVERY_S)
-            await self.tick()
+            await asyncio.sleep(self._settings.tick_s)
+            try:
+                await self.tick()
+            except StoreUnavailable as error:
+                log.warning("director_waits", error=str(error))
+            except Exception:
+                log.exception("tick_broke")  # the next one comes all the same

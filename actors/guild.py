@@ -40,12 +40,16 @@ class GuildActor:
     first as ``recovered: false`` and a reload, the second when relays register again.
     """
 
-    def __init__(self, state: GuildState, epoch: int) -> None:
+    __slots__ = ("_stream", "_watchers", "epoch", "last_used_ms", "offset", "state")
+
+    def __init__(self, state: GuildState, epoch: int, now_ms: int) -> None:
         self.state = state
         self.epoch = epoch
         self.offset = 0
-        self._stream: deque[bytes] = deque(maxlen=REMEMBERED_EVENTS)
-        self._watchers: dict[Watcher, int] = {}
+        self.last_used_ms = now_ms
+        # Made when first needed: most guilds are quiet, and an empty deque takes 0.6 kB.
+        self._stream: deque[bytes] | None = None
+        self._watchers: dict[Watcher, int] | None = None
 
     def decide(self, events: list[Event]) -> Decision:
         """Return what the guild would become; nothing changes yet."""
@@ -59,6 +63,8 @@ class GuildActor:
         """Give an event the next offset, remember it, and return it ready for a frame."""
         self.offset += 1
         event = event_json(self.offset, kind, ts_ms, data)
+        if self._stream is None:
+            self._stream = deque(maxlen=REMEMBERED_EVENTS)
         self._stream.append(event)
         return event
 
@@ -74,7 +80,7 @@ class GuildActor:
     @property
     def relays(self) -> set[str]:
         """The relays through which somebody watches."""
-        return {watcher.relay_id for watcher in self._watchers}
+        return {watcher.relay_id for watcher in self._watchers or ()}
 
     def admit(self, watcher: Watcher, user_id: int, position: tuple[int, int] | None) -> Admission:
         """Let a socket watch, from its last position on where that can be done.
@@ -83,11 +89,12 @@ class GuildActor:
             TooManySockets: this person watches on as many sockets as are allowed, over all relays.
 
         """
-        others = sum(
-            1 for other, watching in self._watchers.items() if watching == user_id and other != watcher
-        )
+        watchers = self._watchers or {}
+        others = sum(1 for other, watching in watchers.items() if watching == user_id and other != watcher)
         if others >= MAX_SOCKETS_PER_USER:
             raise TooManySockets
+        if self._watchers is None:
+            self._watchers = {}
         self._watchers[watcher] = user_id
         missed = self._missed_since(position)
         replay = self.frame(missed) if missed else b""
@@ -95,11 +102,13 @@ class GuildActor:
 
     def dismiss(self, watcher: Watcher) -> None:
         """Forget a socket; one that was never admitted is no error."""
-        self._watchers.pop(watcher, None)
+        if self._watchers is not None:
+            self._watchers.pop(watcher, None)
 
     def dismiss_relay(self, relay_id: str) -> None:
         """Forget all sockets of a relay that is gone."""
-        self._watchers = {w: user for w, user in self._watchers.items() if w.relay_id != relay_id}
+        if self._watchers is not None:
+            self._watchers = {w: user for w, user in self._watchers.items() if w.relay_id != relay_id}
 
     def _missed_since(self, position: tuple[int, int] | None) -> list[bytes] | None:
         """Return the events after a position, or None when they are not all known any more."""
@@ -107,6 +116,7 @@ class GuildActor:
             return []
         epoch, offset = position
         behind = self.offset - offset
-        if epoch != self.epoch or not 0 <= behind <= len(self._stream):
+        remembered = self._stream or ()
+        if epoch != self.epoch or not 0 <= behind <= len(remembered):
             return None
-        return [self._stream[index] for index in range(len(self._stream) - behind, len(self._stream))]
+        return list(remembered)[len(remembered) - behind :]

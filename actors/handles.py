@@ -5,6 +5,7 @@ A handle pickles, so it travels between processes. Every call turns Ray's errors
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any, TypeVar
 
@@ -13,10 +14,11 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 
 from actors.fan_out import Item
 from actors.guild import Admission
-from actors.host import HostStats
+from actors.host import HostPing, HostStats
 from actors.routing import Routing
 from actors.shard_runner import RunnerStats
 from domain.errors import GuildhallError, HostUnreachable
+from domain.placement import Placement
 from domain.ports import Incarnation
 
 DIRECTOR_NAME = "guildhall-director"
@@ -56,9 +58,21 @@ class HostHandle:
         """See ``GuildHost.stop``."""
         await _answer(self._actor.stop.remote(reason))
 
-    async def assign(self, placement_version: int, slots: frozenset[int]) -> None:
+    async def ping(self) -> HostPing:
+        """See ``GuildHost.ping``."""
+        return await _answer(self._actor.ping.remote())
+
+    async def assign(self, placement: Placement) -> None:
         """See ``GuildHost.assign``."""
-        await _answer(self._actor.assign.remote(placement_version, slots))
+        await _answer(self._actor.assign.remote(placement))
+
+    async def taken(self, source: str) -> int:
+        """See ``GuildHost.taken``."""
+        return await _answer(self._actor.taken.remote(source))
+
+    async def kill(self) -> None:
+        """End the actor for good; one that is frozen ends as soon as it thaws."""
+        ray.kill(self._actor, no_restart=True)
 
     async def ingest(self, payload: bytes) -> bytes:
         """See ``GuildHost.ingest``."""
@@ -126,6 +140,39 @@ class DirectorHandle:
     async def routing(self) -> Routing:
         """See ``Director.routing``."""
         return await _answer(self._actor.routing.remote())
+
+    async def tick(self) -> None:
+        """See ``Director.tick``."""
+        await _answer(self._actor.tick.remote())
+
+    async def add_host(self) -> str:
+        """See ``Director.add_host``."""
+        return await _answer(self._actor.add_host.remote())
+
+    async def drain_host(self, host_id: str) -> None:
+        """See ``Director.drain_host``."""
+        await _answer(self._actor.drain_host.remote(host_id))
+
+    async def dedicate(self, guild_id: int, host_id: str | None) -> str | None:
+        """See ``Director.dedicate``."""
+        return await _answer(self._actor.dedicate.remote(guild_id, host_id))
+
+    async def retry_poison(self, poison_id: int) -> bool:
+        """See ``Director.retry_poison``."""
+        return await _answer(self._actor.retry_poison.remote(poison_id))
+
+    async def list_hosts(self) -> list[HostStats | str]:
+        """See ``Director.list_hosts``."""
+        return await _answer(self._actor.list_hosts.remote())
+
+
+async def find_host(actor_name: str) -> HostHandle | None:
+    """Return the host that an actor's name stands for, if that actor lives."""
+    try:
+        actor = await asyncio.to_thread(ray.get_actor, actor_name, namespace=NAMESPACE)
+    except ValueError:
+        return None
+    return HostHandle(actor)
 
 
 def find_director() -> DirectorHandle:

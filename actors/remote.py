@@ -15,9 +15,12 @@ MAX_CONCURRENT_CALLS = 10_000
 """Calls that wait in an actor cost a coroutine each; what they carry, the actors bound themselves."""
 
 
-def create_host(host_id: str, *args: Any) -> HostHandle:
-    """Create a :class:`GuildHost` with these arguments; its life begins with ``start``."""
-    return HostHandle(_create(GuildHost, f"guildhall-host-{host_id}", args, max_restarts=-1))
+def create_host(actor_name: str, *args: Any) -> HostHandle:
+    """Create a :class:`GuildHost` with these arguments; its life begins with ``start``.
+
+    Ray does not restart it: a new life needs a new incarnation, and the Director sees to that.
+    """
+    return HostHandle(_create(GuildHost, actor_name, args))
 
 
 def create_runner(runner_id: str, *args: Any) -> RunnerHandle:
@@ -26,8 +29,8 @@ def create_runner(runner_id: str, *args: Any) -> RunnerHandle:
 
 
 def create_director(*args: Any) -> DirectorHandle:
-    """Create the :class:`Director` with these arguments; it creates the hosts with ``start``."""
-    return DirectorHandle(_create(Director, DIRECTOR_NAME, args))
+    """Create the :class:`Director` with these arguments; restarted, it finds its hosts again when asked."""
+    return DirectorHandle(_create(Director, DIRECTOR_NAME, args, max_restarts=-1))
 
 
 def _create(plain: type, name: str, args: tuple[Any, ...], *, max_restarts: int = 0) -> Any:

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from actors.fan_out import Item
 from actors.guild import Admission
-from actors.host import HostStats
+from actors.host import HostPing, HostStats
 from domain.placement import Placement
 from domain.ports import Incarnation
 
@@ -24,12 +24,20 @@ class HostCalls(Protocol):
         """End the host's life."""
         ...
 
-    async def assign(self, placement_version: int, slots: frozenset[int]) -> None:
-        """Give the host its slots."""
+    async def ping(self) -> HostPing:
+        """Ask for a sign of life."""
+        ...
+
+    async def assign(self, placement: Placement) -> None:
+        """Tell the host what it owns; return when it has let go of everything else."""
         ...
 
     async def ingest(self, payload: bytes) -> bytes:
         """Hand over a batch."""
+        ...
+
+    async def taken(self, source: str) -> int:
+        """Ask for the highest batch number that is durable of a source."""
         ...
 
     def stream(self, relay_id: str) -> AsyncIterator[list[Item]]:
@@ -48,6 +56,10 @@ class HostCalls(Protocol):
 
     async def stats(self) -> HostStats:
         """Ask what the host holds."""
+        ...
+
+    async def kill(self) -> None:
+        """End the host's process, whatever it does."""
         ...
 
 

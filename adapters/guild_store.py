@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import asyncpg
+import msgspec
 
 from adapters.postgres import open_pool, to_datetime, to_ms, unavailable_when_away
 from adapters.queries import load_queries
 from adapters.rows import hour_from_row, violation_from_row
-from domain.errors import Fenced
+from domain.errors import BatchTaken, EventRefused, Fenced
 from domain.guild import (
     ActionRecorded,
     GuildChanged,
@@ -20,7 +22,7 @@ from domain.guild import (
     ViolationRecorded,
 )
 from domain.placement import Placement
-from domain.ports import Commit, Committed, Incarnation
+from domain.ports import Commit, Committed, HostRow, Incarnation, PoisonEvent, PoisonRow
 
 _SQL = load_queries("guild_store.sql")
 
@@ -42,21 +44,38 @@ class PostgresGuildStore:
         """Let the connections go, at once."""
         self._pool.terminate()
 
-    async def register_host(self, host_id: str) -> Incarnation:
+    async def register_host(self, host_id: str, actor_name: str = "") -> Incarnation:
         """See the port."""
         with unavailable_when_away():
-            number = await self._pool.fetchval(_SQL["register_host"], host_id)
+            number = await self._pool.fetchval(_SQL["register_host"], host_id, actor_name)
         return Incarnation(host_id, int(number))
+
+    async def retire_host(self, host_id: str) -> None:
+        """See the port."""
+        with unavailable_when_away():
+            await self._pool.execute(_SQL["retire_host"], host_id)
+
+    async def hosts(self) -> list[HostRow]:
+        """See the port."""
+        with unavailable_when_away():
+            return [HostRow(**dict(row)) for row in await self._pool.fetch(_SQL["hosts"])]
 
     async def write_placement(self, placement: Placement) -> None:
         """See the port."""
+        dedicated = msgspec.json.encode(placement.dedicated).decode()
         with unavailable_when_away():
-            await self._pool.execute(_SQL["write_placement"], placement.version, list(placement.owners))
+            await self._pool.execute(
+                _SQL["write_placement"], placement.version, list(placement.owners), dedicated
+            )
 
-    async def last_placement_version(self) -> int:
+    async def last_placement(self) -> Placement | None:
         """See the port."""
         with unavailable_when_away():
-            return int(await self._pool.fetchval(_SQL["last_placement_version"]))
+            row = await self._pool.fetchrow(_SQL["last_placement"])
+        if row is None:
+            return None
+        dedicated = msgspec.json.decode(row["dedicated"], type=dict[int, str])
+        return Placement(row["version"], tuple(row["owners"]), dedicated)
 
     async def load_guilds(self, guild_ids: list[int], since_ms: int) -> dict[int, GuildState]:
         """See the port. Two statements, however many guilds."""
@@ -86,6 +105,24 @@ class PostgresGuildStore:
         with unavailable_when_away():
             return int(await self._pool.fetchval(_SQL["taken_number"], source) or 0)
 
+    async def poison(self, *, limit: int) -> list[PoisonRow]:
+        """See the port."""
+        with unavailable_when_away():
+            rows = await self._pool.fetch(_SQL["poison"], limit)
+        return [
+            PoisonRow(
+                row["poison_id"],
+                PoisonEvent(row["source"], row["number"], row["guild_id"], row["reason"], row["payload"]),
+                to_ms(row["at"]),
+            )
+            for row in rows
+        ]
+
+    async def settle_poison(self, poison_id: int) -> None:
+        """See the port."""
+        with unavailable_when_away():
+            await self._pool.execute(_SQL["settle_poison"], poison_id)
+
     async def ensure_partitions(self, now_ms: int) -> None:
         """See the port: the month before, this one and the next two."""
         with unavailable_when_away():
@@ -93,15 +130,39 @@ class PostgresGuildStore:
 
     async def commit(self, incarnation: Incarnation, commit: Commit) -> Committed:
         """See the port."""
-        with unavailable_when_away():
+        with unavailable_when_away(), _refused():
             async with self._pool.acquire() as connection, connection.transaction():
-                held = await connection.fetchval(_SQL["hold_incarnation"], incarnation.host_id)
-                if held != incarnation.number:
-                    raise Fenced(
-                        f"Host {incarnation.host_id} lives on as incarnation {held}; "
-                        f"{incarnation.number} may not write any more."
-                    )
-                return await _write(connection, commit)
+                return await _write_fenced(connection, incarnation, commit)
+
+    async def probe(self, incarnation: Incarnation, commit: Commit) -> None:
+        """See the port."""
+        with unavailable_when_away(), _refused():
+            async with self._pool.acquire() as connection:
+                transaction = connection.transaction()
+                await transaction.start()
+                try:
+                    await _write_fenced(connection, incarnation, commit)
+                finally:
+                    await transaction.rollback()
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """Turn what is wrong with the data, now and at every retry, into ``EventRefused``."""
+    try:
+        yield
+    except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError, OverflowError) as error:
+        raise EventRefused(str(error)) from error
+
+
+async def _write_fenced(connection: Any, incarnation: Incarnation, commit: Commit) -> Committed:
+    held = await connection.fetchval(_SQL["hold_incarnation"], incarnation.host_id)
+    if held != incarnation.number:
+        raise Fenced(
+            f"Host {incarnation.host_id} lives on as incarnation {held}; "
+            f"{incarnation.number} may not write any more."
+        )
+    return await _write(connection, commit)
 
 
 async def _write(connection: Any, commit: Commit) -> Committed:
@@ -115,13 +176,19 @@ async def _write(connection: Any, commit: Commit) -> Committed:
         rows: list[asyncpg.Record] = await connection.fetch(_SQL[name], *columns)
         return rows
 
-    await run("write_marks", _columns((mark.source, mark.number) for mark in commit.marks))
+    taken = await run("write_marks", _columns((mark.source, mark.number) for mark in commit.marks))
+    if len(taken) < len(commit.marks):
+        raise BatchTaken
     await run(
         "write_gaps",
         _columns(
-            (source, to_datetime(gap.since_ms), to_datetime(gap.until_ms), gap.lost_events)
+            (source, to_datetime(gap.since_ms), to_datetime(gap.until_ms), gap.lost_events, gap.reason)
             for source, gap in commit.gaps
         ),
+    )
+    await run(
+        "write_poison",
+        _columns((p.source, p.number, p.guild_id, p.reason, p.payload) for p in commit.poison),
     )
     users = {user.user_id: user for user in commit.users}
     await run(

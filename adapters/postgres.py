@@ -14,6 +14,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 COMMAND_TIMEOUT_S = 20.0
 
+IDLE_IN_TRANSACTION_MS = 3_000
+"""A host that freezes within a transaction holds its row; Postgres ends that, so that it can be replaced."""
+
 _AWAY = (
     OSError,  # asyncio's TimeoutError is one of these since Python 3.11
     asyncpg.PostgresConnectionError,
@@ -34,7 +37,11 @@ async def open_pool(database_url: str, *, min_size: int = 1, max_size: int) -> a
             max_size=max_size,
             command_timeout=COMMAND_TIMEOUT_S,
             timeout=10,
-            server_settings={"application_name": "guildhall", "timezone": "UTC"},
+            server_settings={
+                "application_name": "guildhall",
+                "timezone": "UTC",
+                "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS),
+            },
         )
 
 

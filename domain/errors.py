@@ -61,3 +61,15 @@ class HostUnreachable(GuildhallError):
 
 class BotRefused(GuildhallError):
     """Discord does not let the bot in."""
+
+
+class BatchTaken(GuildhallError):
+    """A batch of the commit is in the database already; nothing of the commit was written."""
+
+
+class EventRefused(GuildhallError):
+    """The database will not take something in the commit, however often it is tried."""
+
+
+class NoSuchHost(GuildhallError):
+    """What an operator named is not there, or cannot be taken away."""

@@ -6,7 +6,7 @@ lands on the row it already has.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -120,11 +120,12 @@ Event = (
 
 
 class Gap(msgspec.Struct, frozen=True, array_like=True):
-    """Events a shard had to give up, because a bound was hit while the host was away."""
+    """A time in which a shard had to give up events ("overflow"), or heard nothing ("blind")."""
 
     since_ms: int
     until_ms: int
     lost_events: int
+    reason: str = "overflow"
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True):
@@ -164,7 +165,19 @@ Reply = Accepted | NotMine | Busy
 # msgspec's own error does not cover a text that is no UTF-8, nor what is nested too deep.
 _NO_BATCH = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
+
+class _Frame(msgspec.Struct, frozen=True, array_like=True):
+    """A batch whose events are not looked at yet."""
+
+    source: str
+    number: int
+    events: tuple[msgspec.Raw, ...]
+    gaps: tuple[Gap, ...] = ()
+
+
 _encoder = msgspec.msgpack.Encoder()
+_event_decoder: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
+_frame_decoder = msgspec.msgpack.Decoder(_Frame)
 _batch_decoder = msgspec.msgpack.Decoder(Batch)
 _reply_decoder: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
 
@@ -178,6 +191,46 @@ def decode_batch(payload: bytes) -> Batch:
     """Return the batch in ``payload``; raise :class:`MalformedBatch` when it is none."""
     try:
         return _batch_decoder.decode(payload)
+    except _NO_BATCH as error:
+        raise MalformedBatch(str(error)) from error
+
+
+class UnreadableEvent(NamedTuple):
+    """An event of a batch that could not be decoded, as it came, and why not."""
+
+    payload: bytes
+    reason: str
+
+
+def decode_batch_piecewise(payload: bytes) -> tuple[Batch, list[UnreadableEvent]]:
+    """Return what can be read of a batch, and what cannot.
+
+    Slower than :func:`decode_batch`, and for when that failed. Raises :class:`MalformedBatch` when not
+    even the frame of the batch can be read.
+    """
+    try:
+        frame = _frame_decoder.decode(payload)
+    except _NO_BATCH as error:
+        raise MalformedBatch(str(error)) from error
+    events: list[Event] = []
+    unreadable: list[UnreadableEvent] = []
+    for raw in frame.events:
+        try:
+            events.append(decode_event(bytes(raw)))
+        except MalformedBatch as error:
+            unreadable.append(UnreadableEvent(bytes(raw), str(error)))
+    return Batch(frame.source, frame.number, tuple(events), frame.gaps), unreadable
+
+
+def encode_event(event: Event) -> bytes:
+    """Return one event as bytes, as it stands in a batch."""
+    return _encoder.encode(event)
+
+
+def decode_event(payload: bytes) -> Event:
+    """Return the event in ``payload``; raise :class:`MalformedBatch` when it is none."""
+    try:
+        return _event_decoder.decode(payload)
     except _NO_BATCH as error:
         raise MalformedBatch(str(error)) from error
 

@@ -1,40 +1,71 @@
-"""Which host owns which slot: rendezvous hashing, so a host that joins takes about 1/n of the slots."""
+"""Which host owns which guild.
+
+Slots go by rendezvous hashing, so that a host that joins takes about 1/n of them; a guild that is too hot
+for neighbours can have a host of its own.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import partial
 
 import msgspec
 
 from domain.ids import SLOTS, slot_of
 
+NOBODY = ""
+"""Owner of a slot that is on its way from one host to another: every host refuses it."""
+
 
 class Placement(msgspec.Struct, frozen=True):
-    """One version of the map from slots to hosts."""
+    """One version of the map from guilds to hosts."""
 
     version: int
     owners: tuple[str, ...]
     """The owning host's id, by slot; always ``SLOTS`` long."""
+    dedicated: dict[int, str] = {}
+    """Guilds with a host of their own, which owns no slot."""
 
     def owner_of(self, guild_id: int) -> str:
-        """Return the id of the host that owns the guild."""
-        return self.owners[slot_of(guild_id)]
+        """Return the id of the host that owns the guild, or ``NOBODY``."""
+        return self.dedicated.get(guild_id) or self.owners[slot_of(guild_id)]
 
     def slots_of(self, host_id: str) -> frozenset[int]:
         """Return the slots that a host owns."""
         return frozenset(slot for slot, owner in enumerate(self.owners) if owner == host_id)
 
 
-def place(version: int, host_ids: Iterable[str]) -> Placement:
+def place(version: int, host_ids: Iterable[str], dedicated: Mapping[int, str] | None = None) -> Placement:
     """Return the placement for these hosts; the order in which they are named does not matter."""
-    hosts = sorted(set(host_ids))
-    if not hosts:
-        message = "a placement needs at least one host"
+    own = dict(dedicated or {})
+    shared = sorted(set(host_ids) - set(own.values()))
+    if not shared:
+        message = "a placement needs a host that is not dedicated"
         raise ValueError(message)
-    return Placement(
-        version, tuple(max(hosts, key=lambda host: _weight(slot, host)) for slot in range(SLOTS))
-    )
+    owners = tuple(max(shared, key=partial(_weight, slot)) for slot in range(SLOTS))
+    return Placement(version, owners, own)
+
+
+def between(version: int, old: Placement, new: Placement) -> Placement:
+    """Return the placement in which what moves from ``old`` to ``new`` belongs to nobody.
+
+    Told to every host before the new one, it makes sure that an old owner has let go before the new
+    owner begins.
+    """
+    owners = tuple(a if a == b else NOBODY for a, b in zip(old.owners, new.owners, strict=True))
+    moving = {
+        guild_id
+        for guild_id in old.dedicated.keys() | new.dedicated.keys()
+        if old.owner_of(guild_id) != new.owner_of(guild_id)
+    }
+    dedicated = {guild_id: owner for guild_id, owner in new.dedicated.items() if guild_id not in moving}
+    # A guild that moves keeps out of its slot as well: that slot may stay where it is.
+    return Placement(version, owners, dedicated | dict.fromkeys(moving, _HELD))
+
+
+_HELD = "-"
+"""Like ``NOBODY``, for a single guild; no host has this id."""
 
 
 def _weight(slot: int, host_id: str) -> bytes:

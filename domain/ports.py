@@ -25,6 +25,16 @@ class BatchMark(msgspec.Struct, frozen=True):
     number: int
 
 
+class PoisonEvent(msgspec.Struct, frozen=True):
+    """An event that cannot be taken, set aside with its reason."""
+
+    source: str
+    number: int
+    guild_id: int | None
+    reason: str
+    payload: bytes
+
+
 class Commit(msgspec.Struct, frozen=True):
     """Everything that one transaction makes durable, all of it or nothing."""
 
@@ -33,6 +43,7 @@ class Commit(msgspec.Struct, frozen=True):
     marks: tuple[BatchMark, ...]
     gaps: tuple[tuple[str, Gap], ...] = ()
     """(source, gap): what a shard had to give up."""
+    poison: tuple[PoisonEvent, ...] = ()
 
 
 class Committed(msgspec.Struct, frozen=True):
@@ -50,19 +61,43 @@ class Incarnation(msgspec.Struct, frozen=True):
     number: int
 
 
+class HostRow(msgspec.Struct, frozen=True):
+    """A host that has lived: its last incarnation, and the name of the actor that is or was it."""
+
+    host_id: str
+    incarnation: int
+    actor_name: str
+
+
+class PoisonRow(msgspec.Struct, frozen=True):
+    """An event that is set aside, and since when."""
+
+    poison_id: int
+    event: PoisonEvent
+    at_ms: int
+
+
 class GuildStore(Protocol):
     """The durable side of guild hosts. All calls raise ``StoreUnavailable`` when the database is away."""
 
-    async def register_host(self, host_id: str) -> Incarnation:
+    async def register_host(self, host_id: str, actor_name: str = "") -> Incarnation:
         """Begin a new life of a host; every earlier life of it can no longer commit."""
+        ...
+
+    async def retire_host(self, host_id: str) -> None:
+        """End a host for good: no life of it can commit any more."""
+        ...
+
+    async def hosts(self) -> list[HostRow]:
+        """Return the hosts that are not retired, by id."""
         ...
 
     async def write_placement(self, placement: Placement) -> None:
         """Record which host owns which slot."""
         ...
 
-    async def last_placement_version(self) -> int:
-        """Return the highest placement version ever written, 0 if none was."""
+    async def last_placement(self) -> Placement | None:
+        """Return the newest placement ever written, if any was."""
         ...
 
     async def load_guilds(self, guild_ids: list[int], since_ms: int) -> dict[int, GuildState]:
@@ -81,9 +116,23 @@ class GuildStore(Protocol):
 
         Raises:
             Fenced: the incarnation is over; nothing was written.
+            BatchTaken: one of the marks is not new; nothing was written.
+            EventRefused: the database will never take this; nothing was written.
             StoreUnavailable: nothing is known to be written; the same commit may be tried again.
 
         """
+        ...
+
+    async def probe(self, incarnation: Incarnation, commit: Commit) -> None:
+        """Try a commit and take it back: raises what ``commit`` would raise."""
+        ...
+
+    async def poison(self, *, limit: int) -> list[PoisonRow]:
+        """Return the events that are set aside, oldest first."""
+        ...
+
+    async def settle_poison(self, poison_id: int) -> None:
+        """Note that an event that was set aside is dealt with."""
         ...
 
     async def ensure_partitions(self, now_ms: int) -> None:
@@ -214,6 +263,10 @@ class BotHandler(Protocol):
         """Something happened in a guild that is reported as it is."""
         ...
 
+    def on_gap(self, gap: Gap) -> None:
+        """A shard did not listen for a while, and Discord does not tell what it missed."""
+        ...
+
 
 class BotConnection(Protocol):
     """A runner's shards on Discord's gateway, and what they may do there."""
@@ -233,4 +286,64 @@ class BotConnection(Protocol):
 
     async def delete_message(self, channel_id: int, message_id: int) -> bool:
         """Delete a message; return whether it is gone, by us or by others."""
+        ...
+
+
+class SpooledBatch(msgspec.Struct, frozen=True):
+    """What is known of a batch in a spool without reading its bytes.
+
+    A batch holds events or, where some were given up, only the gap that says so.
+    """
+
+    position: int
+    """Its place in the order of the whole spool."""
+    lane: str
+    source: str
+    number: int
+    events: int
+    lost_events: int
+    since_ms: int
+    until_ms: int
+    """The times of its events, or of those that its gap stands for."""
+    size: int
+    """Length of its bytes."""
+
+
+class SpoolContents(msgspec.Struct, frozen=True):
+    """What an earlier life left in a spool, in order."""
+
+    batches: tuple[SpooledBatch, ...] = ()
+    alive_ms: int | None = None
+    """When the earlier life last said that it listens; None when there was none."""
+
+
+class SpoolChanges(msgspec.Struct, frozen=True):
+    """What changes in a spool at once, all of it or nothing."""
+
+    put: tuple[tuple[SpooledBatch, bytes], ...] = ()
+    """Batches with their bytes, in place of what is at their positions."""
+    removed: tuple[int, ...] = ()
+    alive_ms: int | None = None
+
+
+class Spool(Protocol):
+    """Batches on local disk that no host has taken yet; what was written survives a kill.
+
+    All calls raise ``StoreUnavailable`` when the disk does not do what it is asked.
+    """
+
+    async def open(self) -> SpoolContents:
+        """Return what is there. A spool that cannot be read is put aside, and a new one begun."""
+        ...
+
+    async def write(self, changes: SpoolChanges) -> None:
+        """Make changes durable; calls take effect in the order in which they are made."""
+        ...
+
+    async def read(self, position: int) -> bytes | None:
+        """Return a batch's bytes, or None when they are not there (any more)."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the file."""
         ...

@@ -15,6 +15,7 @@ from adapters.migrate import migrate as run_migrations
 from benchmarks import memory, storm
 from benchmarks.result import Result
 from domain.errors import ConfigurationInvalid, GuildhallError
+from guildhall import operate
 from guildhall.run import Demo, run
 from guildhall.settings import load_settings, secret_of
 
@@ -61,6 +62,9 @@ def migrate() -> None:
     ran = uvloop.run(run_migrations(secret_of(settings.database_url)))
     typer.echo("\n".join(ran) if ran else "The schema is up to date.")
 
+
+app.add_typer(operate.hosts, name="hosts")
+app.add_typer(operate.poison, name="poison")
 
 bench = typer.Typer(help="Print the figures that the documentation states.", no_args_is_help=True)
 app.add_typer(bench, name="bench")

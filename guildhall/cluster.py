@@ -9,8 +9,10 @@ import asyncio
 import contextlib
 import logging
 from pathlib import Path
+from typing import Any
 
 import ray
+import structlog
 
 from actors.handles import NAMESPACE, DirectorHandle, RunnerHandle
 from adapters.discord_api import GatewayInfo
@@ -20,7 +22,10 @@ from guildhall.settings import Settings, secret_of
 from guildhall.stages import Stages
 from guildhall.wiring import Wiring, create_director, create_runners
 
+log = structlog.get_logger()
+
 STOP_WITHIN_S = 10.0
+DIRECTOR_ASKED_EVERY_S = 2.0
 LOGICAL_CPUS = 16
 """Only Serve's own actors ask for any; how much work there is for the real ones, nobody reserves."""
 
@@ -35,6 +40,7 @@ class Cluster:
         self._director: DirectorHandle | None = None
         self._runners: list[RunnerHandle] = []
         self.dashboard_url = ""
+        self.ray_address = ""
 
     def start_ray(self) -> None:
         """Start a cluster on this machine, with its dashboard on loopback. Blocks."""
@@ -49,12 +55,26 @@ class Cluster:
             object_store_memory=256 << 20,
             _temp_dir=str(self._temp_dir),
         )
-        self.dashboard_url = f"http://{context.dashboard_url}"
+        self._note(context)
 
     def join_ray(self, address: str) -> None:
         """Join the cluster at ``address``. Blocks."""
         context = ray.init(address=address, namespace=NAMESPACE, log_to_driver=False)
+        self._note(context)
+
+    def _note(self, context: Any) -> None:
         self.dashboard_url = f"http://{context.dashboard_url}"
+        self.ray_address = context.address_info["gcs_address"]
+
+    async def watch_over(self) -> None:
+        """Ask the Director for the placement now and then: one that Ray restarted recovers when asked."""
+        while True:
+            await asyncio.sleep(DIRECTOR_ASKED_EVERY_S)
+            try:
+                if self._director is not None:
+                    await self._director.routing()
+            except GuildhallError as error:
+                log.warning("director_does_not_answer", error=str(error))
 
     async def start_network(self, wiring: Wiring, gateway: GatewayInfo) -> None:
         """Start hosts, Serve and shards; return when people can log in and events flow."""

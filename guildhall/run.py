@@ -47,8 +47,10 @@ class Running(NamedTuple):
     url: str
     sim_url: str | None
     ray_dashboard: str
+    ray_address: str
     token_file: Path
     services: Services
+    watching: asyncio.Task[None]
 
 
 async def run(settings: Settings, demo: Demo | None, *, as_json: bool) -> None:
@@ -80,6 +82,7 @@ async def run(settings: Settings, demo: Demo | None, *, as_json: bool) -> None:
         for ended in running.services.ends:
             if ended.done() and not told_to_stop.done():
                 raise ServiceFailed(f"{ended.get_name()} ended by itself; its log is in {settings.data_dir}.")
+        running.watching.cancel()
         stages.say("Stopping …")
     stages.say("Stopped. Nothing is left running.")
 
@@ -139,7 +142,13 @@ async def _start(
     with stages.stage("Front door"):
         await _until_healthy(settings)
     return Running(
-        settings.url, simulator.url if simulator else None, cluster.dashboard_url, token_file, services
+        url=settings.url,
+        sim_url=simulator.url if simulator else None,
+        ray_dashboard=cluster.dashboard_url,
+        ray_address=cluster.ray_address,
+        token_file=token_file,
+        services=services,
+        watching=asyncio.create_task(cluster.watch_over(), name="The cluster"),
     )
 
 
@@ -207,6 +216,7 @@ def _write_addresses(running: Running, file: Path) -> Callable[[], None]:
                 "url": running.url,
                 "sim_url": running.sim_url,
                 "ray_dashboard": running.ray_dashboard,
+                "ray_address": running.ray_address,
                 "database_url": running.services.database_url,
                 "redis_url": running.services.redis_url,
             }

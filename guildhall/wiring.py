@@ -12,7 +12,8 @@ from pathlib import Path
 import msgspec
 
 from actors import remote
-from actors.handles import DirectorHandle, HostHandle, RunnerHandle, find_director
+from actors.director import DirectorSettings, HostAccess
+from actors.handles import DirectorHandle, HostHandle, RunnerHandle, find_director, find_host
 from actors.host import HostSettings
 from actors.shard_runner import RunnerSettings
 from adapters.clock import now_ms
@@ -84,10 +85,10 @@ async def open_relay_ports(wiring: Wiring) -> RelayPorts:
 
 
 def create_director(wiring: Wiring, hosts: int) -> DirectorHandle:
-    """Create the Director, who will create this many hosts."""
+    """Create the Director, who will see to it that there are this many hosts at least."""
     open_store = partial(PostgresGuildStore.open, wiring.database_url)
-    host_ids = tuple(f"h{number}" for number in range(hosts))
-    return remote.create_director(host_ids, partial(_create_host, open_store), open_store, now_ms)
+    access = HostAccess(partial(_create_host, open_store), find_host)
+    return remote.create_director(DirectorSettings(hosts), access, open_store, now_ms)
 
 
 def create_runners(
@@ -118,5 +119,7 @@ def create_runners(
     return runners
 
 
-def _create_host(open_store: Callable[[], Awaitable[GuildStore]], host_id: str) -> HostHandle:
-    return remote.create_host(host_id, HostSettings(host_id), open_store, now_ms)
+def _create_host(
+    open_store: Callable[[], Awaitable[GuildStore]], host_id: str, actor_name: str
+) -> HostHandle:
+    return remote.create_host(actor_name, HostSettings(host_id, actor_name), open_store, now_ms)

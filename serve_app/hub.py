@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class _HostLink:
-    """The stream from one host, kept up for as long as the relay lives."""
+    """The stream from one host, kept up over all lives of that host until it is gone for good."""
 
     def __init__(self, host_id: str, host: HostCalls, hub: Hub) -> None:
         self.host_id = host_id
@@ -77,6 +77,10 @@ class _HostLink:
             self._hub.stream_ended(self.relay_id)
             await asyncio.sleep(retry_s)
             retry_s = min(retry_s * 2, LONGEST_RETRY_S)
+            host = await self._hub.newest_life(self.host_id)
+            if host is None:
+                return
+            self.host = host
 
 
 class Hub:
@@ -159,6 +163,15 @@ class Hub:
                     subscription.hold_back()
                     self._begin_to_settle(subscription)
 
+    async def newest_life(self, host_id: str) -> HostCalls | None:
+        """Return the host that goes by an id now; None when it was drained, and its link is forgotten."""
+        routing = self._directory.routing
+        await self._refreshed(routing.placement.version)
+        host = self._directory.routing.hosts.get(host_id)
+        if host is None:
+            self._links.pop(host_id, None)
+        return host
+
     def _end(self, subscription: Subscription) -> None:
         subscription.wanted = False
         self._begin_to_settle(subscription)
@@ -196,8 +209,11 @@ class Hub:
             try:
                 await self._ask(subscription, link)
                 return  # noqa: TRY300 - an else would part it from its try
-            except NotOwner:
-                subscription.registration = None
+            except (NotOwner, HostUnreachable) as problem:
+                # It moved, or its host or our stream to it died: both come back under a new placement.
+                log.info("watch_again", guild=subscription.guild_id, error=repr(problem))
+                if isinstance(problem, NotOwner):
+                    subscription.registration = None
                 if not await self._refreshed(version):
                     break
             except Exception as problem:  # noqa: BLE001 - of whatever kind, the browser must be told

@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from adapters.clock import now_ms as wall_clock_ms
-from domain.errors import Fenced, StoreUnavailable
+from domain.errors import BatchTaken, EventRefused, Fenced, StoreUnavailable
 from domain.events import ActionSettled, ActionStatus, Gap, UserRef, ViolationDetected
 from domain.guild import (
     ActionRecorded,
@@ -23,7 +23,7 @@ from domain.guild import (
 from domain.ids import hour_start
 from domain.permissions import Role
 from domain.placement import Placement
-from domain.ports import Commit, Committed, GuildRow, Incarnation
+from domain.ports import Commit, Committed, GuildRow, HostRow, Incarnation, PoisonRow
 from domain.views import UserView, ViolationView, user_view, violation_view
 
 CommitHook = Callable[[Commit], Awaitable[None]]
@@ -50,6 +50,8 @@ class MemoryDatabase:
         self.commits = 0
         self.incarnations = 0
         self.hosts: dict[str, int] = {}
+        self.host_rows: dict[str, HostRow] = {}
+        self.poison: list[PoisonRow] = []
         self.placements: dict[int, Placement] = {}
         self.guilds: dict[int, GuildRow] = {}
         self.hours: dict[tuple[int, int], HourCounts] = {}
@@ -90,12 +92,25 @@ class MemoryGuildStore:
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
-    async def register_host(self, host_id: str) -> Incarnation:
+    async def register_host(self, host_id: str, actor_name: str = "") -> Incarnation:
         """See the port."""
         self._database.require()
         self._database.incarnations += 1
         self._database.hosts[host_id] = self._database.incarnations
+        self._database.host_rows[host_id] = HostRow(host_id, self._database.incarnations, actor_name)
         return Incarnation(host_id, self._database.incarnations)
+
+    async def retire_host(self, host_id: str) -> None:
+        """See the port."""
+        self._database.require()
+        self._database.incarnations += 1
+        self._database.hosts[host_id] = self._database.incarnations
+        self._database.host_rows.pop(host_id, None)
+
+    async def hosts(self) -> list[HostRow]:
+        """See the port."""
+        self._database.require()
+        return [self._database.host_rows[host_id] for host_id in sorted(self._database.host_rows)]
 
     async def write_placement(self, placement: Placement) -> None:
         """See the port."""
@@ -105,10 +120,11 @@ class MemoryGuildStore:
             raise ValueError(message)
         self._database.placements[placement.version] = placement
 
-    async def last_placement_version(self) -> int:
+    async def last_placement(self) -> Placement | None:
         """See the port."""
         self._database.require()
-        return max(self._database.placements, default=0)
+        placements = self._database.placements
+        return placements[max(placements)] if placements else None
 
     async def load_guilds(self, guild_ids: list[int], since_ms: int) -> dict[int, GuildState]:
         """See the port."""
@@ -140,14 +156,36 @@ class MemoryGuildStore:
         if database.before_commit is not None:
             await database.before_commit(commit)
         database.require()
-        held = database.hosts.get(incarnation.host_id)
-        if held != incarnation.number:
-            raise Fenced(f"Host {incarnation.host_id} lives on as incarnation {held}.")
-        _refuse_what_postgres_refuses(commit)
+        _check(database, incarnation, commit)
         committed = _write(database, commit)
         if database.after_commit is not None:
             await database.after_commit(commit)
         return committed
+
+    async def probe(self, incarnation: Incarnation, commit: Commit) -> None:
+        """See the port."""
+        self._database.require()
+        _check(self._database, incarnation, commit)
+
+    async def poison(self, *, limit: int) -> list[PoisonRow]:
+        """See the port."""
+        self._database.require()
+        return self._database.poison[:limit]
+
+    async def settle_poison(self, poison_id: int) -> None:
+        """See the port."""
+        self._database.require()
+        self._database.poison = [row for row in self._database.poison if row.poison_id != poison_id]
+
+
+def _check(database: MemoryDatabase, incarnation: Incarnation, commit: Commit) -> None:
+    """Raise what keeps a commit from being written."""
+    held = database.hosts.get(incarnation.host_id)
+    if held != incarnation.number:
+        raise Fenced(f"Host {incarnation.host_id} lives on as incarnation {held}.")
+    if any(database.marks.get(mark.source, 0) >= mark.number for mark in commit.marks):
+        raise BatchTaken
+    _refuse_what_postgres_refuses(commit)
 
 
 class MemoryDashboardStore:
@@ -194,8 +232,9 @@ class MemoryDashboardStore:
 def _write(database: MemoryDatabase, commit: Commit) -> Committed:
     now_ms = database.now_ms()
     database.commits += 1
-    for mark in commit.marks:
-        database.marks[mark.source] = max(mark.number, database.marks.get(mark.source, 0))
+    database.marks.update((mark.source, mark.number) for mark in commit.marks)
+    for number, event in enumerate(commit.poison, start=len(database.poison) + 1):
+        database.poison.append(PoisonRow(number, event, now_ms))
     database.gaps.extend(commit.gaps)
     database.users.update((user.user_id, user) for user in commit.users)
     new: set[UUID] = set()
@@ -246,8 +285,7 @@ def _settle(database: MemoryDatabase, actions: list[ActionSettled]) -> Iterator[
 def _refuse_what_postgres_refuses(commit: Commit) -> None:
     """Refuse NUL, which a text of Postgres cannot hold."""
     if b"\0" in b"".join(_texts(commit)):
-        message = "a text contains NUL"
-        raise ValueError(message)
+        raise EventRefused("a text contains NUL")
 
 
 def _texts(commit: Commit) -> Iterator[bytes]:

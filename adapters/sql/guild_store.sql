@@ -1,20 +1,28 @@
 -- What guild hosts read and write. One statement a name; adapters/queries.py reads this file.
 
 -- name: register_host
-INSERT INTO hosts AS h (host_id, incarnation)
-VALUES ($1, nextval('incarnations'))
-ON CONFLICT (host_id) DO UPDATE SET incarnation = excluded.incarnation, started_at = now()
+INSERT INTO hosts AS h (host_id, incarnation, actor_name)
+VALUES ($1, nextval('incarnations'), $2)
+ON CONFLICT (host_id) DO UPDATE
+SET incarnation = excluded.incarnation, actor_name = excluded.actor_name, started_at = now(), retired_at = NULL
 RETURNING incarnation;
+
+-- name: retire_host
+UPDATE hosts SET incarnation = nextval('incarnations'), retired_at = now() WHERE host_id = $1;
+
+-- name: hosts
+SELECT host_id, incarnation, coalesce(actor_name, '') AS actor_name
+FROM hosts WHERE retired_at IS NULL ORDER BY host_id;
 
 -- name: hold_incarnation
 -- Locked for share until the commit: a replacement that registers meanwhile waits, or has won already.
 SELECT incarnation FROM hosts WHERE host_id = $1 FOR SHARE;
 
 -- name: write_placement
-INSERT INTO placement (version, owners) VALUES ($1, $2);
+INSERT INTO placement (version, owners, dedicated) VALUES ($1, $2, $3);
 
--- name: last_placement_version
-SELECT coalesce(max(version), 0) FROM placement;
+-- name: last_placement
+SELECT version, owners, dedicated FROM placement ORDER BY version DESC LIMIT 1;
 
 -- name: load_guilds
 SELECT guild_id, name, member_count, bot_present, bot_online
@@ -30,13 +38,28 @@ ORDER BY guild_id, hour;
 SELECT number FROM ingest_sources WHERE source = $1;
 
 -- name: write_marks
+-- Returns the sources whose number is new. One that is missing was taken before, perhaps by a commit whose
+-- answer was lost: then nothing of this transaction may stand.
 INSERT INTO ingest_sources AS s (source, number)
 SELECT * FROM unnest($1::text[], $2::bigint[])
-ON CONFLICT (source) DO UPDATE SET number = greatest(s.number, excluded.number), updated_at = now();
+ON CONFLICT (source) DO UPDATE SET number = excluded.number, updated_at = now()
+WHERE s.number < excluded.number
+RETURNING source;
 
 -- name: write_gaps
-INSERT INTO coverage_gaps (source, since, until, lost_events)
-SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[], $4::bigint[]);
+INSERT INTO coverage_gaps (source, since, until, lost_events, reason)
+SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[], $4::bigint[], $5::text[]);
+
+-- name: write_poison
+INSERT INTO poison_events (source, number, guild_id, reason, payload)
+SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::bytea[]);
+
+-- name: poison
+SELECT poison_id, source, number, guild_id, reason, payload, at
+FROM poison_events WHERE settled_at IS NULL ORDER BY at, poison_id LIMIT $1;
+
+-- name: settle_poison
+UPDATE poison_events SET settled_at = now() WHERE poison_id = $1;
 
 -- name: write_users
 -- Sorted, because two hosts write the same people and would otherwise lock each other out.

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import get_args
+
 import pytest
 
+from adapters.memory.samples import person
 from domain.permissions import ADMINISTRATOR, PERMISSIONS, Permission, Role
-from domain.ports import SessionGuild
+from domain.ports import Session, SessionGuild
+from serve_app.access import Needs
+from serve_app.errors import ApiError
 from tests.serve_app.web import GUILD, ROLES, Web, membership
 
 NEEDED: dict[tuple[str, str], Permission] = {
@@ -46,6 +52,20 @@ async def test_all_other_routes_need_a_session(web: Web) -> None:
     for method, path in await routes(web) - OPEN:
         answer = await web.new_browser().request(method, path.format(guild_id=GUILD))
         assert answer.status_code == 401, path
+
+
+@pytest.mark.parametrize("permission", sorted(get_args(Permission)))
+async def test_a_permission_lets_through_who_holds_it(web: Web, permission: Permission) -> None:
+    """Also those that no route asks for yet: each role gets past exactly what the table gives it."""
+    ports = await web._open()
+    passed = set()
+    for role in ROLES:
+        web.database.roles[GUILD, 1] = role
+        session = Session(person(), (membership(),), "csrf", web.clock())
+        with contextlib.suppress(ApiError):
+            granted = await Needs(permission)(session, GUILD, ports)
+            passed.add(granted.role)
+    assert passed == {role for role in ROLES if permission in PERMISSIONS[role]}
 
 
 @pytest.mark.parametrize("route", NEEDED, ids=lambda route: route[1])

@@ -242,8 +242,10 @@ async def test_a_guild_that_moved_is_found_again(relay: HubUnderTest) -> None:
     relay.other.feed(item(1))
     await browser.frame(2)
     relay.host.feed(item(2))  # whatever the former owner still says
-    await settled(relay)
-    assert browser.offsets == [1]
+    await until(lambda: all(queue.empty() for queue in relay.host.streams.values()))
+    relay.other.feed(item(3))
+    await browser.frame(3)
+    assert browser.offsets == [1, 3]
 
 
 async def test_sockets_follow_a_guild_whose_move_another_one_noticed(relay: HubUnderTest) -> None:
@@ -279,7 +281,23 @@ async def test_a_director_that_is_away_is_told(relay: HubUnderTest) -> None:
     assert (await browser.frame(1))["code"] == "unavailable"
 
 
-@pytest.mark.parametrize("problem", [HostUnreachable(), StoreUnavailable(), RuntimeError("a bug")])
+async def test_a_host_that_dies_under_the_question_is_asked_again(relay: HubUnderTest) -> None:
+    """A call that may have been taken is made again; a host that stays away is told, and told to forget."""
+    browser = relay.browser()
+    relay.hub.subscribe(browser.socket, GUILD, None)
+    (await relay.host.call(1)).fail(HostUnreachable())
+    (await relay.host.call(2)).answer(7)
+    assert (await browser.frame(1))["offset"] == 7
+    relay.host.at_once = lambda call: call.fail(HostUnreachable())
+    other = relay.browser()
+    relay.hub.subscribe(other.socket, GUILD, None)
+    assert (await other.frame(1))["code"] == "unavailable"
+    await settled(relay)
+    asked = [what for what, socket_id, _ in relay.host.said if socket_id == other.socket.socket_id]
+    assert asked == ["watch", "watch", "watch", "unwatch"]
+
+
+@pytest.mark.parametrize("problem", [StoreUnavailable(), RuntimeError("a bug")])
 async def test_a_host_that_does_not_answer_is_told(relay: HubUnderTest, problem: Exception) -> None:
     """The browser gets an error frame; the host, which may have taken the call, is told to forget."""
     browser = relay.browser()
