@@ -37,7 +37,7 @@ interface OpenProps {
 
 function Open({ page, guildId, server }: OpenProps): JSX.Element {
   const name = server?.name ?? (serverList.value.state === "loading" ? "Loading…" : `Server ${guildId}`);
-  const { loaded, metrics } = page.feed.value;
+  const { delayed, loaded, metrics } = page.feed.value;
   const problem = page.problem.value;
   return (
     <main class="guild" id="main" tabIndex={-1}>
@@ -52,6 +52,11 @@ function Open({ page, guildId, server }: OpenProps): JSX.Element {
       </div>
       <div class="guild-body">
         <ConnectionProblem status={page.status} retry={page.retry} loaded={loaded} />
+        {delayed && (
+          <div class="connection-problem" role="status" data-testid="delayed">
+            <p>The database is away, so new events come late. They are kept, and will appear here.</p>
+          </div>
+        )}
         {problem !== null && !loaded ? (
           <Notice
             kind="error"

@@ -48,6 +48,8 @@ export interface Feed {
   readonly arrived: Arrived;
   readonly metrics: Metrics | null;
   readonly loaded: boolean;
+  /** The server cannot make events durable now: they wait at the bot, and come later. */
+  readonly delayed: boolean;
 }
 
 export const EMPTY_FEED: Feed = {
@@ -58,6 +60,7 @@ export const EMPTY_FEED: Feed = {
   arrived: { all: 0, grave: 0 },
   metrics: null,
   loaded: false,
+  delayed: false,
 };
 
 /** Replace everything by what was just read. With `hold`, rows newer than the list still wait their turn. */
@@ -76,11 +79,12 @@ export function reset(feed: Feed, snapshot: Snapshot, hold: boolean): Feed {
     arrived: feed.arrived,
     metrics: snapshot.metrics,
     loaded: true,
+    delayed: false, // the state could be read
   };
 }
 
 export function apply(feed: Feed, events: readonly LiveEvent[], { hold, highlight }: ApplyOptions): Feed {
-  let metrics = feed.metrics;
+  let { metrics, delayed } = feed;
   const incoming = new Map<string, Violation>();
   for (const event of events) {
     if (event.type === "violation") {
@@ -90,9 +94,14 @@ export function apply(feed: Feed, events: readonly LiveEvent[], { hold, highligh
       metrics = withUpdate(metrics, event.data);
     } else if (event.type === "bot_status" && metrics !== null) {
       metrics = { ...metrics, bot_online: event.data.online };
+    } else if (event.type === "health_update") {
+      delayed = !event.data.store_available;
     }
   }
-  if (incoming.size === 0) return metrics === feed.metrics ? feed : { ...feed, metrics };
+  if (incoming.size === 0) {
+    const same = metrics === feed.metrics && delayed === feed.delayed;
+    return same ? feed : { ...feed, metrics, delayed };
+  }
 
   // Both take the rows they know out of `incoming`; what is left there is new.
   const rows = updated(feed.rows, incoming);
@@ -102,7 +111,7 @@ export function apply(feed: Feed, events: readonly LiveEvent[], { hold, highligh
     // A late row from below the end of the list would leave a hole above it; "Load older" brings it.
     .filter((violation) => oldest === undefined || newestFirst(violation, oldest) < 0)
     .map((violation) => ({ violation, live: true, highlighted: highlight }));
-  if (fresh.length === 0) return { ...feed, rows, held, metrics };
+  if (fresh.length === 0) return { ...feed, rows, held, metrics, delayed };
   const next = {
     ...feed,
     rows,
@@ -113,6 +122,7 @@ export function apply(feed: Feed, events: readonly LiveEvent[], { hold, highligh
       grave: feed.arrived.grave + fresh.filter(({ violation }) => isGrave(violation)).length,
     },
     metrics,
+    delayed,
   };
   return hold ? next : reveal(next);
 }

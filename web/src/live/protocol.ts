@@ -11,6 +11,7 @@ export type LiveEvent = { offset: number; ts: number } & (
   | { type: "violation"; data: Violation }
   | { type: "metrics_update"; data: MetricsUpdate }
   | { type: "bot_status"; data: { online: boolean } }
+  | { type: "health_update"; data: { store_available: boolean } }
   /** A type of a later release: it takes its place in the order, and nothing else. */
   | { type: "other" }
 );
@@ -66,6 +67,10 @@ function parseEvent(raw: unknown): LiveEvent | null {
     case "bot_status":
       if (!isObject(data) || typeof data.online !== "boolean") return null;
       return { offset, ts, type: "bot_status", data: { online: data.online } };
+    case "health_update":
+      // A health update may be about something else; what is not known here is passed over.
+      if (!isObject(data) || typeof data.store_available !== "boolean") return { offset, ts, type: "other" };
+      return { offset, ts, type: "health_update", data: { store_available: data.store_available } };
     default:
       return typeof raw.type === "string" ? { offset, ts, type: "other" } : null;
   }

@@ -149,3 +149,14 @@ test("arrivals are counted for the spoken summary, whether shown or held", () =>
   );
   assert.deepEqual(feed.arrived, { all: 2, grave: 1 });
 });
+
+test("events that are late are said to be, until they no longer are", () => {
+  const health = (offset: number, store_available: boolean): LiveEvent[] => [
+    { offset, ts: 0, type: "health_update", data: { store_available } },
+  ];
+  const away = apply(loaded(), health(1, false), NOW);
+  assert.equal(away.delayed, true);
+  assert.equal(apply(away, health(2, true), NOW).delayed, false);
+  const read = reset(away, { metrics: metrics(), violations: page([]) }, false);
+  assert.equal(read.delayed, false);
+});
