@@ -12,7 +12,7 @@ from actors.guild import Admission
 from actors.routing import Routing
 from adapters.memory.samples import NOON_MS, person
 from domain.errors import HostUnreachable
-from domain.placement import place
+from domain.placement import Placement, place
 from domain.ports import Session, SessionGuild
 from domain.protocol import events_frame
 from serve_app.socket import Socket
@@ -122,7 +122,7 @@ class ScriptedHost:
     async def stop(self, reason: str) -> None:
         raise NotImplementedError
 
-    async def assign(self, placement_version: int, slots: frozenset[int]) -> None:
+    async def assign(self, placement: Placement) -> None:
         raise NotImplementedError
 
     async def ingest(self, payload: bytes) -> bytes:

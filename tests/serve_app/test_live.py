@@ -18,7 +18,7 @@ from adapters.memory import (
 )
 from adapters.memory.samples import violation
 from domain.events import Accepted, Batch, decode_reply, encode_batch
-from domain.ids import SLOTS
+from domain.placement import place
 from serve_app import hub as hub_module
 from serve_app.ports import RelayPorts, WebSettings
 from serve_app.relay import Relay
@@ -34,7 +34,7 @@ class House:
         self.clock = MemoryClock()
         self.database = MemoryDatabase(self.clock)
         self.sessions = MemorySessions(self.clock)
-        settings = HostSettings("h0", metrics_every_ms=3_600_000, retry_after_ms=1)
+        settings = HostSettings("h0", tick_ms=3_600_000)
         self.host = GuildHost(settings, self._store, self.clock)
         self.relay = Relay(self._ports, lambda: ScriptedRouting({"h0": self.host}, "h0"))
         self._says: asyncio.Queue[Any] = asyncio.Queue()
@@ -57,7 +57,7 @@ class House:
             del message
 
         await self.host.start()
-        await self.host.assign(1, frozenset(range(SLOTS)))
+        await self.host.assign(place(1, ["h0"]))
         self._says.put_nowait({})
         self._life = asyncio.create_task(self.relay({"type": "lifespan"}, self._says.get, heard))
         await until(lambda: hasattr(self.relay, "_hub") and self.relay._hub._links)
@@ -129,8 +129,8 @@ async def test_a_host_that_gives_a_guild_up_and_takes_it_back(house: House) -> N
     """Its watchers come back by themselves; a new activation says that they must read their state anew."""
     watching = await house.watch()
     first = await watching.frame(1)
-    await house.host.assign(2, frozenset())
-    await house.host.assign(3, frozenset(range(SLOTS)))
+    await house.host.assign(place(2, ["h1"]))
+    await house.host.assign(place(3, ["h0"]))
     await until(lambda: len(watching.frames) == 2)
     second = watching.frames[1]
     assert (second["op"], second["recovered"]) == ("subscribed", False)
