@@ -20,9 +20,9 @@ from domain.detection import (
     content_hash,
     excerpt,
 )
-from domain.events import ActionSettled, Event, ViolationDetected
+from domain.events import ActionSettled, Event, Gap, ViolationDetected
 from domain.ids import violation_id
-from domain.ports import BotConnection
+from domain.ports import BotConnection, Spool
 
 log = structlog.get_logger()
 
@@ -58,19 +58,21 @@ class _Deletion(NamedTuple):
 class ShardRunner:
     """Owns its shards' connections, and what is on the way to the hosts.
 
-    Killed, it loses the events that no host has acknowledged: at most a batch and what gathered
-    behind it.
+    Killed, it loses what was in memory only, at most a batch a host and what gathered behind it; what it
+    had spooled, the next runner of its name delivers. The time until that one listens is told as a gap.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - remote.py hands them over in order
         self,
         settings: RunnerSettings,
         connect: Callable[[], BotConnection],
         find_routing: Callable[[], RoutingSource],
         compile_pattern: CompilePattern,
         now_ms: Callable[[], int],
+        open_spool: Callable[[], Spool],
     ) -> None:
         self._settings = settings
+        self._open_spool = open_spool
         self._connect = connect
         self._find_routing = find_routing
         self._now_ms = now_ms
@@ -87,10 +89,14 @@ class ShardRunner:
         await directory.start()
         # A runner's life is a source of its own: its numbers start at one again.
         source = f"{self._settings.runner_id}@{self._now_ms()}"
-        self._outbox = Outbox(source, directory, self._now_ms, self._settings.outbox)
+        self._outbox = Outbox(source, directory, self._open_spool(), self._now_ms, self._settings.outbox)
+        alive_ms = await self._outbox.start()
         self._deleters = [asyncio.create_task(self._delete_forever()) for _ in range(DELETERS)]
         self._bot = self._connect()
         await self._bot.start(self)
+        if alive_ms is not None:
+            self.on_gap(Gap(alive_ms, max(alive_ms, self._now_ms()), 0, "blind"))
+        self._outbox.listening()
 
     async def stop(self, reason: str) -> None:
         """Leave the gateway, then deliver what is left, for a bounded time."""
@@ -104,7 +110,8 @@ class ShardRunner:
         try:
             await asyncio.wait_for(self._outbox.flush(), FLUSH_WITHIN_S)
         except TimeoutError:
-            log.warning("events_left_behind", events=self._outbox.stats().waiting_events)
+            left = self._outbox.stats()
+            log.warning("events_left_in_spool", events=left.waiting_events, batches=left.spooled_batches)
         await self._outbox.stop()
 
     async def stats(self) -> RunnerStats:
@@ -114,6 +121,10 @@ class ShardRunner:
     def on_event(self, event: Event) -> None:
         """Report an event as it is."""
         self._outbox.add(event)
+
+    def on_gap(self, gap: Gap) -> None:
+        """Report a time in which a shard did not listen."""
+        self._outbox.report(gap)
 
     def on_message(self, message: Message) -> None:
         """Count a message; if it breaks a rule, report that at once and have it deleted."""

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import defaultdict
 
 import discord
 import msgspec
 import structlog
 import yarl
-from discord.gateway import DiscordWebSocket
+from discord.gateway import DiscordWebSocket, KeepAliveHandler
 from discord.http import Route
 
 from adapters.clock import now_ms
 from domain.detection import Message
 from domain.errors import BotRefused
-from domain.events import BotPresenceChanged, GuildDescribed, GuildLeft, MemberJoined, MemberLeft, UserRef
+from domain.events import (
+    BotPresenceChanged,
+    Gap,
+    GuildDescribed,
+    GuildLeft,
+    MemberJoined,
+    MemberLeft,
+    UserRef,
+)
 from domain.ports import BotHandler
 from domain.text import storable
 
@@ -115,6 +124,10 @@ class _Client(discord.AutoShardedClient):
         self._identified: defaultdict[int, int] = defaultdict(int)
         self._leaving: dict[int, asyncio.TimerHandle] = {}
         self._away: set[int] = set()
+        self._pulses: dict[int, KeepAliveHandler] = {}
+        """By shard: what discord.py notes the time of everything in that comes from the gateway."""
+        self._deaf_since_ms: dict[int, int] = {}
+        """By shard that is cut off: when it last heard anything. Emptied by RESUMED, told after READY."""
 
     async def before_identify_hook(self, shard_id: int | None, *, initial: bool = False) -> None:
         """Wait only when a bucket is used again: Discord lets ``max_concurrency`` shards in per 5 s."""
@@ -165,15 +178,31 @@ class _Client(discord.AutoShardedClient):
     async def on_raw_member_remove(self, payload: discord.RawMemberRemoveEvent) -> None:
         self._handler.on_event(MemberLeft(payload.guild_id, payload.user.id, now_ms()))
 
+    async def on_shard_connect(self, shard_id: int) -> None:
+        self._feel_pulse(shard_id)
+
     async def on_shard_disconnect(self, shard_id: int) -> None:
+        if shard_id in self._pulses:
+            self._deaf_since_ms.setdefault(shard_id, _last_beat_ms(self._pulses.pop(shard_id)))
         if shard_id not in self._leaving and shard_id not in self._away:
             self._leaving[shard_id] = self.loop.call_later(AWAY_AFTER_S, self._is_away, shard_id)
 
     async def on_shard_resumed(self, shard_id: int) -> None:
+        self._feel_pulse(shard_id)
+        self._deaf_since_ms.pop(shard_id, None)  # Discord has replayed what was missed
         self._is_back(shard_id)
 
     async def on_shard_ready(self, shard_id: int) -> None:
+        # Not at READY itself: until its guild is described, discord.py drops what happens there.
+        since_ms = self._deaf_since_ms.pop(shard_id, None)
+        if since_ms is not None:
+            self._handler.on_gap(Gap(since_ms, max(since_ms, now_ms()), 0, "blind"))
         self._is_back(shard_id)
+
+    def _feel_pulse(self, shard_id: int) -> None:
+        pulse = self._get_websocket(shard_id=shard_id)._keep_alive  # noqa: SLF001 - nothing public says it
+        if pulse is not None:
+            self._pulses[shard_id] = pulse
 
     def _is_away(self, shard_id: int) -> None:
         del self._leaving[shard_id]
@@ -212,6 +241,10 @@ def _user(user: discord.User | discord.Member) -> UserRef:
         display_name=storable(user.display_name),
         avatar_url=avatar.with_size(64).url if avatar else None,
     )
+
+
+def _last_beat_ms(pulse: KeepAliveHandler) -> int:
+    return now_ms() - int((time.perf_counter() - pulse._last_recv) * 1000)  # noqa: SLF001 - as above
 
 
 def _why(error: BaseException | None) -> str:

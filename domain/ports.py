@@ -264,7 +264,7 @@ class BotHandler(Protocol):
         ...
 
     def on_gap(self, gap: Gap) -> None:
-        """A shard did not listen for a while, and Discord does not tell what it missed."""
+        """Discord does not tell what a shard missed while it did not listen."""
         ...
 
 

@@ -91,6 +91,8 @@ class Cluster:
                 max_concurrency=gateway.max_concurrency,
                 api_base=settings.discord_api_base,
                 gateway_url=gateway.url,
+                spool_dir=settings.spool_folder,
+                spool_max_bytes=settings.spool_max_bytes,
             )
             await asyncio.gather(
                 asyncio.to_thread(

@@ -27,6 +27,10 @@ class Settings(BaseSettings):
     """Where people reach the dashboard, if not at host and port."""
     data_dir: Path = Path(".guildhall")
     """Where the embedded services keep their data."""
+    spool_dir: Path | None = None
+    """Where shard runners keep what no host has taken yet: on a local disk, by default in ``data_dir``."""
+    spool_max_bytes: Annotated[int, Field(ge=1 << 20)] = 256 << 20
+    """How much one runner keeps there; beyond it the oldest goes, and the dashboard says so."""
     database_url: SecretStr | None = None
     """Postgres; without one, Guildhall runs its own."""
     redis_url: SecretStr | None = None
@@ -46,6 +50,11 @@ class Settings(BaseSettings):
     relay_replicas: Annotated[int, Field(ge=1, le=64)] = 1
 
     static_dir: Path = _REPOSITORY / "web" / "dist"
+
+    @property
+    def spool_folder(self) -> Path:
+        """The folder of the spools, absolute: runners have working folders of their own."""
+        return (self.spool_dir or self.data_dir / "spool").expanduser().absolute()
 
     @property
     def door(self) -> str:

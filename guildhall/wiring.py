@@ -15,7 +15,9 @@ from actors import remote
 from actors.director import DirectorSettings, HostAccess
 from actors.handles import DirectorHandle, HostHandle, RunnerHandle, find_director, find_host
 from actors.host import HostSettings
+from actors.outbox import OutboxSettings
 from actors.shard_runner import RunnerSettings
+from actors.spool_index import SpoolBounds
 from adapters.clock import now_ms
 from adapters.dashboard_store import PostgresDashboardStore
 from adapters.discord_bot import DiscordBot, ShardSettings
@@ -23,6 +25,7 @@ from adapters.discord_login import DiscordLogin
 from adapters.guild_store import PostgresGuildStore
 from adapters.re2_patterns import compile_pattern
 from adapters.redis_sessions import RedisSessions
+from adapters.sqlite_spool import SqliteSpool
 from domain.ports import GuildStore
 from serve_app.ports import ApiPorts, RelayPorts, WebSettings
 
@@ -92,9 +95,18 @@ def create_director(wiring: Wiring, hosts: int) -> DirectorHandle:
 
 
 def create_runners(
-    token: str, *, shard_count: int, per_runner: int, max_concurrency: int, api_base: str, gateway_url: str
+    token: str,
+    *,
+    shard_count: int,
+    per_runner: int,
+    max_concurrency: int,
+    api_base: str,
+    gateway_url: str,
+    spool_dir: Path,
+    spool_max_bytes: int,
 ) -> list[RunnerHandle]:
-    """Create the runners that together connect all shards."""
+    """Create the runners that together connect all shards, each with a spool of its own."""
+    outbox = OutboxSettings(spool=SpoolBounds(bytes_in_all=spool_max_bytes))
     runners: list[RunnerHandle] = []
     for first in range(0, shard_count, per_runner):
         shards = ShardSettings(
@@ -109,11 +121,12 @@ def create_runners(
         runners.append(
             remote.create_runner(
                 runner_id,
-                RunnerSettings(runner_id),
+                RunnerSettings(runner_id, outbox=outbox),
                 partial(DiscordBot, shards),
                 find_director,
                 compile_pattern,
                 now_ms,
+                partial(SqliteSpool, spool_dir / f"{runner_id}.sqlite"),
             )
         )
     return runners

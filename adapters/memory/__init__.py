@@ -7,6 +7,7 @@ from adapters.memory.clock import MemoryClock
 from adapters.memory.database import MemoryDashboardStore, MemoryDatabase, MemoryGuildStore
 from adapters.memory.discord import MemoryBot, MemoryLogin
 from adapters.memory.sessions import MemorySessions
+from adapters.memory.spool import MemorySpool
 
 __all__ = [
     "MemoryBot",
@@ -16,4 +17,5 @@ __all__ = [
     "MemoryGuildStore",
     "MemoryLogin",
     "MemorySessions",
+    "MemorySpool",
 ]

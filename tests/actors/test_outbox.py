@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from actors.delivery import LaneSettings
 from actors.outbox import Outbox, OutboxSettings
 from actors.routing import GuildDirectory
-from adapters.memory import MemoryClock
+from adapters.memory import MemoryClock, MemorySpool
 from adapters.memory.samples import NOON_MS, violation
 from domain.errors import HostUnreachable, MalformedBatch
 from domain.events import Accepted, Busy, Event, Gap, MessagesCounted, NotMine
@@ -48,7 +49,9 @@ async def start(network: Network, clock: MemoryClock) -> AsyncIterator[StartOutb
         directory = GuildDirectory(network.director)
         await directory.start()
         quick = {"batch_wait_s": 0, "count_wait_s": 0, "first_retry_s": 0.001, "longest_retry_s": 0.001}
-        outboxes.append(Outbox("s", directory, clock, OutboxSettings(**(quick | settings))))
+        lane = LaneSettings(**(quick | {"spool_after_s": 3_600} | settings))
+        outboxes.append(Outbox("s", directory, MemorySpool(), clock, OutboxSettings(lane)))
+        await outboxes[-1].start()
         return outboxes[-1]
 
     yield start_one
@@ -246,25 +249,6 @@ async def test_events_that_move_while_one_is_searched_leave_the_lane_whole(
     outbox.count_message(GUILD, NOON_MS)
     await flush(outbox)
     assert network.h0.batches[-1].events == (MessagesCounted(GUILD, NOON_MS, 1),)
-
-
-async def test_beyond_the_bound_the_oldest_go_and_the_gap_says_how_many(
-    network: Network, start: StartOutbox, clock: MemoryClock
-) -> None:
-    """One gap from the first loss to the last, however long it takes."""
-    network.h0.open.clear()
-    outbox = await start(waiting_events=2)
-    outbox.add(violation(GUILD, 1))
-    await network.h0.got(1)
-    since = clock()
-    for number in range(2, 7):
-        outbox.add(violation(GUILD, number))
-        clock.advance(1_000)
-    network.h0.open.set()
-    await flush(outbox)
-    assert network.h0.events == numbered(1, 5, 6)
-    assert network.h0.batches[1].gaps == (Gap(since + 2_000, since + 4_000, 3),)
-    assert outbox.stats().lost_events == 3
 
 
 async def test_flushing_follows_events_to_their_new_host(network: Network, start: StartOutbox) -> None:

@@ -9,16 +9,17 @@ from collections.abc import AsyncIterator
 import pytest
 
 from actors import shard_runner
+from actors.delivery import LaneSettings
 from actors.outbox import OutboxSettings
 from actors.shard_runner import DELETERS, RunnerSettings, ShardRunner
-from adapters.memory import MemoryBot, MemoryClock
+from adapters.memory import MemoryBot, MemoryClock, MemorySpool
 from adapters.memory.samples import NOON_MS, described, message
 from domain.errors import BotRefused
 from domain.events import ActionSettled, MessagesCounted, ViolationDetected
 from domain.ids import violation_id
 from tests.actors.hosts import Director, RecordingHost, settled
 
-QUICK = OutboxSettings(batch_wait_s=0, count_wait_s=0, first_retry_s=0.001)
+QUICK = OutboxSettings(LaneSettings(batch_wait_s=0, count_wait_s=0, first_retry_s=0.001))
 INVITE = "come to discord.gg/abcdef"
 
 
@@ -27,9 +28,15 @@ class Runner:
 
     def __init__(self, clock: MemoryClock) -> None:
         self.bot, self.host = MemoryBot(), RecordingHost()
+        self.spool = MemorySpool()
         director = Director({"h0": self.host})
         self.actor = ShardRunner(
-            RunnerSettings("r0", outbox=QUICK), lambda: self.bot, lambda: director, re.compile, clock
+            RunnerSettings("r0", outbox=QUICK),
+            lambda: self.bot,
+            lambda: director,
+            re.compile,
+            clock,
+            lambda: self.spool,
         )
 
     async def flush(self) -> None:

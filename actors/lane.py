@@ -1,0 +1,360 @@
+"""One lane: the events on their way to one host, in memory or through the spool, in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Protocol
+
+import structlog
+
+from actors.delivery import Delivery, LaneSettings, Outcome
+from actors.gathering import Gathering
+from actors.routing import GuildDirectory
+from actors.spool_writer import SpoolWriter
+from domain.errors import MalformedBatch
+from domain.events import Batch, Event, Gap, decode_batch, encode_batch
+
+log = structlog.get_logger()
+
+
+class Neighbours(Protocol):
+    """The other lanes, as one lane sees them: where to hand what is not its own any more."""
+
+    def take_over(self, host_id: str, events: list[Event]) -> None:
+        """Put events that were spooled in another lane into the lane to this host."""
+        ...
+
+    def route(self, events: Iterable[Event]) -> None:
+        """Put events into the lanes that lead to their guilds' owners."""
+        ...
+
+    def moved_away(self, host_id: str) -> None:
+        """Everything in the lane to this host is of guilds that the host owns."""
+        ...
+
+    def report(self, gap: Gap) -> None:
+        """Tell a gap to any host."""
+        ...
+
+
+class _Flight:
+    """A batch on its way, which may get a place in the spool meanwhile."""
+
+    def __init__(self, batch: Batch, payload: bytes, position: int | None = None) -> None:
+        self.batch = batch
+        self.payload = payload
+        self.position = position
+
+
+class Lane:
+    """Delivers to one host, one batch in flight at a time.
+
+    *Direct* while the host takes what comes: a batch is made of what waits in memory, and sent until it is
+    taken. *Spooling* once the host is away or too much waits: the batch in flight and everything behind it
+    go to the spool, and only its first batch is ever sent. An empty spool makes the lane direct again.
+    """
+
+    def __init__(
+        self,
+        host_id: str,
+        waiting: Gathering,
+        *,
+        directory: GuildDirectory,
+        writer: SpoolWriter,
+        neighbours: Neighbours,
+        settings: LaneSettings,
+    ) -> None:
+        self.host_id = host_id
+        self.waiting = waiting
+        self.sent_events = self.sent_batches = 0
+        self.drained = asyncio.Event()
+        """Set while everything is acknowledged."""
+        self._directory = directory
+        self._delivery = Delivery(host_id, directory, settings)
+        self._writer = writer
+        self._index = writer.index
+        self._neighbours = neighbours
+        self._settings = settings
+        self._flight: _Flight | None = None
+        self._spool_timer: asyncio.TimerHandle | None = None
+        self._something = asyncio.Event()
+        self._urgent = asyncio.Event()
+        self._full = asyncio.Event()
+        if not self.spooling:
+            self.drained.set()
+        self.task = asyncio.create_task(self._run(), name=f"lane-{host_id}")
+
+    @property
+    def spooling(self) -> bool:
+        """Whether what comes goes to the spool."""
+        return self._index.holds(self.host_id)
+
+    async def stop(self) -> None:
+        """Stop delivering, and spool what no host has taken."""
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+        if self._spool_timer is not None:
+            self._spool_timer.cancel()
+        self.spool()
+
+    # -- what comes in ----------------------------------------------------------------------------
+
+    def add(self, event: Event) -> None:
+        """Queue an event."""
+        self.waiting.add(event)
+        self._urgent.set()
+        if self.waiting.events >= self._settings.batch_events:
+            self._full.set()
+        self._came()
+
+    def count(self, guild_id: int, hour_ms: int) -> None:
+        """Count a message."""
+        self.waiting.count(guild_id, hour_ms)
+        self._came()
+
+    def take_over(self, events: list[Event]) -> None:
+        """Spool events that were in another lane's spool, behind everything that is here already."""
+        self.spool()
+        for start in range(0, len(events), self._settings.batch_events):
+            self._append(tuple(events[start : start + self._settings.batch_events]), ())
+        self._wake()
+
+    def report(self, gap: Gap) -> None:
+        """Have a gap delivered once, whatever happens to this process: it goes through the spool."""
+        self.spool()
+        self._append((), (gap,))
+        self._wake()
+
+    def spool(self) -> None:
+        """Put the batch in flight and everything that waits into the spool, in order."""
+        flight = self._flight
+        if flight is not None and flight.position is None:
+            flight.position = self._index.append(self.host_id, flight.batch, flight.payload)
+        self._spool_waiting()
+
+    def _came(self) -> None:
+        if not self.spooling:
+            if len(self.waiting) > self._settings.waiting_events:
+                self.spool()
+        elif self.waiting.events >= self._settings.batch_events:
+            self._spool_waiting()
+        elif self._spool_timer is None:
+            loop = asyncio.get_running_loop()
+            self._spool_timer = loop.call_later(self._settings.spool_wait_s, self._spool_gathered)
+        self._wake()
+
+    def _wake(self) -> None:
+        self.drained.clear()
+        self._something.set()
+
+    def _spool_gathered(self) -> None:
+        self._spool_timer = None
+        if self.spooling:
+            self._spool_waiting()
+
+    def _spool_waiting(self) -> None:
+        if gaps := self.waiting.take_gaps():
+            self._append((), gaps)
+        while self.waiting:
+            # A loss that is only found now goes along with the batch it was in.
+            self._append(self.waiting.take(self._settings.batch_events), ())
+        self._writer.wake()
+
+    def _append(self, events: tuple[Event, ...], gaps: tuple[Gap, ...]) -> None:
+        batch, payload = self.waiting.batch(events, gaps)
+        self._index.append(self.host_id, batch, payload)
+
+    # -- the loop ---------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        while True:
+            if self.spooling:
+                await self._drain()
+            elif self.waiting:
+                await self._send_directly()
+            else:
+                self.drained.set()
+                for event in (self._something, self._urgent, self._full):
+                    event.clear()
+                await self._something.wait()
+                if not self.spooling:
+                    await self._gather()
+
+    async def _gather(self) -> None:
+        """Give a batch a moment to fill. A full one goes at once; counts alone are in no hurry."""
+        if not self.waiting.events:
+            await _first(self._urgent, self._settings.count_wait_s)
+        if self.waiting.events and not self._full.is_set():
+            await _first(self._full, self._settings.batch_wait_s)
+        self._urgent.clear()
+        self._full.clear()
+
+    async def _send_directly(self) -> None:
+        await self._delivery.wait_for_credit(1)
+        if self.spooling:
+            return
+        room = min(self._settings.batch_events, self._delivery.credit or self._settings.batch_events)
+        gaps = self.waiting.take_gaps()
+        flight = self._flight = _Flight(*self.waiting.batch(self.waiting.take(room), gaps))
+        away = asyncio.get_running_loop().call_later(self._settings.spool_after_s, self.spool)
+        try:
+            await self._settle(flight)
+        finally:
+            away.cancel()
+        self._flight = None
+
+    async def _drain(self) -> None:
+        """Deliver the first batch of the spool."""
+        first = self._index.next(self.host_id)
+        if first is None:
+            return
+        payload = await self._writer.read(first.position)
+        batch = _decoded(payload)
+        if payload is None or batch is None:
+            log.error("spooled_batch_lost", host=self.host_id, source=first.source, number=first.number)
+            self._index.give_up(first.position)
+            self._writer.wake()
+            return
+        await self._delivery.wait_for_credit(len(batch.events))
+        self._flight = _Flight(batch, payload, first.position)
+        await self._settle(self._flight)
+        self._flight = None
+
+    async def _settle(self, flight: _Flight) -> None:
+        """Bring a batch to its end: taken, moved, or refused."""
+        outcome = await self._delivery.send(flight.batch, flight.payload)
+        if outcome is Outcome.TAKEN:
+            self.sent_events += len(flight.batch.events)
+            self.sent_batches += 1
+            await self._finish(flight)
+        elif outcome is Outcome.REFUSED:
+            await self._send_singly(flight)
+        elif flight.position is None:
+            self._move(flight.batch)
+        else:
+            await self._move_spooled()
+
+    async def _finish(self, flight: _Flight) -> None:
+        self._flight = None
+        if flight.position is not None:
+            self._index.remove(flight.position)
+            # Only then the next one: of all that a later life finds, no more than the first was ever sent.
+            await self._writer.written()
+
+    # -- what a host cannot take ------------------------------------------------------------------
+
+    async def _send_singly(self, flight: _Flight) -> None:
+        """Find the event that a host cannot take, and give up that one alone.
+
+        Each goes as a batch of its own, under a source that the refused batch alone has: should this
+        process be killed on the way, the next life does the same again, and nothing is taken twice.
+        """
+        batch = flight.batch
+        if not batch.events:
+            log.error("gaps_refused", host=self.host_id, gaps=batch.gaps)
+            await self._finish(flight)
+            self.waiting.add_gaps(batch.gaps)
+            await asyncio.sleep(self._settings.longest_retry_s)
+            return
+        refused: list[Event] = []
+        moved: tuple[Event, ...] = ()
+        for number, event in enumerate(batch.events, start=1):
+            outcome = Outcome.REFUSED
+            if len(batch.events) > 1:
+                single = Batch(f"{batch.source}/{batch.number}", number, (event,))
+                outcome = await self._delivery.send(single, encode_batch(single))
+            if outcome is Outcome.MOVED:
+                moved = batch.events[number - 1 :]
+                break
+            if outcome is Outcome.REFUSED:
+                log.error("event_refused", host=self.host_id, refused=event)
+                refused.append(event)
+            else:
+                self.sent_events += 1
+                self.sent_batches += 1
+        gaps = (*batch.gaps, self.waiting.lose(refused)) if refused else batch.gaps
+        rest = Batch(batch.source, batch.number, moved, gaps)
+        if flight.position is None:
+            self._move(rest)
+        elif rest.events or rest.gaps:
+            self._index.rewrite(flight.position, rest)
+            await self._writer.written()
+        else:
+            await self._finish(flight)
+
+    # -- what is another host's now ---------------------------------------------------------------
+
+    def _move(self, batch: Batch) -> None:
+        """Hand everything that waits in memory to the lanes of the guilds' owners, this one included."""
+        self._flight = None
+        events = [*batch.events, *self.waiting.take_all()]
+        gaps = (*batch.gaps, *self.waiting.take_gaps())
+        if self._is_gone():
+            for gap in gaps:
+                self._neighbours.report(gap)
+        else:
+            self.waiting.add_gaps(gaps)
+        self._neighbours.route(events)
+
+    async def _move_spooled(self) -> None:
+        """Hand what the spool holds of other hosts' guilds to their lanes, batch by batch, in order.
+
+        A batch leaves here and arrives there in one write. Until the last one has, new events of those
+        guilds still come here, behind the old ones.
+        """
+        routing = self._directory.routing
+        after = 0
+        while True:
+            if self._directory.routing is not routing:  # what was left here may not belong here any more
+                routing, after = self._directory.routing, 0
+            self._spool_waiting()
+            batch = self._index.next(self.host_id, after)
+            if batch is None:
+                break
+            decoded = _decoded(await self._writer.read(batch.position))
+            if self._directory.routing is not routing:
+                continue
+            if decoded is not None and self._index.get(batch.position) is batch:
+                self._move_one(batch.position, decoded)
+            after = batch.position
+        self._neighbours.moved_away(self.host_id)
+        await self._writer.written()
+
+    def _move_one(self, position: int, batch: Batch) -> None:
+        placement = self._directory.routing.placement
+        by_host: defaultdict[str, list[Event]] = defaultdict(list)
+        for event in batch.events:
+            by_host[placement.owner_of(event.guild_id)].append(event)
+        stays = tuple(by_host.pop(self.host_id, ()))
+        gaps = batch.gaps
+        if gaps and not stays and self._is_gone():
+            for gap in gaps:
+                self._neighbours.report(gap)
+            gaps = ()
+        if not (stays or gaps):
+            self._index.remove(position)
+        elif len(stays) < len(batch.events):
+            self._index.rewrite(position, Batch(batch.source, batch.number, stays, gaps))
+        for host_id, events in by_host.items():
+            self._neighbours.take_over(host_id, events)
+
+    def _is_gone(self) -> bool:
+        """Whether this lane's host is no host any more, and there are others."""
+        hosts = self._directory.routing.hosts
+        return bool(hosts) and self.host_id not in hosts
+
+
+def _decoded(payload: bytes | None) -> Batch | None:
+    with contextlib.suppress(MalformedBatch):
+        return decode_batch(payload) if payload is not None else None
+    return None
+
+
+async def _first(event: asyncio.Event, wait_s: float) -> None:
+    """Return when the event is set, or after ``wait_s``, whichever comes first."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(wait_s):  # wait_for may swallow a cancellation
+            await event.wait()

@@ -1,0 +1,126 @@
+"""Keeps a spool on disk up to what was decided about it, without making anybody wait for the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import msgspec
+import structlog
+
+from actors.spool_index import SpoolIndex
+from domain.errors import StoreUnavailable
+from domain.ports import Spool, SpoolChanges
+
+log = structlog.get_logger()
+
+
+class WriterSettings(msgspec.Struct, frozen=True):
+    """How often the disk is bothered."""
+
+    alive_every_s: float = 3.0
+    """A runner that listens says so this often; killed, its blind time is known this well."""
+    retry_s: float = 1.0
+    complain_every_ms: int = 60_000
+
+
+class SpoolWriter:
+    """Writes what the index changed: all that gathered since the last write in one transaction.
+
+    While the disk takes nothing, the changes stay in memory, bounded by the index.
+    """
+
+    def __init__(
+        self, spool: Spool, index: SpoolIndex, now_ms: Callable[[], int], settings: WriterSettings
+    ) -> None:
+        self.index = index
+        self.listening = False
+        """Whether a heartbeat is written."""
+        self._spool = spool
+        self._now_ms = now_ms
+        self._settings = settings
+        self._changed = asyncio.Event()
+        self._next_write = asyncio.Event()
+        self._failing = False
+        self._complained_ms: int | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    async def start(self) -> int | None:
+        """Open the spool; return when an earlier life was last alive.
+
+        A spool that cannot be opened is left alone for this life: what would go there stays in memory.
+        """
+        alive_ms: int | None = None
+        try:
+            contents = await self._spool.open()
+            self.index.load(contents)
+            alive_ms = contents.alive_ms
+        except StoreUnavailable as error:
+            self._complain(error)
+        self.task = asyncio.create_task(self._write_forever(), name="spool")
+        return alive_ms
+
+    async def stop(self) -> None:
+        """Write what is left, and let go."""
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+            await self._write()
+        with contextlib.suppress(StoreUnavailable):
+            await self._spool.close()
+
+    def wake(self) -> None:
+        """Have changes written soon."""
+        self._changed.set()
+
+    async def written(self) -> None:
+        """Return when every change so far is on disk, or the disk takes none."""
+        if self._failing:
+            return
+        self._changed.set()
+        await self._next_write.wait()
+
+    async def read(self, position: int) -> bytes | None:
+        """Return a batch's bytes; None when they are lost. Waits while the disk cannot be read."""
+        while True:
+            payload = self.index.unwritten(position)
+            if payload is not None or self.index.get(position) is None:
+                return payload
+            try:
+                return await self._spool.read(position)
+            except StoreUnavailable as error:
+                self._complain(error)
+                await asyncio.sleep(self._settings.retry_s)
+
+    async def _write_forever(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.alive_every_s):  # wait_for may swallow a cancellation
+                    await self._changed.wait()
+            self._changed.clear()
+            done, self._next_write = self._next_write, asyncio.Event()
+            await self._write()
+            done.set()
+            if self._failing:
+                await asyncio.sleep(self._settings.retry_s)
+
+    async def _write(self) -> None:
+        changes = self.index.changes()
+        alive_ms = self._now_ms() if self.listening else None
+        if not (changes.put or changes.removed or alive_ms is not None):
+            return
+        try:
+            await self._spool.write(SpoolChanges(changes.put, changes.removed, alive_ms))
+        except StoreUnavailable as error:
+            self._failing = True
+            self._complain(error)
+        else:
+            self._failing = False
+            self.index.wrote(changes)
+
+    def _complain(self, error: StoreUnavailable) -> None:
+        now_ms = self._now_ms()
+        if self._complained_ms is None or now_ms - self._complained_ms >= self._settings.complain_every_ms:
+            self._complained_ms = now_ms
+            log.error("spool_unusable", error=str(error), unwritten_bytes=self.index.unwritten_bytes)

@@ -1,0 +1,49 @@
+"""The twin of the spool on disk."""
+
+from __future__ import annotations
+
+from domain.errors import StoreUnavailable
+from domain.ports import SpoolChanges, SpoolContents, SpooledBatch
+
+
+class MemorySpool:
+    """Implements :class:`domain.ports.Spool`; opened again, it is what a new process finds on disk.
+
+    ``available = False`` makes every call but ``close`` raise. ``batches`` holds what is written.
+    """
+
+    def __init__(self) -> None:
+        self.available = True
+        self.batches: dict[int, tuple[SpooledBatch, bytes]] = {}
+        self.alive_ms: int | None = None
+        self.writes = 0
+
+    async def open(self) -> SpoolContents:
+        """See the port."""
+        self._require()
+        ordered = [self.batches[position][0] for position in sorted(self.batches)]
+        return SpoolContents(tuple(ordered), self.alive_ms)
+
+    async def write(self, changes: SpoolChanges) -> None:
+        """See the port."""
+        self._require()
+        self.writes += 1
+        for position in changes.removed:
+            self.batches.pop(position, None)
+        for batch, payload in changes.put:
+            self.batches[batch.position] = (batch, payload)
+        if changes.alive_ms is not None:
+            self.alive_ms = changes.alive_ms
+
+    async def read(self, position: int) -> bytes | None:
+        """See the port."""
+        self._require()
+        found = self.batches.get(position)
+        return found[1] if found else None
+
+    async def close(self) -> None:
+        """See the port."""
+
+    def _require(self) -> None:
+        if not self.available:
+            raise StoreUnavailable("The spool cannot be used.")

@@ -1,0 +1,188 @@
+"""A runner's spool in an SQLite file of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import structlog
+
+from adapters.queries import load_queries
+from domain.errors import StoreUnavailable
+from domain.ports import SpoolChanges, SpoolContents, SpooledBatch
+
+log = structlog.get_logger()
+
+SCHEMA = 1
+LOCKED_FOR_S = 2.0
+WAL_BYTES = 16 << 20
+
+_BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_PRIMARY = 0xFF
+"""SQLite's extended codes carry the primary one in the lowest byte."""
+
+T = TypeVar("T")
+
+
+class SqliteSpool:
+    """Implements :class:`domain.ports.Spool`.
+
+    One thread does all the work, so the calls keep their order and the event loop never waits for a disk.
+    A file that turns out to be broken while it is used is put aside too: what was in it reads as None.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._queries = load_queries("sqlite_spool.sql")
+        self._connection: sqlite3.Connection | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
+
+    async def open(self) -> SpoolContents:
+        """See the port."""
+        return await self._run(self._open)
+
+    async def write(self, changes: SpoolChanges) -> None:
+        """See the port."""
+        await self._run(lambda: self._write(changes))
+
+    async def read(self, position: int) -> bytes | None:
+        """See the port."""
+        return await self._run(lambda: self._read(position))
+
+    async def close(self) -> None:
+        """See the port."""
+        await self._run(self._close)
+        self._thread.shutdown(wait=False)
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnavailable(f"The spool {self._path} cannot be used: {error}.") from error
+
+    def _guarded(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except sqlite3.Error as error:
+            if self._connection is not None and _is_broken(error):
+                self._close()
+                self._put_aside(error)
+                self._connect()
+            raise
+
+    # -- in the thread --------------------------------------------------------------------------
+
+    def _open(self) -> SpoolContents:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        alive_ms = self._last_written_ms()
+        try:
+            self._connect()
+            return self._load()
+        except sqlite3.Error as error:
+            self._close()
+            if not _is_broken(error):
+                raise
+            self._put_aside(error)
+            self._connect()
+            # Whatever it held is not known; that it was written to, and when last, is.
+            return SpoolContents(alive_ms=alive_ms)
+
+    def _connect(self) -> None:
+        connection = sqlite3.connect(
+            self._path, timeout=LOCKED_FOR_S, isolation_level=None, check_same_thread=False
+        )
+        self._connection = connection
+        # Two runners on one file would each send its batches as their own.
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode = WAL")
+        # NORMAL does not wait for the disk at each commit. A killed process loses nothing by that, what it
+        # wrote is the kernel's; a power cut may take the last commits, but never one without those behind
+        # it: batches that were removed come back and are known by their numbers, and the newest ones are
+        # lost as if they had still been in memory. FULL would buy those few for a disk flush per batch.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
+        [version] = connection.execute("PRAGMA user_version").fetchone()
+        if version not in (0, SCHEMA):
+            raise _Broken(f"schema {version} is not ours")
+        if version == SCHEMA:
+            return
+        with _transaction(connection):
+            connection.execute(self._queries["create_batches"])
+            connection.execute(self._queries["create_life"])
+            connection.execute(f"PRAGMA user_version = {SCHEMA}")
+
+    def _load(self) -> SpoolContents:
+        connection = self._require()
+        [verdict] = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise _Broken(verdict)
+        rows = connection.execute(self._queries["load_batches"]).fetchall()
+        alive = connection.execute(self._queries["load_alive"]).fetchone()
+        return SpoolContents(tuple(SpooledBatch(*row) for row in rows), alive[0] if alive else None)
+
+    def _write(self, changes: SpoolChanges) -> None:
+        connection = self._require()
+        with _transaction(connection):
+            connection.executemany(
+                self._queries["remove_batch"], [(position,) for position in changes.removed]
+            )
+            connection.executemany(
+                self._queries["put_batch"],
+                [(*msgspec.structs.astuple(batch)[:-1], payload) for batch, payload in changes.put],
+            )
+            if changes.alive_ms is not None:
+                connection.execute(self._queries["put_alive"], (changes.alive_ms,))
+
+    def _read(self, position: int) -> bytes | None:
+        row = self._require().execute(self._queries["read_payload"], (position,)).fetchone()
+        return bytes(row[0]) if row else None
+
+    def _require(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise sqlite3.OperationalError("it is not open")
+        return self._connection
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _files(self) -> list[Path]:
+        return [self._path.with_name(self._path.name + suffix) for suffix in ("", "-wal", "-shm")]
+
+    def _last_written_ms(self) -> int | None:
+        times = [file.stat().st_mtime_ns // 1_000_000 for file in self._files() if file.exists()]
+        return max(times, default=None)
+
+    def _put_aside(self, error: Exception) -> None:
+        log.error("spool_put_aside", file=str(self._path), error=str(error))
+        for file in self._files():
+            if file.exists():
+                file.replace(file.with_name(file.name + ".corrupt"))
+
+
+class _Broken(sqlite3.DatabaseError):
+    """The file is a database, but not one that can be used."""
+
+
+def _is_broken(error: sqlite3.Error) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)
+    return isinstance(error, _Broken) or (code is not None and code & _PRIMARY in _BROKEN)
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

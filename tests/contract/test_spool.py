@@ -1,0 +1,167 @@
+"""One suite for the spool in SQLite and for its twin; the file's own troubles are at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from adapters.memory import MemorySpool
+from adapters.sqlite_spool import SqliteSpool
+from domain.errors import StoreUnavailable
+from domain.ports import Spool, SpoolChanges, SpoolContents, SpooledBatch
+
+OpenSpool = Callable[[], Spool]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "spool" / "r0.sqlite"
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def reopen(request: pytest.FixtureRequest, file: Path) -> AsyncIterator[OpenSpool]:
+    """Give what opens the same spool again, as the next process does."""
+    twin = MemorySpool()
+    opened: list[Spool] = []
+
+    def once_more() -> Spool:
+        opened.append(twin if request.param == "memory" else SqliteSpool(file))
+        return opened[-1]
+
+    yield once_more
+    for spool in opened[-1:]:
+        await spool.close()
+
+
+def batch(position: int, payload: bytes, **changes: object) -> tuple[SpooledBatch, bytes]:
+    known = {"lane": "h0", "source": "s>h0", "number": position, "events": 2, "lost_events": 0}
+    times = {"since_ms": 10, "until_ms": 2**45}
+    return SpooledBatch(position=position, size=len(payload), **(known | times | changes)), payload  # type: ignore[arg-type]
+
+
+async def test_what_was_written_is_there_in_the_next_life(reopen: OpenSpool) -> None:
+    """In order, whatever the order it was written in, and byte by byte."""
+    spool = reopen()
+    assert await spool.open() == SpoolContents()
+    two, one = batch(2, b"\0two"), batch(1, b"one", lane="h1", lost_events=7, events=0)
+    await spool.write(SpoolChanges((two, one), alive_ms=2**45))
+    await spool.close()
+    spool = reopen()
+    assert await spool.open() == SpoolContents((one[0], two[0]), 2**45)
+    assert await spool.read(2) == b"\0two"
+    assert await spool.read(3) is None
+
+
+async def test_a_batch_takes_the_place_of_another_and_can_be_removed(reopen: OpenSpool) -> None:
+    """All in one write; what is not there can be removed too."""
+    spool = reopen()
+    await spool.open()
+    await spool.write(SpoolChanges((batch(1, b"one"), batch(2, b"two"), batch(3, b"three"))))
+    await spool.write(SpoolChanges((batch(2, b"instead"),), removed=(1, 9)))
+    await spool.close()
+    spool = reopen()
+    assert [b.position for b in (await spool.open()).batches] == [2, 3]
+    assert await spool.read(2) == b"instead"
+
+
+async def test_writes_keep_their_order(reopen: OpenSpool) -> None:
+    """However many are asked for at once."""
+    spool = reopen()
+    await spool.open()
+    await asyncio.gather(*(spool.write(SpoolChanges((batch(1, b"%d" % n),), alive_ms=n)) for n in range(50)))
+    assert await spool.read(1) == b"49"
+
+
+async def test_a_killed_process_loses_nothing_that_was_written(file: Path) -> None:
+    """``kill -9`` right after the write returned."""
+    code = (
+        "import asyncio, pathlib, sys\n"
+        "from adapters.sqlite_spool import SqliteSpool\n"
+        "from domain.ports import SpoolChanges, SpooledBatch\n"
+        "async def main():\n"
+        "    spool = SqliteSpool(pathlib.Path(sys.argv[1]))\n"
+        "    await spool.open()\n"
+        "    for n in range(1, 101):\n"
+        "        batch = SpooledBatch(n, 'h0', 's', n, 1, 0, 1, 1, 3)\n"
+        "        await spool.write(SpoolChanges(((batch, b'abc'),), alive_ms=n))\n"
+        "    print('written', flush=True)\n"
+        "    await asyncio.sleep(3600)\n"
+        "asyncio.run(main())\n"
+    )
+    with subprocess.Popen(  # noqa: ASYNC220 - it must be killed, not awaited
+        [sys.executable, "-c", code, str(file)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert await asyncio.to_thread(process.stdout.readline) == "written\n"
+        os.kill(process.pid, signal.SIGKILL)
+    spool = SqliteSpool(file)
+    contents = await spool.open()
+    assert [b.number for b in contents.batches] == list(range(1, 101))
+    assert contents.alive_ms == 100
+    await spool.close()
+
+
+def names(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir()}
+
+
+def break_file(file: Path, damage: str) -> None:
+    if damage == "no database":
+        file.write_bytes(b"this is no database" * 1_000)
+    elif damage == "other schema":
+        with sqlite3.connect(file) as connection:
+            connection.execute("PRAGMA user_version = 99")
+        connection.close()
+    else:
+        with file.open("r+b") as half:
+            half.seek(4096)
+            half.write(b"\xff" * 8_192)
+    os.utime(file, (1_000_000, 1_000_000))
+
+
+@pytest.mark.parametrize("damage", ["no database", "other schema", "torn"])
+async def test_a_broken_file_is_put_aside(file: Path, damage: str) -> None:
+    """The new one is empty, knows when the old one was last written, and works."""
+    spool = SqliteSpool(file)
+    await spool.open()
+    await spool.write(SpoolChanges(tuple(batch(n, b"x" * 5_000) for n in range(1, 20))))
+    await spool.close()
+    await asyncio.to_thread(break_file, file, damage)
+    spool = SqliteSpool(file)
+    contents = await spool.open()
+    assert contents == SpoolContents(alive_ms=1_000_000_000)
+    assert "r0.sqlite.corrupt" in names(file.parent)
+    await spool.write(SpoolChanges((batch(1, b"one"),)))
+    assert await spool.read(1) == b"one"
+    await spool.close()
+
+
+async def test_a_folder_that_cannot_be_made_says_so(tmp_path: Path) -> None:
+    """And so does every call after."""
+    tmp_path.joinpath("spool").touch()
+    spool = SqliteSpool(tmp_path / "spool" / "r0.sqlite")
+    for call in (spool.open, lambda: spool.read(1), lambda: spool.write(SpoolChanges(removed=(1,)))):
+        with pytest.raises(StoreUnavailable):
+            await call()
+    await spool.close()
+
+
+async def test_a_file_has_one_runner_at_a_time(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second one is refused, and the file is not taken for broken."""
+    monkeypatch.setattr("adapters.sqlite_spool.LOCKED_FOR_S", 0.01)
+    first, second = SqliteSpool(file), SqliteSpool(file)
+    await first.open()
+    await first.write(SpoolChanges((batch(1, b"one"),)))
+    with pytest.raises(StoreUnavailable):
+        await second.open()
+    assert await first.read(1) == b"one"
+    await second.close()
+    await first.close()
