@@ -72,6 +72,7 @@ class Delivery:
                 return Outcome.REFUSED
             except Exception as error:  # noqa: BLE001 - a lane that ends takes all its events along
                 log.warning("host_unreachable", host=self._host_id, error=repr(error))
+                await self._look_for_a_new_life(routing)
                 reply = Busy(int(retry_s * 1000))
                 retry_s = min(retry_s * 2, self._settings.longest_retry_s)
             match reply:
@@ -100,6 +101,14 @@ class Delivery:
         if not batch.events:  # gaps alone are of no guild: any host will do
             return bool(routing.hosts) and self._host_id not in routing.hosts
         return any(routing.placement.owner_of(event.guild_id) != self._host_id for event in batch.events)
+
+    async def _look_for_a_new_life(self, routing: Routing) -> None:
+        """Ask where the host lives now: one that died is replaced, under the same id."""
+        try:
+            async with asyncio.timeout(self._settings.longest_retry_s):
+                await self._directory.refresh(routing.placement.version)
+        except Exception as error:  # noqa: BLE001 - the Director may be away just as well
+            log.warning("placement_not_refreshed", host=self._host_id, error=repr(error))
 
 
 def _jitter(wait_s: float) -> float:

@@ -9,8 +9,11 @@ from typing import NamedTuple, Protocol
 from actors.fan_out import Item
 from actors.guild import Admission
 from actors.host import HostPing, HostStats
+from domain.errors import HostUnreachable, StoreUnavailable
 from domain.placement import Placement
 from domain.ports import Incarnation
+
+START_TRIES, START_RETRY_S = 60, 1.0
 
 
 class HostCalls(Protocol):
@@ -87,8 +90,15 @@ class GuildDirectory:
         self._refreshing = asyncio.Lock()
 
     async def start(self) -> None:
-        """Learn the placement for the first time."""
-        self._routing = await self._source.routing()
+        """Learn the placement for the first time; a Director that is just being restarted is waited for."""
+        for _ in range(START_TRIES):
+            try:
+                self._routing = await self._source.routing()
+                return  # noqa: TRY300 - an else would part it from its try
+            except (HostUnreachable, StoreUnavailable) as error:
+                last = error
+                await asyncio.sleep(START_RETRY_S)
+        raise last
 
     @property
     def routing(self) -> Routing:
