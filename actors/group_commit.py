@@ -17,7 +17,7 @@ import structlog
 
 from actors.guild import GuildActor
 from actors.guild_table import GuildTable
-from domain.errors import BatchTaken, EventRefused, Fenced, StoreUnavailable
+from domain.errors import BatchTaken, EventRefused, Fenced, MalformedBatch, StoreUnavailable
 from domain.events import (
     Accepted,
     Batch,
@@ -28,6 +28,7 @@ from domain.events import (
     Reply,
     UserRef,
     ViolationDetected,
+    encode_batch,
     encode_event,
 )
 from domain.guild import Decision
@@ -172,8 +173,11 @@ class GroupCommit:
     async def _commit_forever(self) -> None:
         while True:
             group = await self._next_group()
-            async with self._turn:
-                await self._take(group)
+            try:
+                async with self._turn:
+                    await self._take(group)
+            finally:
+                self._answer_all(group, self.busy())  # whoever has no answer yet, as we are stopped
 
     async def _next_group(self) -> list[_Waiting]:
         """Wait for a batch; then take all that have gathered, up to a transaction's size."""
@@ -188,8 +192,7 @@ class GroupCommit:
     async def _take(self, group: list[_Waiting]) -> None:
         """Commit a group and answer every batch of it, whatever happens."""
         try:
-            await self._commit(group)
-            self._note_store(available=True)
+            await self._commit_or_set_aside(group)
         except StoreUnavailable as error:
             # Nothing is known to be written; the shards send the same batches again.
             log.warning("commit_failed", host=self._incarnation.host_id, error=str(error))
@@ -204,15 +207,18 @@ class GroupCommit:
             self._taken.clear()
             self._watch.forget({event.guild_id for w in group for event in w.batch.events})
             self._answer_all(group, Busy(0))
-        except EventRefused as error:
-            await self._set_aside(group, error)
-        except asyncio.CancelledError:
-            self._answer_all(group, self.busy())
-            raise
         except Exception:
             # A bug of ours: tried again rather than given up, and loud until somebody looks.
             log.exception("commit_broke", host=self._incarnation.host_id, batches=len(group))
             self._answer_all(group, self.busy())
+
+    async def _commit_or_set_aside(self, group: list[_Waiting]) -> None:
+        try:
+            await self._commit(group)
+        except EventRefused as error:
+            await self._set_aside(group, error)
+        else:
+            self._note_store(available=True)
 
     async def _commit(self, group: list[_Waiting]) -> None:
         await self._end_doubt()
@@ -266,27 +272,29 @@ class GroupCommit:
             return
         [waiting] = group
         batch = waiting.batch
-        try:
-            refused = await self._find_refused(list(batch.events))
-        except (StoreUnavailable, Fenced) as problem:
-            log.warning("poison_not_found_yet", host=self._incarnation.host_id, error=str(problem))
-            self._answer_all(group, self.busy())
-            return
+        refused = await self._find_refused(list(batch.events))
         if not refused:
+            # Each event alone would be taken: it is the gaps, or what the events add up to, or the frame.
             log.error("batch_refused_whole", host=self._incarnation.host_id, error=str(error))
+            if batch.gaps:
+                alone = msgspec.structs.replace(batch, events=())
+                poison = poison_event(batch, None, str(error), encode_batch(alone))
+                rest = msgspec.structs.replace(batch, gaps=())
+                await self._take([_Waiting(rest, (*waiting.poison, poison), waiting.reply)])
+                return
+            if not batch.events:
+                _fail(waiting, MalformedBatch(str(error)))
+                return
             refused = dict.fromkeys(range(len(batch.events)), str(error))
-        poison = tuple(
-            PoisonEvent(
-                batch.source, batch.number, batch.events[i].guild_id, why, encode_event(batch.events[i])
-            )
-            for i, why in refused.items()
+        aside = tuple(
+            poison_event(batch, batch.events[i].guild_id, reason, encode_event(batch.events[i]))
+            for i, reason in sorted(refused.items())
         )
-        log.error(
-            "events_set_aside", host=self._incarnation.host_id, events=len(poison), reason=poison[0].reason
-        )
+        why = aside[0].reason
+        log.error("events_set_aside", host=self._incarnation.host_id, events=len(aside), reason=why)
         good = tuple(event for i, event in enumerate(batch.events) if i not in refused)
         rest = msgspec.structs.replace(batch, events=good)
-        await self._take([_Waiting(rest, (*waiting.poison, *poison), waiting.reply)])
+        await self._take([_Waiting(rest, (*waiting.poison, *aside), waiting.reply)])
 
     async def _find_refused(self, events: list[Event]) -> dict[int, str]:
         """Return the places of the refused events, with the reasons, by halving."""
@@ -346,6 +354,16 @@ class GroupCommit:
     def _answer_all(self, group: list[_Waiting], reply: Reply) -> None:
         for waiting in group:
             _answer(waiting, reply)
+
+
+def poison_event(batch: Batch, guild_id: int | None, why: str, payload: bytes) -> PoisonEvent:
+    """Return a row of what is set aside; its reason may quote what no text of a database can hold."""
+    return PoisonEvent(batch.source, batch.number, guild_id, why.replace("\0", "\\0"), payload)
+
+
+def _fail(waiting: _Waiting, error: MalformedBatch) -> None:
+    with contextlib.suppress(asyncio.InvalidStateError):
+        waiting.reply.set_exception(error)
 
 
 def _answer(waiting: _Waiting, reply: Reply) -> None:

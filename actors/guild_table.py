@@ -45,6 +45,7 @@ class GuildTable:
         self._in_use: Counter[int] = Counter()
         self._wanted: dict[int, None] = {}
         self._loading: asyncio.Task[None] | None = None
+        self._on_the_way: set[int] = set()
         self.activations = 0
         self.deactivations = 0
 
@@ -58,6 +59,10 @@ class GuildTable:
     def live(self) -> Iterable[GuildActor]:
         """Return all guilds that are alive."""
         return self._guilds.values()
+
+    def ids(self) -> set[int]:
+        """Return the guilds that are alive, and those whose rows are on their way."""
+        return self._guilds.keys() | self._on_the_way
 
     @asynccontextmanager
     async def use(self, guild_ids: Iterable[int]) -> AsyncIterator[dict[int, GuildActor]]:
@@ -82,7 +87,12 @@ class GuildTable:
             self._make_room()
 
     def drop(self, guild_ids: Iterable[int]) -> set[str]:
-        """Deactivate guilds whatever they do; return the relays that watched one of them."""
+        """Deactivate guilds whatever they do; return the relays that watched one of them.
+
+        Rows that are on their way are not used: they may be older than the reason for the drop.
+        """
+        guild_ids = list(guild_ids)
+        self._on_the_way.difference_update(guild_ids)
         dropped = [self._guilds.pop(guild_id) for guild_id in guild_ids if guild_id in self._guilds]
         self.deactivations += len(dropped)
         return {relay_id for guild in dropped for relay_id in guild.relays}
@@ -126,18 +136,27 @@ class GuildTable:
 
     async def _load_wanted(self) -> None:
         try:
-            wanted = list(self._wanted)
+            wanted = [guild_id for guild_id in self._wanted if guild_id not in self._guilds]
             self._wanted.clear()
             for start in range(0, len(wanted), self._settings.load_at_once):
                 await self._load(wanted[start : start + self._settings.load_at_once])
+        except BaseException:
+            self._wanted.clear()  # whoever came meanwhile hears of this too, and wants nothing any more
+            raise
         finally:
             self._loading = None
 
     async def _load(self, guild_ids: list[int]) -> None:
         now_ms = self._now_ms()
-        loaded = await self._store.load_guilds(guild_ids, hour_start(now_ms) - (WINDOW_HOURS - 1) * HOUR_MS)
+        self._on_the_way = set(guild_ids)
+        try:
+            loaded = await self._store.load_guilds(
+                guild_ids, hour_start(now_ms) - (WINDOW_HOURS - 1) * HOUR_MS
+            )
+        finally:
+            wanted, self._on_the_way = self._on_the_way, set()
         for guild_id in guild_ids:
-            if guild_id not in self._guilds:
+            if guild_id in wanted and guild_id not in self._guilds:
                 self.activations += 1
                 epoch = (self._incarnation.number << EPOCH_BITS) | self.activations
                 state = loaded.get(guild_id) or GuildState(guild_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -12,7 +13,7 @@ import msgspec
 import structlog
 
 from actors.fan_out import FanOut, Item
-from actors.group_commit import CommitSettings, CommitStats, GroupCommit
+from actors.group_commit import CommitSettings, CommitStats, GroupCommit, poison_event
 from actors.guild import Admission, GuildActor, Watcher
 from actors.guild_table import GuildTable, TableSettings
 from domain.errors import HostUnreachable, MalformedBatch, NotOwner
@@ -54,6 +55,7 @@ class HostPing(msgspec.Struct, frozen=True):
     incarnation: int
     placement_version: int
     fenced: bool
+    pid: int = 0
 
 
 class HostStats(msgspec.Struct, frozen=True):
@@ -113,15 +115,18 @@ class GuildHost:
 
     async def ping(self) -> HostPing:
         """Give a sign of life."""
-        return HostPing(self._incarnation.number, self.placement_version(), self._fenced)
+        return HostPing(self._incarnation.number, self.placement_version(), self._fenced, os.getpid())
 
     async def assign(self, placement: Placement) -> None:
         """Own what a placement gives, and give up the rest; return when no commit of that is in flight."""
-        if placement.version < self.placement_version():
+        if placement.version < self.placement_version() or self._fenced:
             return
-        self._placement = placement  # from here on, intake refuses what is not ours
+        before, self._placement = self._placement, placement  # from here on, intake refuses what is not ours
         await self._commit.settle()
-        self.forget({g.state.guild_id for g in self._table.live() if not self.owns(g.state.guild_id)})
+        # Also what was loaded while it was another's: by now that may have changed it.
+        self.forget(
+            {guild for guild in self._table.ids() if not (self._owns_by(before, guild) and self.owns(guild))}
+        )
 
     async def ingest(self, payload: bytes) -> bytes:
         """Take a batch; answer when it is durable, or when it is not taken.
@@ -205,7 +210,9 @@ class GuildHost:
 
     def owns(self, guild_id: int) -> bool:
         """Whether the placement gives a guild to this host, as far as this host knows."""
-        placement = self._placement
+        return self._owns_by(self._placement, guild_id)
+
+    def _owns_by(self, placement: Placement | None, guild_id: int) -> bool:
         return placement is not None and placement.owner_of(guild_id) == self._settings.host_id
 
     def placement_version(self) -> int:
@@ -298,5 +305,4 @@ def _read(payload: bytes) -> tuple[Batch, tuple[PoisonEvent, ...]]:
         return decode_batch(payload), ()
     except MalformedBatch:
         batch, unreadable = decode_batch_piecewise(payload)
-    poison = (PoisonEvent(batch.source, batch.number, None, why, raw) for raw, why in unreadable)
-    return batch, tuple(poison)
+    return batch, tuple(poison_event(batch, None, why, raw) for raw, why in unreadable)

@@ -36,9 +36,9 @@ class PostgresGuildStore:
         self._pool = pool
 
     @classmethod
-    async def open(cls, database_url: str) -> PostgresGuildStore:
-        """Connect: one connection commits while the others load guilds."""
-        return cls(await open_pool(database_url, max_size=3))
+    async def open(cls, database_url: str, name: str = "guildhall") -> PostgresGuildStore:
+        """Connect, under a name that the database shows: one connection commits while others load guilds."""
+        return cls(await open_pool(database_url, max_size=3, name=name))
 
     async def close(self) -> None:
         """Let the connections go, at once."""
@@ -102,7 +102,7 @@ class PostgresGuildStore:
 
     async def taken_number(self, source: str) -> int:
         """See the port."""
-        with unavailable_when_away():
+        with unavailable_when_away(), _refused():
             return int(await self._pool.fetchval(_SQL["taken_number"], source) or 0)
 
     async def poison(self, *, limit: int) -> list[PoisonRow]:

@@ -52,6 +52,7 @@ class MemoryDatabase:
         self.hosts: dict[str, int] = {}
         self.host_rows: dict[str, HostRow] = {}
         self.poison: list[PoisonRow] = []
+        self.poison_ids = 0
         self.placements: dict[int, Placement] = {}
         self.guilds: dict[int, GuildRow] = {}
         self.hours: dict[tuple[int, int], HourCounts] = {}
@@ -143,6 +144,8 @@ class MemoryGuildStore:
     async def taken_number(self, source: str) -> int:
         """See the port."""
         self._database.require()
+        if "\0" in source:
+            raise EventRefused("a text contains NUL")
         return self._database.marks.get(source, 0)
 
     async def ensure_partitions(self, now_ms: int) -> None:
@@ -233,8 +236,9 @@ def _write(database: MemoryDatabase, commit: Commit) -> Committed:
     now_ms = database.now_ms()
     database.commits += 1
     database.marks.update((mark.source, mark.number) for mark in commit.marks)
-    for number, event in enumerate(commit.poison, start=len(database.poison) + 1):
-        database.poison.append(PoisonRow(number, event, now_ms))
+    for event in commit.poison:
+        database.poison_ids += 1
+        database.poison.append(PoisonRow(database.poison_ids, event, now_ms))
     database.gaps.extend(commit.gaps)
     database.users.update((user.user_id, user) for user in commit.users)
     new: set[UUID] = set()
@@ -282,17 +286,51 @@ def _settle(database: MemoryDatabase, actions: list[ActionSettled]) -> Iterator[
             yield database.view(database.violations[key])
 
 
+_INTEGER = range(-(2**31), 2**31)
+_BIGINT = range(-(2**63), 2**63)
+_TIMES = range(-62_135_596_800_000, 253_402_300_800_000)
+"""The years 1 to 9999: what a time of Python can say, in which they go to Postgres."""
+
+
 def _refuse_what_postgres_refuses(commit: Commit) -> None:
-    """Refuse NUL, which a text of Postgres cannot hold."""
-    if b"\0" in b"".join(_texts(commit)):
+    """Refuse NUL, which a text of Postgres cannot hold, and numbers that are too large for their columns."""
+    if any("\0" in text for text in _texts(commit) if text):
         raise EventRefused("a text contains NUL")
+    for number, allowed in _numbers(commit):
+        if number is not None and number not in allowed:
+            raise EventRefused(f"{number} is out of range")
 
 
-def _texts(commit: Commit) -> Iterator[bytes]:
+def _texts(commit: Commit) -> Iterator[str | None]:
     for user in commit.users:
-        yield f"{user.username}{user.display_name}{user.avatar_url}".encode()
+        yield from (user.username, user.display_name, user.avatar_url)
+    for mark in commit.marks:
+        yield mark.source
+    for source, gap in commit.gaps:
+        yield from (source, gap.reason)
+    for poison in commit.poison:
+        yield from (poison.source, poison.reason)
     for effect in commit.effects:
         if isinstance(effect, ViolationRecorded):
-            yield f"{effect.violation.excerpt}{effect.violation.channel_name}".encode()
+            violation = effect.violation
+            yield from (violation.excerpt, violation.channel_name, violation.rule)
         elif isinstance(effect, GuildChanged):
-            yield f"{effect.state.name}".encode()
+            yield from (effect.state.name, effect.described.icon_url if effect.described else None)
+
+
+def _numbers(commit: Commit) -> Iterator[tuple[int | None, range]]:
+    for mark in commit.marks:
+        yield mark.number, _BIGINT
+    for _, gap in commit.gaps:
+        yield from ((gap.since_ms, _TIMES), (gap.until_ms, _TIMES), (gap.lost_events, _BIGINT))
+    for effect in commit.effects:
+        match effect:
+            case GuildChanged(state, described):
+                yield state.member_count, _INTEGER
+                yield described.owner_id if described else None, _BIGINT
+            case HourAdvanced(_, counts):
+                yield from ((counts.hour_ms, _TIMES), (counts.messages, _BIGINT))
+            case ViolationRecorded(violation):
+                yield violation.ts_ms, _TIMES
+            case ActionRecorded(settled):
+                yield settled.ts_ms, _TIMES

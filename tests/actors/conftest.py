@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from actors.group_commit import CommitSettings
 from adapters.memory import MemoryClock, MemoryDatabase
 from tests.actors.hosts import HostUnderTest
 
@@ -35,6 +36,7 @@ def database(clock: MemoryClock) -> MemoryDatabase:
 @pytest.fixture
 async def host(database: MemoryDatabase, clock: MemoryClock) -> AsyncIterator[HostUnderTest]:
     """Give a host that does not push metrics by itself within a test."""
-    host = await HostUnderTest(database, clock, metrics_every_ms=3_600_000, retry_after_ms=1).start()
+    commit = CommitSettings(retry_after_ms=1)
+    host = await HostUnderTest(database, clock, tick_ms=3_600_000, commit=commit).start()
     yield host
     await host.stop()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from actors.fan_out import Item
 from actors.guild import Admission
-from actors.host import GuildHost, HostSettings
+from actors.host import GuildHost, HostPing, HostSettings
 from actors.routing import HostCalls, Routing
 from adapters.memory import MemoryClock, MemoryDatabase, MemoryGuildStore
 from domain.events import (
@@ -23,10 +23,8 @@ from domain.events import (
     encode_batch,
     encode_reply,
 )
-from domain.ids import SLOTS
-from domain.placement import place
-
-ALL_SLOTS = frozenset(range(SLOTS))
+from domain.placement import Placement, place
+from domain.ports import Commit, Incarnation
 
 
 class HostUnderTest:
@@ -42,14 +40,16 @@ class HostUnderTest:
 
     async def start(self) -> HostUnderTest:
         await self.actor.start()
-        await self.actor.assign(1, ALL_SLOTS)
+        await self.actor.assign(place(1, ["h0"]))
         return self
 
     async def send(
         self, *events: Event, source: str = "s", number: int = 1, gaps: tuple[Gap, ...] = ()
     ) -> Reply:
-        batch = Batch(source, number, events, gaps)
-        return decode_reply(await asyncio.wait_for(self.actor.ingest(encode_batch(batch)), 5))
+        return await self.send_bytes(encode_batch(Batch(source, number, events, gaps)))
+
+    async def send_bytes(self, payload: bytes) -> Reply:
+        return decode_reply(await asyncio.wait_for(self.actor.ingest(payload), 5))
 
     async def listen(self, relay_id: str = "relay") -> Listener:
         listener = Listener(self.actor.stream(relay_id))
@@ -61,6 +61,24 @@ class HostUnderTest:
         await self.actor.stop("the test is over")
         for listener in self._listeners:
             await listener.close()
+
+
+class Held:
+    """Commits that wait until they are let go; ``error`` is then raised in their place."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self.begun = asyncio.Event()
+        self.let_go = asyncio.Event()
+        self.error: Exception | None = None
+        self.seen: list[Commit] = []
+        database.before_commit = self._hold
+
+    async def _hold(self, commit: Commit) -> None:
+        self.seen.append(commit)
+        self.begun.set()
+        await self.let_go.wait()
+        if self.error is not None:
+            raise self.error
 
 
 class Listener:
@@ -99,9 +117,10 @@ class RecordingHost:
         self.open = asyncio.Event()
         self.open.set()
         self.received = asyncio.Condition()
-        self.assigned: tuple[int, frozenset[int]] | None = None
+        self.assigned: list[Placement] = []
         self.life: list[str] = []
         self.script: list[Reply | Exception] = []
+        self.marks: dict[str, int] = {}
 
     async def ingest(self, payload: bytes) -> bytes:
         batch = decode_batch(payload)
@@ -129,15 +148,25 @@ class RecordingHost:
     def events(self) -> list[Event]:
         return [event for batch in self.batches for event in batch.events]
 
-    async def start(self) -> Any:
+    async def start(self) -> Incarnation:
         self.life.append("start")
+        return Incarnation("", 0)
 
     async def stop(self, reason: str) -> None:
         self.life.append(f"stop: {reason}")
 
-    async def assign(self, placement_version: int, slots: frozenset[int]) -> None:
+    async def ping(self) -> HostPing:
+        raise NotImplementedError
+
+    async def assign(self, placement: Placement) -> None:
         self.life.append("assign")
-        self.assigned = (placement_version, slots)
+        self.assigned.append(placement)
+
+    async def taken(self, source: str) -> int:
+        return self.marks.get(source, 0)
+
+    async def kill(self) -> None:
+        self.life.append("kill")
 
     def stream(self, relay_id: str) -> AsyncIterator[list[Item]]:
         raise NotImplementedError
@@ -177,3 +206,10 @@ async def settled() -> None:
     """Let everything run that waits for nothing but its turn."""
     for _ in range(10):
         await asyncio.sleep(0)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Return when something has become so; nothing tells of it but looking."""
+    async with asyncio.timeout(5):
+        while not true():  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0.001)

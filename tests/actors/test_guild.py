@@ -17,7 +17,7 @@ EPOCH = 7
 
 @pytest.fixture
 def guild() -> GuildActor:
-    return GuildActor(GuildState(1), EPOCH)
+    return GuildActor(GuildState(1), EPOCH, 0)
 
 
 def publish(guild: GuildActor, count: int) -> None:

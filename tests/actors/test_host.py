@@ -6,6 +6,8 @@ import asyncio
 
 import pytest
 
+from actors.group_commit import CommitSettings
+from actors.guild_table import TableSettings
 from adapters.memory import MemoryClock, MemoryDatabase, MemoryGuildStore
 from adapters.memory.samples import NOON_MS, described, message, person, violation
 from domain.errors import HostUnreachable, MalformedBatch, NotOwner, StoreUnavailable, TooManySockets
@@ -20,9 +22,9 @@ from domain.events import (
     NotMine,
 )
 from domain.guild import HourCounts
-from domain.ids import slot_of
+from domain.placement import Placement, place
 from domain.ports import Commit
-from tests.actors.hosts import HostUnderTest, settled
+from tests.actors.hosts import Held, HostUnderTest, settled, until
 
 GUILD = 1
 
@@ -31,27 +33,16 @@ def messages(count: int, guild_id: int = GUILD) -> MessagesCounted:
     return MessagesCounted(guild_id, NOON_MS, count)
 
 
-class Held:
-    """A commit that waits until it is let go."""
-
-    def __init__(self, database: MemoryDatabase) -> None:
-        self.begun = asyncio.Event()
-        self.let_go = asyncio.Event()
-        self.error: Exception | None = None
-        self.seen: list[Commit] = []
-        database.before_commit = self._hold
-
-    async def _hold(self, commit: Commit) -> None:
-        self.seen.append(commit)
-        self.begun.set()
-        await self.let_go.wait()
-        if self.error is not None:
-            raise self.error
+def only(version: int, guild_id: int) -> Placement:
+    """Return a placement that gives the host one guild, and all others to somebody else."""
+    placement = place(version, ["another"])
+    return Placement(version, placement.owners, {guild_id: "h0"})
 
 
 def live(host: HostUnderTest, guild_id: int = GUILD) -> tuple[HourCounts, ...]:
     """Return the counts that the guild's actor holds."""
-    return host.actor._guilds[guild_id].state.hours
+    guild = host.actor._table.get(guild_id)
+    return guild.state.hours if guild else ()
 
 
 def stored(database: MemoryDatabase, guild_id: int = GUILD) -> tuple[HourCounts, ...]:
@@ -86,14 +77,18 @@ async def test_a_failed_commit_shows_and_adopts_nothing_and_the_retry_counts_onc
     held.let_go.set()
     events = (violation(GUILD), messages(5))
     assert isinstance(await host.send(*events), Busy)
-    assert not (await host.actor.stats()).store_available
+    assert not (await host.actor.stats()).commit.store_available
     assert live(host) == stored(database) == ()
     held.error = None
     assert isinstance(await host.send(*events), Accepted)
     assert live(host) == stored(database) == (HourCounts(NOON_MS, messages=5, medium=1),)
-    frame = await relay.frame()
-    assert [event["offset"] for event in frame["events"]] == [1]
-    assert (await host.actor.stats()).store_available
+    frames = [await relay.frame() for _ in range(3)]
+    assert [(e["offset"], e["type"]) for frame in frames for e in frame["events"]] == [
+        (1, "health_update"),
+        (2, "violation"),
+        (3, "health_update"),
+    ]
+    assert (await host.actor.stats()).commit.store_available
 
 
 async def test_a_commit_whose_answer_was_lost_counts_once(
@@ -195,7 +190,7 @@ async def test_a_violation_told_twice_is_one(
 async def test_not_mine_takes_nothing(host: HostUnderTest, database: MemoryDatabase) -> None:
     """One foreign guild in a batch, and nothing of the batch is taken."""
     mine, other = 1, 2
-    await host.actor.assign(3, frozenset({slot_of(mine)}))
+    await host.actor.assign(only(3, mine))
     assert await host.send(messages(1, mine), messages(1, other)) == NotMine(3)
     assert database.commits == 0
     assert isinstance(await host.send(messages(1, mine)), Accepted)
@@ -203,20 +198,22 @@ async def test_not_mine_takes_nothing(host: HostUnderTest, database: MemoryDatab
 
 async def test_an_old_placement_is_ignored(host: HostUnderTest) -> None:
     """Assignments may overtake each other; the newest wins."""
-    await host.actor.assign(5, frozenset({slot_of(GUILD)}))
-    await host.actor.assign(4, frozenset())
+    await host.actor.assign(only(5, GUILD))
+    await host.actor.assign(place(4, ["another"]))
     assert isinstance(await host.send(messages(1)), Accepted)
 
 
 async def test_the_intake_is_bounded(database: MemoryDatabase, clock: MemoryClock) -> None:
     """Beyond the bound shards are told to wait; a lone batch is taken whatever its size."""
-    host = await HostUnderTest(database, clock, intake_events=3, commit_events=1, retry_after_ms=9).start()
+    host = await HostUnderTest(
+        database, clock, commit=CommitSettings(intake_events=3, commit_events=1, retry_after_ms=9)
+    ).start()
     held = Held(database)
     in_flight = asyncio.create_task(host.send(*[messages(1)] * 5))
     await asyncio.wait_for(held.begun.wait(), 5)
     waiting = asyncio.create_task(host.send(messages(1), messages(1), number=2))
     await settled()
-    assert (await host.actor.stats()).waiting_events == 2
+    assert (await host.actor.stats()).commit.waiting_events == 2
     assert await host.send(messages(1), messages(1), source="other") == Busy(9)
     held.let_go.set()
     assert isinstance(await in_flight, Accepted)
@@ -264,7 +261,7 @@ async def test_garbage_is_malformed(host: HostUnderTest) -> None:
 async def test_an_event_that_the_store_refuses_costs_nobody_else_theirs(
     host: HostUnderTest, database: MemoryDatabase
 ) -> None:
-    """Batches of one group then stand for themselves: only the sender of the bad one hears of it."""
+    """Batches of one group then stand for themselves; the bad event is set aside, and its batch taken."""
     held = Held(database)
     first = asyncio.create_task(host.send(messages(1), source="first"))
     await asyncio.wait_for(held.begun.wait(), 5)
@@ -275,8 +272,8 @@ async def test_an_event_that_the_store_refuses_costs_nobody_else_theirs(
     held.let_go.set()
     assert isinstance(await first, Accepted)
     assert isinstance(await good, Accepted)
-    with pytest.raises(MalformedBatch):
-        await poisoned
+    assert isinstance(await poisoned, Accepted)
+    assert [(row.event.source, row.event.guild_id) for row in database.poison] == [("poisoned", GUILD)]
     assert live(host) == stored(database) == (HourCounts(NOON_MS, messages=6),)
 
 
@@ -333,7 +330,9 @@ async def test_a_relay_that_goes_takes_its_watchers_along(host: HostUnderTest) -
         await host.actor.watch("new", 1, GUILD, 10, None)
     await relay.close()
     await host.actor.watch("new", 1, GUILD, 10, None)
-    assert host.actor._guilds[GUILD].relays == {"new"}
+    guild = host.actor._table.get(GUILD)
+    assert guild is not None
+    assert guild.relays == {"new"}
 
 
 async def test_a_relay_that_goes_while_a_guild_loads_leaves_nothing(
@@ -363,14 +362,14 @@ async def test_slots_that_are_given_up_take_their_guilds_along(host: HostUnderTe
     """Their watchers are cut off, so that they find the new owner."""
     relay = await host.listen()
     await host.actor.watch("relay", 1, GUILD, 10, None)
-    await host.actor.assign(2, frozenset())
+    await host.actor.assign(place(2, ["another"]))
     assert await relay.ended()
     assert isinstance(await host.send(messages(1)), NotMine)
 
 
 async def test_counters_are_pushed_only_to_who_watches(database: MemoryDatabase, clock: MemoryClock) -> None:
     """A change in a watched guild brings its counters; one that nobody watches costs no offset."""
-    host = await HostUnderTest(database, clock, metrics_every_ms=1).start()
+    host = await HostUnderTest(database, clock, tick_ms=1).start()
     await host.send(messages(3, guild_id=2))
     relay = await host.listen()
     await host.actor.watch("relay", 1, GUILD, 10, None)
@@ -381,7 +380,9 @@ async def test_counters_are_pushed_only_to_who_watches(database: MemoryDatabase,
     [event] = frame["events"]
     assert (event["type"], event["offset"]) == ("metrics_update", 1)
     assert (event["data"]["messages"], event["data"]["joins"], event["data"]["member_count"]) == (3, 1, 10)
-    assert host.actor._guilds[2].offset == 0
+    quiet = host.actor._table.get(2)
+    assert quiet is not None
+    assert quiet.offset == 0
     await host.stop()
 
 
@@ -415,3 +416,159 @@ async def test_a_message_is_not_an_event(host: HostUnderTest) -> None:
     """What a shard hears is not what it reports: a bare message is no batch."""
     with pytest.raises(MalformedBatch):
         await host.actor.ingest(repr(message()).encode())
+
+
+# -- what is owned ------------------------------------------------------------------------------------
+
+
+async def test_giving_up_waits_for_the_commit_in_flight(
+    host: HostUnderTest, database: MemoryDatabase
+) -> None:
+    """Told to let go, a host refuses at once, and says that it has let go when nothing is under way."""
+    held = Held(database)
+    sending = asyncio.create_task(host.send(messages(5)))
+    await asyncio.wait_for(held.begun.wait(), 5)
+    behind = asyncio.create_task(host.send(messages(7), source="behind"))
+    await settled()
+    assigning = asyncio.create_task(host.actor.assign(place(2, ["another"])))
+    await settled()
+    late = asyncio.create_task(host.send(messages(9), source="late"))
+    with pytest.raises(NotOwner):
+        await host.actor.watch("relay", 1, GUILD, 10, None)
+    await settled()
+    assert not assigning.done()
+    assert (await host.actor.stats()).placement_version == 2
+    held.let_go.set()
+    await asyncio.wait_for(assigning, 5)
+    assert stored(database) == (HourCounts(NOON_MS, messages=5),)
+    assert live(host) == ()
+    assert isinstance(await sending, Accepted)
+    assert [await behind, await late] == [NotMine(2), NotMine(2)]
+    assert stored(database) == (HourCounts(NOON_MS, messages=5),)
+
+
+async def test_what_stays_is_not_disturbed(host: HostUnderTest) -> None:
+    """A new placement that leaves a guild where it is ends neither its stream nor its life."""
+    relay = await host.listen()
+    before = await host.actor.watch("relay", 1, GUILD, 10, None)
+    await host.send(messages(1, 2))
+    await host.actor.assign(only(2, GUILD))
+    await host.actor.assign(place(3, ["h0"]))
+    await host.send(violation(GUILD), number=2)
+    assert (await relay.frame())["epoch"] == before.epoch
+    assert (await host.actor.stats()).deactivations == 1
+
+
+async def test_a_guild_loaded_while_it_was_anothers_is_loaded_anew(
+    host: HostUnderTest, database: MemoryDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows came when it was given up already; when it returns, the other owner's work is not missed."""
+    loading, loaded = asyncio.Event(), asyncio.Event()
+    load = MemoryGuildStore.load_guilds
+
+    async def slow_load(*args: object) -> object:
+        loading.set()
+        found = await load(*args)  # type: ignore[arg-type]
+        await loaded.wait()
+        return found
+
+    monkeypatch.setattr(MemoryGuildStore, "load_guilds", slow_load)
+    await host.listen()
+    watching = asyncio.create_task(host.actor.watch("relay", 1, GUILD, 10, None))
+    await asyncio.wait_for(loading.wait(), 5)
+    await host.actor.assign(place(2, ["another"]))
+    loaded.set()
+    with pytest.raises(NotOwner):
+        await watching
+    database.add_hour(GUILD, HourCounts(NOON_MS, messages=5))
+    await host.actor.assign(place(3, ["h0"]))
+    await host.send(messages(1))
+    assert live(host) == stored(database) == (HourCounts(NOON_MS, messages=6),)
+
+
+async def test_a_fenced_host_takes_no_placement_any_more(
+    host: HostUnderTest, database: MemoryDatabase
+) -> None:
+    """It says that it is fenced, and owns nothing whatever it is told."""
+    alive = await host.actor.ping()
+    assert (alive.placement_version, alive.fenced) == (1, False)
+    await MemoryGuildStore(database).register_host("h0")
+    assert not (await host.actor.ping()).fenced
+    await host.send(messages(1))
+    await host.actor.assign(place(2, ["h0"]))
+    ping = await host.actor.ping()
+    assert (ping.incarnation, ping.fenced) == (alive.incarnation, True)
+    with pytest.raises(NotOwner):
+        await host.actor.watch("relay", 1, GUILD, 10, None)
+
+
+# -- a store that goes and comes ----------------------------------------------------------------------
+
+
+async def test_who_watches_is_told_of_the_store_once(host: HostUnderTest, database: MemoryDatabase) -> None:
+    """When it goes and when it comes back; in between who begins to watch is told too, nobody else."""
+    relay = await host.listen()
+    await host.actor.watch("relay", 1, GUILD, 10, None)
+    await host.send(messages(1, 2))
+    database.available = False
+    for _ in range(3):
+        assert isinstance(await host.send(messages(1), number=2), Busy)
+    frame = await relay.frame()
+    [event] = frame["events"]
+    assert (frame["guild_id"], event["type"]) == (str(GUILD), "health_update")
+    assert event["data"] == {"store_available": False}
+    other = await host.listen("other")
+    await host.actor.watch("other", 1, 2, 10, None)
+    [late] = (await other.frame())["events"]
+    assert (late["type"], late["data"]) == ("health_update", {"store_available": False})
+    database.available = True
+    assert isinstance(await host.send(messages(1), number=2), Accepted)
+    for listener in (relay, other):
+        [event] = (await listener.frame())["events"]
+        assert (event["type"], event["data"]) == ("health_update", {"store_available": True})
+    await host.actor.stop("nothing more may be in either stream")
+    assert await relay.ended()
+    assert await other.ended()
+
+
+async def test_a_guild_that_sleeps_cannot_be_watched_without_a_store(
+    host: HostUnderTest, database: MemoryDatabase
+) -> None:
+    """Nobody knows its state; nothing of the attempt is left."""
+    await host.listen()
+    database.available = False
+    with pytest.raises(StoreUnavailable):
+        await host.actor.watch("relay", 1, GUILD, 10, None)
+    database.available = True
+    assert (await host.actor.stats()).watched_guilds == 0
+    await host.actor.watch("relay", 1, GUILD, 10, None)
+
+
+async def test_the_idle_are_put_to_sleep_by_the_clock(database: MemoryDatabase, clock: MemoryClock) -> None:
+    """Without anybody asking."""
+    table = TableSettings(idle_after_ms=1)
+    host = await HostUnderTest(database, clock, tick_ms=1, table=table).start()
+    await host.send(messages(1))
+    clock.advance(1)
+    await until(lambda: len(host.actor._table) == 0)
+    await host.stop()
+
+
+async def test_a_placement_may_come_before_its_predecessor_is_done(
+    host: HostUnderTest, database: MemoryDatabase
+) -> None:
+    """Given up and given back while a commit is in flight: the guild is loaded anew, with that commit."""
+    held = Held(database)
+    sending = asyncio.create_task(host.send(messages(5)))
+    await asyncio.wait_for(held.begun.wait(), 5)
+    assigning = [
+        asyncio.create_task(host.actor.assign(placement))
+        for placement in (place(2, ["another"]), place(3, ["h0"]))
+    ]
+    await settled()
+    held.let_go.set()
+    await asyncio.gather(*assigning)
+    await sending
+    assert live(host) == ()
+    await host.send(messages(1), number=2)
+    assert live(host) == stored(database) == (HourCounts(NOON_MS, messages=6),)

@@ -28,8 +28,8 @@ class Books(Protocol):
         """Return (ts, severity) of a guild's rows."""
         ...
 
-    async def lost_events(self, source: str) -> int:
-        """Return how many events the gaps of a source stand for."""
+    async def gaps(self, source: str) -> list[tuple[int, str]]:
+        """Return (lost events, reason) of a source's gaps."""
         ...
 
 
@@ -41,8 +41,8 @@ class Stores(NamedTuple):
     assign_role: Any
     books: Books
 
-    async def begin(self, host_id: str = "h0") -> Host:
-        return Host(self, await self.guilds.register_host(host_id))
+    async def begin(self, host_id: str = "h0", actor_name: str = "") -> Host:
+        return Host(self, await self.guilds.register_host(host_id, actor_name))
 
 
 class Host(NamedTuple):
@@ -52,14 +52,21 @@ class Host(NamedTuple):
     incarnation: Incarnation
 
     async def commit(self, *effects: Effect, **others: Any) -> Committed:
-        users = {e.violation.user.user_id: e.violation.user for e in effects if hasattr(e, "violation")}
-        given = {"users": tuple(users.values()), "marks": ()} | others
-        return await self.stores.guilds.commit(self.incarnation, Commit(effects, **given))
+        return await self.stores.guilds.commit(self.incarnation, _commit(effects, others))
+
+    async def probe(self, *effects: Effect, **others: Any) -> None:
+        await self.stores.guilds.probe(self.incarnation, _commit(effects, others))
 
     async def tell(self, guild_id: int, *events: Any, **others: Any) -> Committed:
         """Commit what the events of one guild lead to."""
         _, effects = apply_all(GuildState(guild_id), events)
         return await self.commit(*effects, **others)
+
+
+def _commit(effects: tuple[Effect, ...], others: dict[str, Any]) -> Commit:
+    users = {e.violation.user.user_id: e.violation.user for e in effects if hasattr(e, "violation")}
+    given = {"users": tuple(users.values()), "marks": ()} | others
+    return Commit(effects, **given)
 
 
 def mark(number: int, source: str) -> BatchMark:
@@ -74,8 +81,8 @@ class MemoryBooks:
         rows = self._database.violations.values()
         return [(v.ts_ms, v.severity) for row in rows if (v := row.violation).guild_id == guild_id]
 
-    async def lost_events(self, source: str) -> int:
-        return sum(gap.lost_events for name, gap in self._database.gaps if name == source)
+    async def gaps(self, source: str) -> list[tuple[int, str]]:
+        return [(gap.lost_events, gap.reason) for name, gap in self._database.gaps if name == source]
 
 
 class PostgresBooks:
@@ -90,12 +97,11 @@ class PostgresBooks:
         )
         return [(row["ts"], row["severity"]) for row in rows]
 
-    async def lost_events(self, source: str) -> int:
-        return int(
-            await self._pool.fetchval(
-                "SELECT coalesce(sum(lost_events), 0) FROM coverage_gaps WHERE source = $1", source
-            )
+    async def gaps(self, source: str) -> list[tuple[int, str]]:
+        rows = await self._pool.fetch(
+            "SELECT lost_events, reason FROM coverage_gaps WHERE source = $1 ORDER BY gap_id", source
         )
+        return [(row["lost_events"], row["reason"]) for row in rows]
 
 
 def memory_stores() -> Stores:

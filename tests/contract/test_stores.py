@@ -11,9 +11,12 @@ import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from adapters import postgres
+from adapters.guild_store import PostgresGuildStore
 from adapters.memory.samples import NOON_MS, described, person, violation
-from domain.errors import Fenced, StoreUnavailable
+from domain.errors import BatchTaken, EventRefused, Fenced, StoreUnavailable
 from domain.events import (
     SEVERITIES,
     ActionSettled,
@@ -26,10 +29,11 @@ from domain.events import (
     MessagesCounted,
     ViolationDetected,
 )
-from domain.guild import GuildChanged, GuildState, HourCounts
+from domain.guild import GuildChanged, GuildState, HourCounts, apply_all
 from domain.ids import HOUR_MS, MAX_SNOWFLAKE, hour_start
 from domain.permissions import Role
 from domain.placement import place
+from domain.ports import HostRow, PoisonEvent, PoisonRow
 from tests.contract.stores import Host, Stores, fresh_id, mark, memory_stores, postgres_stores
 
 # Examples of one test share its stores: each takes guilds and sources that nobody has used.
@@ -229,11 +233,16 @@ async def test_a_duplicate_is_one_row_counted_once(stores: Stores, host: Host, g
 
 
 async def test_the_highest_number_of_a_source_is_remembered(stores: Stores, host: Host) -> None:
-    """A lower one later changes nothing; a source nobody heard of has taken none."""
+    """One that is not new is refused, with all that came with it; a source nobody heard of has taken none."""
     source = f"s{fresh_id()}"
     assert await stores.guilds.taken_number(source) == 0
     await host.commit(marks=(mark(3, source), mark(1, f"{source}b")))
-    await host.commit(marks=(mark(2, source),))
+    for number in (2, 3):
+        marks = (mark(number, source), mark(9, f"{source}c"))
+        with pytest.raises(BatchTaken):
+            await host.commit(marks=marks, gaps=((source, Gap(1, 2, 3)),))
+    assert await stores.guilds.taken_number(f"{source}c") == 0
+    assert await stores.books.gaps(source) == []
     assert await stores.guilds.taken_number(source) == 3
     assert await stores.guilds.taken_number(f"{source}b") == 1
 
@@ -270,10 +279,10 @@ async def test_an_action_may_settle_in_the_commit_of_its_violation(
 
 
 async def test_a_commit_that_fails_leaves_nothing(stores: Stores, host: Host, guild_id: int) -> None:
-    """A text that cannot be stored is an error of ours, not "away", and nothing of its commit is there."""
+    """A text that cannot be stored is refused for good, and nothing of its commit is there."""
     source = f"s{guild_id}"
     bad = violation(guild_id, 2, excerpt="a\0b")
-    with pytest.raises(Exception, match=r"(?i)NUL|0x00") as caught:
+    with pytest.raises(EventRefused, match=r"(?i)NUL|0x00"):
         await host.tell(
             guild_id,
             described(guild_id),
@@ -283,18 +292,17 @@ async def test_a_commit_that_fails_leaves_nothing(stores: Stores, host: Host, gu
             marks=(mark(1, source),),
             gaps=((source, Gap(1, 2, 3)),),
         )
-    assert not isinstance(caught.value, StoreUnavailable)
     assert await stores.guilds.load_guilds([guild_id], 0) == {}
     assert await stores.guilds.taken_number(source) == 0
     assert await stores.books.violations(guild_id) == []
-    assert await stores.books.lost_events(source) == 0
+    assert await stores.books.gaps(source) == []
 
 
 async def test_gaps_are_kept(stores: Stores, host: Host) -> None:
-    """What was lost stays on record."""
+    """What was lost stays on record, with its reason."""
     source = f"s{fresh_id()}"
-    await host.commit(gaps=((source, Gap(1, 2, 3)), (source, Gap(4, 5, 6))))
-    assert await stores.books.lost_events(source) == 9
+    await host.commit(gaps=((source, Gap(1, 2, 3)), (source, Gap(4, 5, 0, "blind"))))
+    assert await stores.books.gaps(source) == [(3, "overflow"), (0, "blind")]
 
 
 async def test_a_fenced_host_writes_nothing(stores: Stores, guild_id: int) -> None:
@@ -320,10 +328,13 @@ async def test_an_incarnation_is_never_given_twice(stores: Stores) -> None:
 
 
 async def test_placements_are_numbered_on(stores: Stores) -> None:
-    """The highest version written is the one that is found."""
-    last = await stores.guilds.last_placement_version()
-    await stores.guilds.write_placement(place(last + 2, ["a", "b"]))
-    assert await stores.guilds.last_placement_version() == last + 2
+    """The highest version written is the one that is found, with the guilds that have a host of their own."""
+    last = await stores.guilds.last_placement()
+    version = last.version if last else 0
+    newest = place(version + 12, ["a", "b", "own"], {MAX_SNOWFLAKE: "own", 1: "own"})
+    for placement in (newest, place(version + 2, ["a"])):
+        await stores.guilds.write_placement(placement)
+    assert await stores.guilds.last_placement() == newest
 
 
 async def test_hosts_that_write_the_same_people_wait_for_each_other(stores: Stores) -> None:
@@ -341,6 +352,133 @@ async def test_hosts_that_write_the_same_people_wait_for_each_other(stores: Stor
             await host.commit(users=users)
 
     await asyncio.wait_for(asyncio.gather(*(write(host, turn) for turn, host in enumerate(hosts))), 30)
+
+
+async def test_hosts_are_known_until_they_retire(stores: Stores) -> None:
+    """Each by its newest life and that life's actor; retired it can write nothing, and may begin again."""
+    name, source = f"host{fresh_id()}", f"s{fresh_id()}"
+
+    async def known() -> list[HostRow]:
+        rows = await stores.guilds.hosts()
+        assert [row.host_id for row in rows] == sorted(row.host_id for row in rows)
+        return [row for row in rows if row.host_id.startswith(name)]
+
+    first = await stores.begin(name, "actor-1")
+    other = await stores.begin(f"{name}b")
+    assert await known() == [
+        HostRow(name, first.incarnation.number, "actor-1"),
+        HostRow(f"{name}b", other.incarnation.number, ""),
+    ]
+    second = await stores.begin(name, "actor-2")
+    assert (await known())[0] == HostRow(name, second.incarnation.number, "actor-2")
+    await stores.guilds.retire_host(name)
+    await stores.guilds.retire_host("nobody")
+    assert [row.host_id for row in await known()] == [f"{name}b"]
+    for retired in (first, second):
+        with pytest.raises(Fenced):
+            await retired.commit(marks=(mark(1, source),))
+    third = await stores.begin(name, "actor-3")
+    assert third.incarnation.number > second.incarnation.number
+    await third.commit(marks=(mark(1, source),))
+    assert (await known())[0].actor_name == "actor-3"
+
+
+# -- what is refused ----------------------------------------------------------------------------------
+
+POISON = PoisonEvent("s", 7, 1, "Ünïcode ✨", b"\x00\xff")
+
+
+async def test_what_is_set_aside_stays_until_it_is_settled(stores: Stores, host: Host) -> None:
+    """Oldest first, as it was; of a guild or of none; an id is never given twice."""
+    before = {row.poison_id for row in await stores.guilds.poison(limit=1_000)}
+
+    async def rows(limit: int = 1_000) -> list[PoisonRow]:
+        return [row for row in await stores.guilds.poison(limit=limit) if row.poison_id not in before]
+
+    events = [replace(POISON, number=number, guild_id=number % 2 or None) for number in (1, 2, 3)]
+    await host.commit(poison=tuple(events[:2]))
+    await host.commit(poison=(events[2],))
+    found = await rows()
+    assert [row.event for row in found] == events
+    assert len(await stores.guilds.poison(limit=1)) == 1
+    await stores.guilds.settle_poison(found[2].poison_id)
+    await stores.guilds.settle_poison(found[0].poison_id)
+    assert [row.event for row in await rows()] == [events[1]]
+    await host.commit(poison=(events[0],))
+    [kept, again] = await rows()
+    assert kept == found[1]
+    assert again.poison_id not in {row.poison_id for row in found}
+    for row in (kept, again):
+        await stores.guilds.settle_poison(row.poison_id)
+
+
+REFUSED: dict[str, dict[str, Any]] = {
+    "excerpt": {"event": violation(5, excerpt="a\0b")},
+    "channel": {"event": violation(5, channel_name="a\0b")},
+    "person": {"event": violation(5, user=person(5, display_name="a\0b"))},
+    "guild's name": {"event": described(5, name="a\0b")},
+    "icon": {"event": described(5, icon_url="a\0b")},
+    "members": {"event": described(5, member_count=2**31)},
+    "owner": {"event": described(5, owner_id=2**63)},
+    "messages": {"event": MessagesCounted(5, NOON_MS, 2**63)},
+    "far ahead": {"event": violation(5, ts_ms=10**18)},
+    "long ago": {"event": MemberLeft(5, 5, -(10**18))},
+    "an action far ahead": {"event": ActionSettled(5, violation(5).event_id, 10**18, "done")},
+    "gap": {"gaps": (("s", Gap(NOON_MS, 10**18, 1)),)},
+    "gap's reason": {"gaps": (("s", Gap(1, 2, 3, "a\0b")),)},
+    "lost": {"gaps": (("s", Gap(1, 2, 2**63)),)},
+    "source": {"marks": (mark(1, "a\0b"),)},
+    "number": {"marks": (mark(2**63, "large"),)},
+    "poison": {"poison": (replace(POISON, reason="a\0b"),)},
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+async def test_what_can_never_be_stored_is_refused(
+    stores: Stores, host: Host, guild_id: int, what: str
+) -> None:
+    """By the commit and by the probe, and the store goes on."""
+    others = dict(REFUSED[what])
+    events = [replace(event, guild_id=guild_id)] if (event := others.pop("event", None)) else []
+    _, effects = apply_all(GuildState(guild_id), events)
+    for attempt in (host.commit, host.probe):
+        with pytest.raises(EventRefused):
+            await attempt(*effects, **others)
+    await host.tell(guild_id, MessagesCounted(guild_id, NOON_MS, 1))
+    assert await stores.dashboard.hours(guild_id, 0) == [HourCounts(NOON_MS, messages=1)]
+
+
+async def test_no_source_has_a_name_that_cannot_be_stored(stores: Stores) -> None:
+    """Asked for its number, the store refuses, as it refuses the mark."""
+    with pytest.raises(EventRefused):
+        await stores.guilds.taken_number("a\0b")
+
+
+async def test_a_probe_writes_nothing(stores: Stores, host: Host, guild_id: int) -> None:
+    """It succeeds where the commit would, raises what that would raise, and leaves no trace."""
+    source = f"s{guild_id}"
+    before = await stores.guilds.poison(limit=1_000)
+    one = violation(guild_id)
+    events = [described(guild_id), MessagesCounted(guild_id, NOON_MS, 1), one]
+    _, effects = apply_all(GuildState(guild_id), events)
+    told: dict[str, Any] = {
+        "marks": (mark(1, source),),
+        "gaps": ((source, Gap(1, 2, 3)),),
+        "poison": (POISON,),
+    }
+    for _ in range(2):
+        await host.probe(*effects, **told)
+    assert await stores.guilds.load_guilds([guild_id], 0) == {}
+    assert await stores.guilds.taken_number(source) == 0
+    assert await stores.books.violations(guild_id) == []
+    assert await stores.books.gaps(source) == []
+    assert await stores.guilds.poison(limit=1_000) == before
+    assert (await host.commit(*effects, marks=told["marks"])).new_violations == {one.event_id}
+    with pytest.raises(BatchTaken):
+        await host.probe(*effects, **told)
+    await stores.begin(host.incarnation.host_id)
+    with pytest.raises(Fenced):
+        await host.probe()
 
 
 # -- rollups ------------------------------------------------------------------------------------------
@@ -417,3 +555,28 @@ async def test_a_database_that_cannot_be_used_is_away(postgres_dsn: str) -> None
         await store.close()
     for pool in (opened[2], more[2]):
         await pool.close()
+
+
+async def test_a_host_that_froze_in_a_transaction_does_not_keep_its_successor_waiting(
+    postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds its row and says nothing more: Postgres ends it, the successor registers, and it is fenced."""
+    monkeypatch.setattr(postgres, "IDLE_IN_TRANSACTION_MS", 300)
+    frozen = await PostgresGuildStore.open(postgres_dsn)
+    name = f"host{fresh_id()}"
+    old = await frozen.register_host(name)
+    async with frozen._pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        held = await connection.fetchval("SELECT incarnation FROM hosts WHERE host_id = $1 FOR SHARE", name)
+        assert held == old.number
+        other = await PostgresGuildStore.open(postgres_dsn)
+        async with asyncio.timeout(10):
+            new = await other.register_host(name)
+        assert new.number > old.number
+        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)):
+            await connection.fetchval("SELECT 1")
+    with pytest.raises(Fenced):
+        await Host(memory_stores()._replace(guilds=frozen), old).commit()
+    await frozen.close()
+    await other.close()

@@ -27,9 +27,7 @@ class Network:
     def __init__(self, relays: int) -> None:
         self.database = MemoryDatabase(MemoryClock())
         self.hosts: dict[str, GuildHost] = {
-            host_id: GuildHost(
-                HostSettings(host_id, metrics_every_ms=3_600_000), self._open, self.database.now_ms
-            )
+            host_id: GuildHost(HostSettings(host_id, tick_ms=3_600_000), self._open, self.database.now_ms)
             for host_id in ("h0", "h1")
         }
         calls: dict[str, HostCalls] = dict(self.hosts)
@@ -45,9 +43,9 @@ class Network:
         return self._routing
 
     async def start(self) -> None:
-        for host_id, host in self.hosts.items():
+        for host in self.hosts.values():
             await host.start()
-            await host.assign(1, self._routing.placement.slots_of(host_id))
+            await host.assign(self._routing.placement)
         for _ in range(self._relays):
             directory = GuildDirectory(self)
             await directory.start()
@@ -79,10 +77,10 @@ class Network:
     def watchers(self) -> Counter[tuple[int, int]]:
         """Count, by guild and user, the places that are taken at the hosts."""
         return Counter(
-            (guild_id, user_id)
+            (guild.state.guild_id, user_id)
             for host in self.hosts.values()
-            for guild_id, guild in host._guilds.items()
-            for user_id in guild._watchers.values()
+            for guild in host._table.live()
+            for user_id in (guild._watchers or {}).values()
         )
 
 

@@ -13,12 +13,16 @@ from domain.events import (
     Accepted,
     Batch,
     Busy,
+    Gap,
     MemberLeft,
     NotMine,
     Reply,
     decode_batch,
+    decode_batch_piecewise,
+    decode_event,
     decode_reply,
     encode_batch,
+    encode_event,
     encode_reply,
 )
 from tests.unit.strategies import batches
@@ -67,3 +71,47 @@ def test_what_is_no_discord_id_is_malformed(guild_id: int) -> None:
     """A slot is only defined for ids, so a host never meets anything else."""
     with pytest.raises(MalformedBatch):
         decode_batch(encode_batch(Batch("s", 1, (MemberLeft(guild_id, 1, 1),))))
+
+
+@given(batches)
+def test_a_good_batch_read_in_pieces_is_the_same(batch: Batch) -> None:
+    """Nothing in it is unreadable, and each event stands by itself too."""
+    assert decode_batch_piecewise(encode_batch(batch)) == (batch, [])
+    assert tuple(decode_event(encode_event(event)) for event in batch.events) == batch.events
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=8))
+def test_what_cannot_be_read_is_told_apart(readable: list[bool]) -> None:
+    """The readable events come out in order, the others as the bytes they came in, with a reason."""
+    events = [MemberLeft(1 if good else 0, n + 1, n) for n, good in enumerate(readable)]
+    batch, unreadable = decode_batch_piecewise(encode_batch(Batch("s", 3, tuple(events), (Gap(1, 2, 3),))))
+    assert batch == Batch("s", 3, tuple(event for event in events if event.guild_id), (Gap(1, 2, 3),))
+    assert [each.payload for each in unreadable] == [encode_event(e) for e in events if not e.guild_id]
+    assert all("$[1]" in each.reason for each in unreadable)
+
+
+def test_a_text_that_is_no_text_is_one_unreadable_event() -> None:
+    """Also what msgspec itself does not name: bytes that are no UTF-8."""
+    payload = REAL.replace(b"general", b"gener\xffl")
+    batch, [unreadable] = decode_batch_piecewise(payload)
+    assert batch.events == (described(), MemberLeft(1, 2, 3))
+    assert b"gener\xffl" in unreadable.payload
+
+
+@given(st.binary(max_size=200))
+@example(b"\x91" * 5_000)
+@example(REAL[:-1])
+@example(REAL + b"\0")
+def test_a_frame_that_cannot_be_read_is_malformed(payload: bytes) -> None:
+    """In pieces too, the only error is ``MalformedBatch``."""
+    for decode in (decode_batch_piecewise, decode_event):
+        with contextlib.suppress(MalformedBatch):
+            decode(payload)
+
+
+def test_a_gap_says_why() -> None:
+    """One from before reasons were told is an overflow."""
+    old = msgspec.msgpack.encode(["s", 1, [], [[1, 2, 3]]])
+    assert decode_batch(old).gaps == (Gap(1, 2, 3, "overflow"),)
+    blind = Batch("s", 1, (), (Gap(1, 2, 0, "blind"),))
+    assert decode_batch(encode_batch(blind)) == blind
