@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -15,7 +15,7 @@ from actors.host import HostStats
 from actors.routing import HostCalls, Routing
 from domain.errors import GuildhallError, HostUnreachable, MalformedBatch, NoSuchHost, StoreUnavailable
 from domain.events import Accepted, Batch, decode_event, decode_reply, encode_batch
-from domain.ids import HOUR_MS
+from domain.ids import HOUR_MS, SLOTS
 from domain.placement import NOBODY, Placement, between, place
 from domain.ports import GuildStore
 
@@ -60,10 +60,15 @@ class Director:
         self._open_store = open_store
         self._now_ms = now_ms
         self._store: GuildStore
+        self._store_is_open = False
         self._hosts: dict[str, HostCalls] = {}
         self._incarnations: dict[str, int] = {}
         self._strikes: Counter[str] = Counter()
         self._placement: Placement | None = None
+        self._told = 0
+        """The highest version that any host may have heard of."""
+        self._settled = True
+        """Whether every host has heard of the placement."""
         self._partitions_made_ms = 0
         self._changing = asyncio.Lock()
         self._ticking: asyncio.Task[None] | None = None
@@ -97,11 +102,11 @@ class Director:
 
     async def add_host(self) -> str:
         """Create one more host and give it its share of the guilds; return its id."""
-        placement = await self._recovered()
+        await self._recovered()
         async with self._changing:
             host_id = self._next_id()
             await self._begin_life(host_id)
-            await self._hand_over(place(placement.version + 2, self._hosts, placement.dedicated))
+            await self._hand_over(self._hosts, self._placement_now().dedicated)
             return host_id
 
     async def drain_host(self, host_id: str) -> None:
@@ -111,19 +116,20 @@ class Director:
             NoSuchHost: there is no such host, or it is the last that takes guilds.
 
         """
-        placement = await self._recovered()
+        await self._recovered()
         async with self._changing:
             if host_id not in self._hosts:
                 raise NoSuchHost(f"There is no host {host_id}: `guildhall hosts list` shows those there are.")
-            dedicated = {guild: host for guild, host in placement.dedicated.items() if host != host_id}
+            now = self._placement_now().dedicated
+            dedicated = {guild: host for guild, host in now.items() if host != host_id}
             staying = [other for other in self._hosts if other != host_id]
             if not set(staying) - set(dedicated.values()):
                 raise NoSuchHost(
                     f"Host {host_id} is the last that takes guilds: add another before draining it."
                 )
-            await self._hand_over(place(placement.version + 2, staying, dedicated))
-            host = self._hosts.pop(host_id)
+            await self._hand_over(staying, dedicated)
             await self._store.retire_host(host_id)
+            host = self._hosts.pop(host_id)
             self._publish(self._placement_now())
             await asyncio.gather(host.stop("drained"), return_exceptions=True)
             await host.kill()
@@ -133,9 +139,9 @@ class Director:
 
         Returns the host's id, or None when the guild is among the others again.
         """
-        placement = await self._recovered()
+        await self._recovered()
         async with self._changing:
-            dedicated = dict(placement.dedicated)
+            dedicated = dict(self._placement_now().dedicated)
             dedicated.pop(guild_id, None)
             if host_id != "":
                 chosen = host_id or self._next_id()
@@ -144,7 +150,7 @@ class Director:
                 dedicated[guild_id] = chosen
             if not set(self._hosts) - set(dedicated.values()):
                 raise NoSuchHost("No host would be left for the other guilds: add one first.")
-            await self._hand_over(place(placement.version + 2, self._hosts, dedicated))
+            await self._hand_over(self._hosts, dedicated)
             return dedicated.get(guild_id)
 
     async def retry_poison(self, poison_id: int) -> bool:
@@ -177,6 +183,8 @@ class Director:
             ailing = await asyncio.gather(*(self._ails(*item) for item in self._hosts.items()))
             for host_id in filter(None, ailing):
                 await self._replace(host_id)
+            if not self._settled:
+                await self._hand_over(self._hosts, self._placement_now().dedicated)
         await self._make_partitions()
 
     # -- one life after the other -------------------------------------------------------------------
@@ -191,7 +199,10 @@ class Director:
 
     async def _recover(self) -> None:
         """Find the hosts that live, replace those that do not, and tell all of them the placement."""
-        self._store = await self._open_store()
+        if not self._store_is_open:
+            self._store, self._store_is_open = await self._open_store(), True
+        if self._ticking is None:  # should the rest fail, ticks try it again
+            self._ticking = asyncio.create_task(self._tick_forever(), name="director-tick")
         await self._make_partitions()
         last = await self._store.last_placement()
         rows = {row.host_id: row for row in await self._store.hosts()}
@@ -201,18 +212,12 @@ class Director:
                 self._hosts[host_id] = found
                 self._incarnations[host_id] = row.incarnation
         dead = [host_id for host_id in rows if host_id not in self._hosts or await self._ails_now(host_id)]
-        await asyncio.gather(*(self._begin_life(host_id) for host_id in dead))
+        await _all(self._replace_now(host_id) for host_id in dead)
         while len(self._hosts) < self._settings.hosts:
             await self._begin_life(self._next_id())
-        version = last.version if last else 0
+        self._told = max(self._told, last.version if last else 0)
         dedicated = {g: h for g, h in last.dedicated.items() if h in self._hosts} if last else {}
-        placement = place(version + 2, self._hosts, dedicated)
-        # What the hosts know is not known here, so everything is let go before it is given out.
-        nobody = msgspec.structs.replace(
-            placement, version=version + 1, owners=(NOBODY,) * len(placement.owners)
-        )
-        await self._hand_over(placement, before=msgspec.structs.replace(nobody, dedicated={}))
-        self._ticking = asyncio.create_task(self._tick_forever(), name="director-tick")
+        await self._hand_over(self._hosts, dedicated)
 
     async def _make_partitions(self) -> None:
         """Make the coming months ready for violations, once an hour."""
@@ -236,27 +241,40 @@ class Director:
         self._strikes.pop(host_id, None)
 
     async def _replace(self, host_id: str) -> None:
-        """Give a dead, hung or fenced host a new life, with the guilds of the old one."""
+        """Give a dead, hung or fenced host a new life; it owns nothing until it is told."""
         log.warning("host_replaced", host=host_id)
-        old = self._hosts[host_id]
         try:
-            await self._begin_life(host_id)
+            await self._replace_now(host_id)
         except (GuildhallError, TimeoutError) as error:
             log.error("host_not_replaced", host=host_id, error=str(error))  # noqa: TRY400 - the next tick tries again
-            return
-        await asyncio.gather(old.kill(), return_exceptions=True)
-        placement = msgspec.structs.replace(self._placement_now(), version=self._placement_now().version + 1)
-        await self._store.write_placement(placement)
-        await self._tell(placement)
-        self._publish(placement)
 
-    async def _hand_over(self, new: Placement, before: Placement | None = None) -> None:
-        """Move what moves: first everybody lets go, then the new owners begin."""
-        old = before or between(new.version - 1, self._placement_now(), new)
-        await self._tell(old)
+    async def _replace_now(self, host_id: str) -> None:
+        old = self._hosts.get(host_id)
+        await self._begin_life(host_id)
+        self._settled = False
+        if old is not None:
+            await asyncio.gather(old.kill(), return_exceptions=True)
+
+    async def _hand_over(self, host_ids: Iterable[str], dedicated: dict[int, str]) -> None:
+        """Move what moves: first everybody lets go, then the new owners begin.
+
+        Broken off, it leaves no guild with two owners, perhaps some with none: the next tick tells again.
+        """
+        self._settled = False
+        self._told += 2  # never a version that somebody may know as another placement
+        new = place(self._told, host_ids, dedicated)
+        if self._placement is None:
+            # What the hosts know is not known here, so everything is let go before it is given out.
+            before = Placement(new.version - 1, (NOBODY,) * SLOTS)
+        else:
+            before = between(new.version - 1, self._placement, new)
+        await self._tell(before)
         await self._store.write_placement(new)
-        await self._tell(new)
-        self._publish(new)
+        try:
+            await self._tell(new)
+        finally:
+            self._publish(new)  # from here on nobody owns more than this gives
+        self._settled = True
 
     async def _tell(self, placement: Placement) -> None:
         """Tell every host a placement. One that does not answer is replaced: its old life must not go on."""
@@ -270,11 +288,9 @@ class Director:
                 except (HostUnreachable, TimeoutError):
                     if last_try:
                         raise
-                    old = self._hosts[host_id]
-                    await self._begin_life(host_id)
-                    await asyncio.gather(old.kill(), return_exceptions=True)
+                    await self._replace_now(host_id)
 
-        await asyncio.gather(*(tell(host_id) for host_id in list(self._hosts)))
+        await _all(tell(host_id) for host_id in list(self._hosts))
 
     def _publish(self, placement: Placement) -> None:
         self._placement = placement
@@ -315,3 +331,10 @@ class Director:
                 log.warning("director_waits", error=str(error))
             except Exception:
                 log.exception("tick_broke")  # the next one comes all the same
+
+
+async def _all(calls: Iterable[Awaitable[None]]) -> None:
+    """Return when all are done; raise what the first of them raised, but leave none running behind."""
+    for outcome in await asyncio.gather(*calls, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome

@@ -54,14 +54,12 @@ def between(version: int, old: Placement, new: Placement) -> Placement:
     owner begins.
     """
     owners = tuple(a if a == b else NOBODY for a, b in zip(old.owners, new.owners, strict=True))
-    moving = {
-        guild_id
-        for guild_id in old.dedicated.keys() | new.dedicated.keys()
-        if old.owner_of(guild_id) != new.owner_of(guild_id)
+    # A guild may move while its slot stays, and stay while its slot moves.
+    apart = {guild_id: new.owner_of(guild_id) for guild_id in old.dedicated.keys() | new.dedicated.keys()}
+    dedicated = {
+        guild_id: owner if owner == old.owner_of(guild_id) else _HELD for guild_id, owner in apart.items()
     }
-    dedicated = {guild_id: owner for guild_id, owner in new.dedicated.items() if guild_id not in moving}
-    # A guild that moves keeps out of its slot as well: that slot may stay where it is.
-    return Placement(version, owners, dedicated | dict.fromkeys(moving, _HELD))
+    return Placement(version, owners, dedicated)
 
 
 _HELD = "-"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.ids import SLOTS, slot_of
-from domain.placement import place
+from domain.placement import NOBODY, Placement, between, place
 
 hosts = st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=6, unique=True)
 
@@ -56,5 +56,51 @@ def test_shares_are_even() -> None:
 
 def test_nobody_is_no_placement() -> None:
     """Without hosts there is nothing to place on."""
-    with pytest.raises(ValueError, match="at least one host"):
+    with pytest.raises(ValueError, match="not dedicated"):
         place(1, [])
+    with pytest.raises(ValueError, match="not dedicated"):
+        place(1, ["h0"], {1: "h0"})
+
+
+def test_a_dedicated_host_has_its_guilds_and_nothing_else() -> None:
+    """The guild goes to it, its slot does not."""
+    placement = place(1, ["h0", "h1", "own"], {77: "own"})
+    assert placement.owner_of(77) == "own"
+    assert placement.owners == place(1, ["h0", "h1"]).owners
+    assert placement.slots_of("own") == frozenset()
+
+
+NAMES = [f"h{n}" for n in range(4)]
+GUILDS = st.integers(1, 40)
+
+
+@st.composite
+def placements(draw: st.DrawFn) -> Placement:
+    """Draw a placement of a few hosts, of which some are dedicated."""
+    names = draw(st.lists(st.sampled_from(NAMES), min_size=1, unique=True))
+    own = draw(st.lists(st.sampled_from(names), max_size=len(names) - 1, unique=True))
+    dedicated = draw(st.dictionaries(GUILDS, st.sampled_from(own), max_size=6)) if own else {}
+    return place(1, names, dedicated)
+
+
+@settings(max_examples=60, deadline=None)
+@given(placements(), placements())
+def test_in_between_what_moves_is_nobodys_and_what_stays_stays(old: Placement, new: Placement) -> None:
+    """Slot by slot and guild by guild, dedicated or not."""
+    middle = between(7, old, new)
+    assert middle.version == 7
+    for a, b, owner in zip(old.owners, new.owners, middle.owners, strict=True):
+        assert owner == (a if a == b else NOBODY)
+    for guild_id in range(1, 41):
+        before, after, owner = (each.owner_of(guild_id) for each in (old, new, middle))
+        if before == after:
+            assert owner == before
+        else:
+            assert owner not in NAMES
+
+
+@settings(max_examples=20, deadline=None)
+@given(placements())
+def test_between_the_same_nothing_moves(placement: Placement) -> None:
+    """But the version."""
+    assert between(1, placement, placement) == placement
