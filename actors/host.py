@@ -16,7 +16,7 @@ from actors.fan_out import FanOut, Item
 from actors.group_commit import CommitSettings, CommitStats, GroupCommit, poison_event
 from actors.guild import Admission, GuildActor, Watcher
 from actors.guild_table import GuildTable, TableSettings
-from domain.errors import HostUnreachable, MalformedBatch, NotOwner
+from domain.errors import HostUnreachable, MalformedBatch, NotOwner, StoreUnavailable
 from domain.events import (
     Batch,
     BotPresenceChanged,
@@ -86,6 +86,7 @@ class GuildHost:
         self._now_ms = now_ms
         self._incarnation = Incarnation(settings.host_id, 0)
         self._placement: Placement | None = None
+        self._store: GuildStore
         self._table: GuildTable
         self._commit: GroupCommit
         self._fan_out = FanOut()
@@ -98,6 +99,7 @@ class GuildHost:
     async def start(self) -> Incarnation:
         """Begin this life: earlier lives of this host can write nothing from here on."""
         store, settings = await self._open_store(), self._settings
+        self._store = store
         self._incarnation = await store.register_host(settings.host_id, settings.actor_name)
         self._table = GuildTable(settings.table, store, self._incarnation, self._now_ms)
         self._commit = GroupCommit(settings.commit, store, self._incarnation, self._table, self)
@@ -229,6 +231,7 @@ class GuildHost:
         self._fenced = True
         self._placement = Placement(self.placement_version(), (NOBODY,) * SLOTS)
         self.forget({guild.state.guild_id for guild in self._table.live()})
+        self._fan_out.close()  # also those who watch nothing yet: they are to look for the new life
 
     def committed(self, guilds: dict[int, GuildActor], events: list[Event], committed: Committed) -> None:
         """Show what is durable now: one frame a guild, to the relays that watch it."""
@@ -268,6 +271,20 @@ class GuildHost:
             self._push_metrics()
             if ticks % PASSIVATE_EVERY_TICKS == 0:
                 self._table.passivate_idle()
+                await self._look_whether_replaced()
+
+    async def _look_whether_replaced(self) -> None:
+        """Notice another life of this host even when there is nothing to commit.
+
+        A Director that was killed while it replaced this host has left it running, unknown to anybody
+        but the relays that listen to it.
+        """
+        try:
+            lives = {row.incarnation for row in await self._store.hosts()}
+        except StoreUnavailable:
+            return
+        if self._incarnation.number not in lives:
+            self.fenced()
 
     def _push_metrics(self) -> None:
         """Push the counters of the watched guilds that changed."""
