@@ -63,9 +63,9 @@ class Delivery:
         retry_s = self._settings.first_retry_s
         while True:
             routing = self._directory.routing
-            if self._host_id not in routing.hosts and self._is_moved(batch, routing):
-                return Outcome.MOVED
             try:
+                if self._host_id not in routing.hosts and self._is_moved(batch, routing):
+                    return Outcome.TAKEN if await self._was_taken(routing, batch) else Outcome.MOVED
                 reply = await self._call(routing, payload)
             except MalformedBatch as error:
                 log.error("batch_refused", host=self._host_id, number=batch.number, error=str(error))  # noqa: TRY400
@@ -96,6 +96,12 @@ class Delivery:
         if host is None or isinstance(reply, NotMine):
             await self._directory.refresh(routing.placement.version)
         return reply
+
+    @staticmethod
+    async def _was_taken(routing: Routing, batch: Batch) -> bool:
+        """Ask the others about a batch whose host was drained: its answer may have been lost."""
+        other = next(iter(routing.hosts.values()))
+        return await other.taken(batch.source) >= batch.number
 
     def _is_moved(self, batch: Batch, routing: Routing) -> bool:
         if not batch.events:  # gaps alone are of no guild: any host will do

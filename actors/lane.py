@@ -15,7 +15,7 @@ from actors.gathering import Gathering
 from actors.routing import GuildDirectory
 from actors.spool_writer import SpoolWriter
 from domain.errors import MalformedBatch
-from domain.events import Batch, Event, Gap, decode_batch, encode_batch
+from domain.events import Batch, Event, Gap, decode_batch
 
 log = structlog.get_logger()
 
@@ -231,7 +231,7 @@ class Lane:
             self.sent_batches += 1
             await self._finish(flight)
         elif outcome is Outcome.REFUSED:
-            await self._send_singly(flight)
+            await self._give_up(flight)
         elif flight.position is None:
             self._move(flight.batch)
         else:
@@ -244,43 +244,20 @@ class Lane:
             # Only then the next one: of all that a later life finds, no more than the first was ever sent.
             await self._writer.written()
 
-    # -- what a host cannot take ------------------------------------------------------------------
+    async def _give_up(self, flight: _Flight) -> None:
+        """Give up a batch that a host cannot even read, and tell the loss.
 
-    async def _send_singly(self, flight: _Flight) -> None:
-        """Find the event that a host cannot take, and give up that one alone.
-
-        Each goes as a batch of its own, under a source that the refused batch alone has: should this
-        process be killed on the way, the next life does the same again, and nothing is taken twice.
+        Single events that cannot be taken are no reason: a host sets those aside by itself.
         """
         batch = flight.batch
-        if not batch.events:
-            log.error("gaps_refused", host=self.host_id, gaps=batch.gaps)
-            await self._finish(flight)
-            self.waiting.add_gaps(batch.gaps)
-            await asyncio.sleep(self._settings.longest_retry_s)
-            return
-        refused: list[Event] = []
-        moved: tuple[Event, ...] = ()
-        for number, event in enumerate(batch.events, start=1):
-            outcome = Outcome.REFUSED
-            if len(batch.events) > 1:
-                single = Batch(f"{batch.source}/{batch.number}", number, (event,))
-                outcome = await self._delivery.send(single, encode_batch(single))
-            if outcome is Outcome.MOVED:
-                moved = batch.events[number - 1 :]
-                break
-            if outcome is Outcome.REFUSED:
-                log.error("event_refused", host=self.host_id, refused=event)
-                refused.append(event)
-            else:
-                self.sent_events += 1
-                self.sent_batches += 1
-        gaps = (*batch.gaps, self.waiting.lose(refused)) if refused else batch.gaps
-        rest = Batch(batch.source, batch.number, moved, gaps)
+        log.error("batch_given_up", host=self.host_id, source=batch.source, number=batch.number)
+        # Gaps that are refused by themselves go nowhere: to tell them again would never end.
+        gaps = (*batch.gaps, self.waiting.lose(list(batch.events))) if batch.events else ()
         if flight.position is None:
-            self._move(rest)
-        elif rest.events or rest.gaps:
-            self._index.rewrite(flight.position, rest)
+            self._flight = None
+            self.waiting.add_gaps(gaps)
+        elif gaps:
+            self._index.rewrite(flight.position, Batch(batch.source, batch.number, (), gaps))
             await self._writer.written()
         else:
             await self._finish(flight)

@@ -43,6 +43,9 @@ class OutboxStats(msgspec.Struct, frozen=True):
 class Outbox:
     """Takes events at any time, delivers them in order per guild, and gives up none while there is room.
 
+    The order holds across moves from host to host, but not when a guild comes back to a host while events
+    of its first time there are still on their way.
+
     A batch keeps its source and number from its making until it is taken, also in the spool and across
     lives, so a host can tell that it has it already. Killed, an outbox loses what was only in memory:
     while its hosts take what comes, a batch in flight a lane and what gathered behind it; in an outage,

@@ -40,6 +40,7 @@ def _create(plain: type, name: str, args: tuple[Any, ...], *, max_restarts: int 
         lifetime="detached",
         max_restarts=max_restarts,
         max_concurrency=MAX_CONCURRENT_CALLS,
+        scheduling_strategy="SPREAD",  # a node that goes takes as few hosts along as can be
         num_cpus=0,  # actors wait more than they compute; they are placed by count, not by a core each
     )
     return actor.remote(*args)

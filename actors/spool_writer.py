@@ -96,7 +96,9 @@ class SpoolWriter:
     async def _write_forever(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.alive_every_s):  # wait_for may swallow a cancellation
+                async with asyncio.timeout(
+                    self._settings.alive_every_s
+                ):  # wait_for may swallow a cancellation
                     await self._changed.wait()
             self._changed.clear()
             done, self._next_write = self._next_write, asyncio.Event()

@@ -28,7 +28,9 @@ _AWAY = (
 )
 
 
-async def open_pool(database_url: str, *, min_size: int = 1, max_size: int) -> asyncpg.Pool[asyncpg.Record]:
+async def open_pool(
+    database_url: str, *, min_size: int = 1, max_size: int, name: str = "guildhall"
+) -> asyncpg.Pool[asyncpg.Record]:
     """Open a pool; raise :class:`StoreUnavailable` when the database cannot be reached."""
     with unavailable_when_away():
         return await asyncpg.create_pool(
@@ -38,7 +40,7 @@ async def open_pool(database_url: str, *, min_size: int = 1, max_size: int) -> a
             command_timeout=COMMAND_TIMEOUT_S,
             timeout=10,
             server_settings={
-                "application_name": "guildhall",
+                "application_name": name,
                 "timezone": "UTC",
                 "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS),
             },

@@ -12,7 +12,8 @@ import uvloop
 from stamina.instrumentation import set_on_retry_hooks
 
 from adapters.migrate import migrate as run_migrations
-from benchmarks import memory, storm
+from benchmarks import guilds, ingest, memory, storm
+from benchmarks.chaos import run as chaos
 from benchmarks.result import Result
 from domain.errors import ConfigurationInvalid, GuildhallError
 from guildhall import operate
@@ -88,10 +89,46 @@ def bench_memory(data_dir: DataDir = None, as_json: BenchJson = False) -> None:
     _show(uvloop.run(memory.run(data_dir or Path(".guildhall"))), as_json=as_json)
 
 
+@bench.command("chaos")
+def bench_chaos(  # noqa: PLR0917 - one option each
+    seconds: Annotated[float, typer.Option(min=30, help="How long it lasts.")] = 270.0,
+    rate: Annotated[float, typer.Option(min=1, help="Events per second.")] = 400.0,
+    kills: Annotated[int, typer.Option(min=0, help="Hosts that are killed.")] = 20,
+    postgres_away: Annotated[float, typer.Option(min=1, help="Seconds without Postgres.")] = 30.0,
+    freeze: Annotated[float, typer.Option(min=1, help="Seconds that a host is frozen.")] = 60.0,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same plan.")] = 1,
+    as_json: BenchJson = False,
+) -> None:
+    """Kill and freeze hosts, nodes, the Director, shards and Postgres, and see whether anything is lost."""
+    plan = chaos.Plan(seconds, rate, kills, postgres_away, freeze, seed)
+    _show(uvloop.run(chaos.run(plan)), as_json=as_json)
+
+
+@bench.command("guilds")
+def bench_guilds(
+    count: Annotated[int, typer.Option(min=1, help="How many guilds.")] = guilds.GUILDS,
+    as_json: BenchJson = False,
+) -> None:
+    """Bring guilds to life in one host and let them sleep; weigh them beside a Ray actor a guild."""
+    _show(uvloop.run(guilds.run(count=count)), as_json=as_json)
+
+
+@bench.command("ingest")
+def bench_ingest(
+    seconds: Annotated[float, typer.Option(min=0.5, help="How long a turn lasts.")] = ingest.SECONDS,
+    rounds: Annotated[int, typer.Option(min=1, help="How many turns each has.")] = ingest.ROUNDS,
+    as_json: BenchJson = False,
+) -> None:
+    """Make violations durable through a host, and beside it by the plain driver."""
+    _show(uvloop.run(ingest.run(seconds=seconds, rounds=rounds)), as_json=as_json)
+
+
 @bench.command("all")
 def bench_all(as_json: BenchJson = False) -> None:
-    """Run every benchmark that brings its own system."""
+    """Run every benchmark that brings its own system; with --json, one line each."""
     _show(uvloop.run(storm.run()), as_json=as_json)
+    _show(uvloop.run(guilds.run()), as_json=as_json)
+    _show(uvloop.run(ingest.run()), as_json=as_json)
 
 
 def _show(result: Result, *, as_json: bool) -> None:
@@ -101,6 +138,10 @@ def _show(result: Result, *, as_json: bool) -> None:
     typer.echo(result.name)
     for name, value in result.figures.items():
         typer.echo(f"  {name:<28} {value}")
+    for name, value in result.baseline.items():
+        typer.echo(f"  baseline: {name:<28} {value}")
+    if result.ratio is not None:
+        typer.echo(f"  ratio to the baseline: {result.ratio:.3g}")
 
 
 def main() -> None:

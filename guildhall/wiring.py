@@ -5,7 +5,6 @@ Everything here is picklable: actors and replicas build their parts in their own
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +25,6 @@ from adapters.guild_store import PostgresGuildStore
 from adapters.re2_patterns import compile_pattern
 from adapters.redis_sessions import RedisSessions
 from adapters.sqlite_spool import SqliteSpool
-from domain.ports import GuildStore
 from serve_app.ports import ApiPorts, RelayPorts, WebSettings
 
 BOT_PERMISSIONS = 1 << 13 | 1 << 10 | 1 << 7 | 1 << 40
@@ -90,7 +88,7 @@ async def open_relay_ports(wiring: Wiring) -> RelayPorts:
 def create_director(wiring: Wiring, hosts: int) -> DirectorHandle:
     """Create the Director, who will see to it that there are this many hosts at least."""
     open_store = partial(PostgresGuildStore.open, wiring.database_url)
-    access = HostAccess(partial(_create_host, open_store), find_host)
+    access = HostAccess(partial(_create_host, wiring.database_url), find_host)
     return remote.create_director(DirectorSettings(hosts), access, open_store, now_ms)
 
 
@@ -132,7 +130,6 @@ def create_runners(
     return runners
 
 
-def _create_host(
-    open_store: Callable[[], Awaitable[GuildStore]], host_id: str, actor_name: str
-) -> HostHandle:
+def _create_host(database_url: str, host_id: str, actor_name: str) -> HostHandle:
+    open_store = partial(PostgresGuildStore.open, database_url, actor_name)
     return remote.create_host(actor_name, HostSettings(host_id, actor_name), open_store, now_ms)

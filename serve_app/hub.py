@@ -43,6 +43,7 @@ class _HostLink:
         self.host_id = host_id
         self.host = host
         self.relay_id = ""
+        self.gone = False
         self._standing = asyncio.Event()
         self._hub = hub
         self.task = asyncio.create_task(self._listen_forever(), name=f"stream-{host_id}")
@@ -55,7 +56,7 @@ class _HostLink:
                     await self._standing.wait()
         except TimeoutError:
             return False
-        return True
+        return not self.gone
 
     async def _listen_forever(self) -> None:
         retry_s = FIRST_RETRY_S
@@ -79,6 +80,8 @@ class _HostLink:
             retry_s = min(retry_s * 2, LONGEST_RETRY_S)
             host = await self._hub.newest_life(self.host_id)
             if host is None:
+                self.gone = True
+                self._standing.set()  # whoever waits need not any more: its guilds are elsewhere
                 return
             self.host = host
 
@@ -203,6 +206,8 @@ class Hub:
             version = self._directory.routing.placement.version
             link = self._link(*self._directory.host_of(subscription.guild_id))
             if not await link.stands():
+                if link.gone:
+                    continue
                 break
             if not subscription.wanted or subscription.asked != asked:
                 return

@@ -51,7 +51,7 @@ async def check(database_url: str, history: History) -> dict[str, Any]:
     connection = await asyncpg.connect(database_url)
     try:
         rows = await connection.fetch(
-            "SELECT event_id, message_id, guild_id, writer FROM chaos_rows ORDER BY n"
+            "SELECT event_id, guild_id, writer FROM chaos_rows ORDER BY n"
         )
         stored = {row["event_id"].hex for row in rows}
         taken = {

@@ -27,7 +27,7 @@ from guildhall.descendants import adopt_orphans, end_descendants
 GUILDS = 300
 HOSTS = 3
 SHARDS = 2
-DRAIN_WITHIN_S = 30.0
+DRAIN_WITHIN_S = 120.0
 CALM_S = 5.0
 
 

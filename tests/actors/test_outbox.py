@@ -14,7 +14,7 @@ from actors.routing import GuildDirectory
 from adapters.memory import MemoryClock, MemorySpool
 from adapters.memory.samples import NOON_MS, violation
 from domain.errors import HostUnreachable, MalformedBatch
-from domain.events import Accepted, Busy, Event, Gap, MessagesCounted, NotMine
+from domain.events import Busy, Event, Gap, MessagesCounted, NotMine
 from domain.ids import SLOTS, slot_of
 from domain.placement import Placement, place
 from tests.actors.hosts import Director, RecordingHost, settled
@@ -205,20 +205,21 @@ async def test_what_stays_is_not_lost_when_its_neighbour_moves(network: Network,
     assert network.h0.batches[1].events == (violation(stays),)
 
 
-async def test_a_refused_event_is_found_and_recorded_as_a_gap(
+async def test_a_batch_that_no_host_can_read_is_given_up_as_a_gap(
     network: Network, start: StartOutbox, clock: MemoryClock
 ) -> None:
-    """The others of its batch arrive, in order; the loss travels with what comes next."""
-    network.h0.script = [MalformedBatch(), Accepted(2, 1), MalformedBatch()]
+    """It blocks nothing behind it, and the loss travels with what comes next."""
+    network.h0.script = [MalformedBatch()]
     outbox = await start()
-    events = numbered(1, 2, 3)
-    for event in events:
+    for event in numbered(1, 2, 3):
         outbox.add(event)
     await flush(outbox)
-    sent = [batch.events for batch in network.h0.batches]
-    assert sent == [tuple(events), (events[0],), (events[1],), (events[2],), ()]
-    assert network.h0.batches[-1].gaps == (Gap(clock(), clock(), 1),)
-    assert outbox.stats().lost_events == 1
+    [later] = numbered(4)
+    outbox.add(later)
+    await flush(outbox)
+    assert [batch.events for batch in network.h0.batches] == [tuple(numbered(1, 2, 3)), (), (later,)]
+    assert [gap for batch in network.h0.batches for gap in batch.gaps] == [Gap(clock(), clock(), 3)]
+    assert outbox.stats().lost_events == 3
 
 
 async def test_an_event_that_cannot_be_encoded_is_a_refused_one(network: Network, start: StartOutbox) -> None:
@@ -229,26 +230,6 @@ async def test_an_event_that_cannot_be_encoded_is_a_refused_one(network: Network
     await flush(outbox)
     assert network.h0.events == [violation(GUILD, 2)]
     assert outbox.stats().lost_events == 1
-
-
-async def test_events_that_move_while_one_is_searched_leave_the_lane_whole(
-    network: Network, start: StartOutbox
-) -> None:
-    """Sending singly ends with what is rerouted; the lane goes on."""
-    network.h0.script = [MalformedBatch(), NotMine(2)]
-    outbox = await start()
-    network.director.place(2, "h1")
-    for event in numbered(1, 2, 3):
-        outbox.add(event)
-    await flush(outbox)
-    assert network.h1.events == numbered(1, 2, 3)
-    network.director.place(3, "h0")
-    network.h1.script = [NotMine(3)]
-    outbox.add(violation(GUILD, 4))
-    await flush(outbox)
-    outbox.count_message(GUILD, NOON_MS)
-    await flush(outbox)
-    assert network.h0.batches[-1].events == (MessagesCounted(GUILD, NOON_MS, 1),)
 
 
 async def test_flushing_follows_events_to_their_new_host(network: Network, start: StartOutbox) -> None:
