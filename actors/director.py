@@ -314,6 +314,7 @@ class Director:
             self._strikes[host_id] += 1
             return host_id if self._strikes[host_id] >= self._settings.strikes else None
         self._strikes.pop(host_id, None)
+        self._told = max(self._told, ping.placement_version)  # perhaps by an earlier life of ours
         alive = ping.incarnation == self._incarnations[host_id] and not ping.fenced
         return None if alive else host_id
 

@@ -527,6 +527,57 @@ async def test_who_does_not_answer_an_assignment_is_replaced(network: Network, h
     await network.check_whole()
 
 
+class DiesAt:
+    """A host that dies at one of its coming assignments, together with the store."""
+
+    def __init__(self, host: PlacedHost, coming: int) -> None:
+        self._host, self._coming, self._assign = host, coming, host.assign
+        host.assign = self._count  # type: ignore[method-assign]
+
+    async def _count(self, placement: Placement) -> None:
+        self._coming -= 1
+        if self._coming == 0:
+            self._host.dead = True
+            for _ in range(10):
+                await asyncio.sleep(0)  # the others are told meanwhile
+            self._host.network.database.available = False
+        await self._assign(placement)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("phases", [(1,), (2,), (1, 1), (1, 2)])
+async def test_an_order_that_breaks_off_leaves_no_guild_with_two_owners(
+    network: Network, database: MemoryDatabase, phases: tuple[int, ...], restart: bool
+) -> None:
+    """In whichever phase, and however often; the next tick makes it whole, also a new Director's."""
+    await network.director.start()
+    for turn, phase in enumerate(phases):
+        DiesAt(network.host(f"h{turn}"), phase)
+        with pytest.raises(StoreUnavailable):
+            await network.director.add_host()
+        database.available = True
+        network.check()
+    if restart:
+        await network.restart()
+    await network.director.tick()
+    await network.check_whole()
+    told: dict[int, Placement] = {}
+    for placement in (placement for host in network.all for placement in host.assigned):
+        assert told.setdefault(placement.version, placement) == placement
+
+
+async def test_an_order_may_take_back_one_that_broke_off(network: Network, database: MemoryDatabase) -> None:
+    """The new host owns already what it is to give back: nobody else begins before it has let go."""
+    await network.director.start()
+    DiesAt(network.host("h0"), 2)
+    with pytest.raises(StoreUnavailable):
+        await network.director.add_host()
+    database.available = True
+    assert network.host("h3").owns
+    await network.director.drain_host("h3")
+    await network.check_whole()
+
+
 async def test_hosts_are_listed_and_those_that_do_not_answer_named(network: Network) -> None:
     """By id, each in its place."""
     await network.director.start()

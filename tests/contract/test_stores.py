@@ -459,7 +459,7 @@ async def test_a_probe_writes_nothing(stores: Stores, host: Host, guild_id: int)
     source = f"s{guild_id}"
     before = await stores.guilds.poison(limit=1_000)
     one = violation(guild_id)
-    events = [described(guild_id), MessagesCounted(guild_id, NOON_MS, 1), one]
+    events: list[Event] = [described(guild_id), MessagesCounted(guild_id, NOON_MS, 1), one]
     _, effects = apply_all(GuildState(guild_id), events)
     told: dict[str, Any] = {
         "marks": (mark(1, source),),
