@@ -1,0 +1,192 @@
+"""A moderator's browser: follows guilds as ``web/src`` does, and complains where the protocol is broken."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from typing import Any
+
+from adapters.memory import MemoryDatabase
+from adapters.memory.samples import person
+from domain.ports import Session
+from serve_app.hub import Hub
+from serve_app.socket import Socket
+from tests.simulation.network import Network
+from tests.simulation.virtual_loop import Process
+
+
+class Following:
+    """What a browser knows of one guild."""
+
+    def __init__(self, guild_id: int) -> None:
+        self.guild_id = guild_id
+        self.position: tuple[int, int] | None = None
+        self.violations: dict[str, str] = {}
+        """Ids and how their actions ended."""
+        self.since_subscribed: list[tuple[str, str]] | None = None
+        """Events that came while a reload is under way; None when there is none."""
+        self.loads = 0
+
+
+class Browser:
+    """One tab, over all its sockets."""
+
+    def __init__(
+        self,
+        *,
+        number: int,
+        guilds: list[int],
+        network: Network,
+        database: MemoryDatabase,
+        chance: random.Random,
+        wrong: list[str],
+    ) -> None:
+        self.following = {guild_id: Following(guild_id) for guild_id in guilds}
+        self.relay: tuple[Process, Hub] | None = None
+        self._session = Session(person(100 + number), (), "", 0)
+        self._network = network
+        self._database = database
+        self._chance = chance
+        self._wrong = wrong
+        self._socket: Socket | None = None
+        self._last = 0.0
+        self._life = 0
+
+    def connect(self, process: Process, hub: Hub) -> None:
+        """Open a socket and resume every guild."""
+        self.relay = process, hub
+        self._life += 1
+        life = self._life
+
+        def opened() -> None:
+            socket = self._socket = Socket(self._session, lambda message: self._carry(life, message))
+            hub.enter(socket)
+            asyncio.create_task(self._serve(socket), context=process.context.copy())  # noqa: RUF006
+
+        process.run(opened)
+        process.on_death.append(lambda: self._network.later(0.3, self._closed, life))
+        for guild_id in self.following:
+            self._subscribe(guild_id)
+
+    async def _serve(self, socket: Socket) -> None:
+        writing = asyncio.create_task(socket.write_forever())
+        await socket.closed.wait()
+        writing.cancel()
+        await socket.send_close()
+
+    def disconnect(self) -> None:
+        """Lose the socket, as a laptop that sleeps does."""
+        if self.relay is None or self._socket is None:
+            return
+        process, hub = self.relay
+        if not process.dead:
+            process.run(hub.leave, self._socket)
+        self._closed(self._life)
+
+    def agrees(self) -> str | None:
+        """Return what it shows otherwise than the store, if anything."""
+        for guild_id, following in self.following.items():
+            stored = self._stored(guild_id)
+            if following.violations != stored:
+                missing = stored.keys() - following.violations.keys()
+                more = following.violations.keys() - stored.keys()
+                return f"guild {guild_id}: {len(missing)} missing, {len(more)} too many of {len(stored)}"
+        return None
+
+    def _closed(self, life: int) -> None:
+        if life == self._life:
+            self._life += 1
+            self._socket = None
+            self.relay = None
+
+    async def _carry(self, life: int, message: Any) -> None:
+        loop = self._network.loop
+        self._last = max(loop.time() + self._network.delay(), self._last + 1e-5)
+        self._network.later(self._last - loop.time(), self._receive, life, message)
+
+    def _subscribe(self, guild_id: int) -> None:
+        if self.relay is None or self._socket is None:
+            return
+        process, hub = self.relay
+        if not process.dead and not self._socket.closed.is_set():
+            process.run(hub.subscribe, self._socket, guild_id, self.following[guild_id].position)
+
+    def _receive(self, life: int, message: Any) -> None:
+        if life != self._life:
+            return
+        if message["type"] == "websocket.close":
+            process, hub = self.relay or (None, None)
+            if process is not None and hub is not None and self._socket is not None and not process.dead:
+                process.run(hub.leave, self._socket)
+            self._closed(life)
+            return
+        frame = json.loads(message["text"])
+        following = self.following[int(frame["guild_id"])]
+        if frame["op"] == "subscribed":
+            self._subscribed(following, frame)
+        elif frame["op"] == "events":
+            self._events(following, frame)
+        else:
+            self._network.later(0.5, self._again, life, following.guild_id)
+
+    def _again(self, life: int, guild_id: int) -> None:
+        if life == self._life:
+            self._subscribe(guild_id)
+
+    def _subscribed(self, following: Following, frame: dict[str, Any]) -> None:
+        known = following.position
+        if frame["recovered"] and known is not None:
+            if known[0] != frame["epoch"] or known[1] > frame["offset"]:
+                self._wrong.append(f"recovered {known} as {frame}")
+            if following.since_subscribed is None:
+                return  # the replay follows
+        else:
+            following.position = (frame["epoch"], frame["offset"])
+        following.since_subscribed = []
+        following.loads += 1
+        self._reload(following, following.loads)
+
+    def _reload(self, following: Following, load: int) -> None:
+        def loaded() -> None:
+            if following.loads != load:
+                return
+            if not self._database.available:
+                self._network.later(0.3, loaded)
+                return
+            found = self._stored(following.guild_id)
+            self._network.later(self._network.delay(), arrived, found)
+
+        def arrived(found: dict[str, str]) -> None:
+            if following.loads != load:
+                return
+            following.violations = found
+            following.violations.update(following.since_subscribed or [])
+            following.since_subscribed = None
+
+        self._network.later(self._network.delay(), loaded)
+
+    def _events(self, following: Following, frame: dict[str, Any]) -> None:
+        for event in frame["events"]:
+            position = following.position
+            if position is not None and frame["epoch"] < position[0]:
+                return  # of an activation that is over, and slower than the answer to our subscribe
+            if position is None or frame["epoch"] != position[0] or event["offset"] != position[1] + 1:
+                self._wrong.append(
+                    f"guild {following.guild_id} at {position} got {frame['epoch']}/{event['offset']}"
+                )
+                return
+            following.position = (frame["epoch"], event["offset"])
+            if event["type"] == "violation":
+                seen = (event["data"]["id"], event["data"]["action_status"])
+                if following.since_subscribed is not None:
+                    following.since_subscribed.append(seen)
+                following.violations[seen[0]] = seen[1]
+
+    def _stored(self, guild_id: int) -> dict[str, str]:
+        rows = self._database.violations.values()
+        return {
+            str(row.violation.event_id): row.action_status
+            for row in rows
+            if row.violation.guild_id == guild_id
+        }
