@@ -1,0 +1,57 @@
+"""The benchmarks run, and what they measured was exact. How fast it was, no test says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+async def bench(*arguments: str) -> dict[str, Any]:
+    """Run a benchmark as a user does; return what it printed."""
+    program = Path(sys.executable).with_name("guildhall")
+    process = await asyncio.create_subprocess_exec(
+        program, "bench", *arguments, "--json", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        printed, said = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.terminate()  # it ends what it started
+            await process.wait()
+    assert process.returncode == 0, said.decode()
+    [line] = printed.decode().splitlines()
+    result: dict[str, Any] = json.loads(line)
+    assert result.keys() == {"name", "figures", "baseline", "ratio"}
+    assert result["name"] == arguments[0]
+    return result
+
+
+@pytest.mark.timeout(240)
+async def test_guilds_all_wake_and_all_sleep_again() -> None:
+    """Every guild that has rows is activated by each wave of events, and deactivated after it."""
+    result = await bench("guilds", "--count", "2000")
+
+    figures = result["figures"]
+    assert figures["presence_live_guilds"] == figures["count_live_guilds"] == 2_000
+    assert figures["deactivations"] == 4_000
+    # The guild, its three earlier hours, and the running one that the count has written.
+    assert figures["rows_in_store"] == 2_000 * 5
+    assert result["ratio"] is not None
+
+
+@pytest.mark.timeout(240)
+async def test_ingest_stores_each_row_that_it_acknowledges() -> None:
+    """As many violations are stored, and counted by hour, as were acknowledged."""
+    result = await bench("ingest", "--seconds", "2", "--rounds", "1")
+
+    figures = result["figures"]
+    assert figures["rows_acknowledged"] == figures["rows_stored"] > 0
+    assert figures["peers_rows_acknowledged"] == figures["peers_rows_stored"] > 0
+    assert figures["rows_counted_by_hour"] == figures["rows_stored"] + figures["peers_rows_stored"]
+    assert {"asyncpg_thousand_rows_per_s", "asyncpg_one_row_per_s"} <= result["baseline"].keys()
+    assert result["ratio"] > 0
