@@ -43,8 +43,9 @@ class OutboxStats(msgspec.Struct, frozen=True):
 class Outbox:
     """Takes events at any time, delivers them in order per guild, and gives up none while there is room.
 
-    The order holds for a guild that stays or moves once. One that moves on before what was on its way has
-    arrived, or whose old host is drained meanwhile, may be told in another order, but nothing twice.
+    The order holds for a guild that stays where it is or moves once. One that moves on before what was on
+    its way has arrived, whose old host is drained, or whose shard is killed meanwhile, may be told in
+    another order, but nothing twice.
 
     A batch keeps its source and number from its making until it is taken, also in the spool and across
     lives, so a host can tell that it has it already. Killed, an outbox loses what was only in memory:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
 import asyncpg
 import pytest
+from hypothesis import settings
 
 from guildhall.testing import DemoProcess, Sim
+
+# In CI the same examples each time: a change is judged by what it changed. Everywhere else, new ones.
+settings.register_profile("ci", derandomize=True, deadline=None)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session")
