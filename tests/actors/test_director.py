@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -93,8 +94,7 @@ class Network:
 
     def __init__(self, database: MemoryDatabase, clock: MemoryClock, **changes: Any) -> None:
         self.database, self.clock = database, clock
-        patience = {"ping_within_s": 0.02, "start_within_s": 0.02, "assign_within_s": 0.02}
-        self.settings = DirectorSettings(**({"hosts": 3, "tick_s": 3_600.0} | patience | changes))
+        self.settings = DirectorSettings(**({"hosts": 3, "tick_s": 3_600.0} | changes))
         self.all: list[PlacedHost] = []
         self.stores = 0
         self.director = self.new_director()
@@ -103,6 +103,13 @@ class Network:
         access = HostAccess(self._create, self._find)
         self.director = Director(self.settings, access, self._open, self.clock)
         return self.director
+
+    def hurry(self, patience_s: float = 0.1) -> None:
+        """Wait only so long from here on, for a host that hangs."""
+        self.settings = msgspec.structs.replace(
+            self.settings, ping_within_s=patience_s, start_within_s=patience_s, assign_within_s=patience_s
+        )
+        self.director._settings = self.settings
 
     async def restart(self) -> None:
         """Let the Director be another one, that knows nothing."""
@@ -236,6 +243,7 @@ async def test_a_new_director_finds_the_hosts_that_live(network: Network) -> Non
 async def test_a_new_director_replaces_who_hangs_or_was_never_begun(network: Network) -> None:
     """The lives that go on beside theirs are ended."""
     await network.director.start()
+    network.hurry()
     hung, other = network.host("h0"), network.host("h2")
     hung.hangs, other.says_fenced = True, True
     await network.restart()
@@ -284,6 +292,7 @@ async def test_a_dead_host_is_replaced_at_the_next_tick(network: Network) -> Non
 async def test_a_host_that_hangs_has_as_many_strikes_as_are_set(network: Network) -> None:
     """In a row: an answer in between forgives those before."""
     await network.director.start()
+    network.hurry()
     host = network.host("h1")
     for hangs in (True, False, True):
         host.hangs = hangs
@@ -375,7 +384,7 @@ async def test_ticks_come_by_themselves_and_outlive_the_database(
     database: MemoryDatabase, clock: MemoryClock
 ) -> None:
     """Nobody has to ask for them."""
-    network = Network(database, clock, tick_s=0.001, ping_within_s=1.0)
+    network = Network(database, clock, tick_s=0.001)
     await network.director.start()
     database.available = False
     clock.advance(3_600_000)
@@ -422,7 +431,6 @@ async def test_nobody_is_told_to_own_what_another_has_not_let_go(network: Networ
         await assign(placement)
 
     slow.assign = slow_assign  # type: ignore[method-assign]
-    network.director._settings = DirectorSettings(assign_within_s=5.0)
     adding = asyncio.create_task(network.director.add_host())
     await settled()
     new = network.host("h3")
@@ -519,6 +527,7 @@ async def test_orders_given_at_once_all_count(network: Network) -> None:
 async def test_who_does_not_answer_an_assignment_is_replaced(network: Network, how: str) -> None:
     """Its old life must not go on owning; the order is carried out all the same."""
     await network.director.start()
+    network.hurry()
     host = network.host("h1")
     setattr(host, how, True)
     await network.director.add_host()
@@ -581,6 +590,7 @@ async def test_an_order_may_take_back_one_that_broke_off(network: Network, datab
 async def test_hosts_are_listed_and_those_that_do_not_answer_named(network: Network) -> None:
     """By id, each in its place."""
     await network.director.start()
+    network.hurry()
     network.host("h0").dead, network.host("h1").hangs = True, True
     assert await network.director.list_hosts() == ["h0", "h1", "h2"]
 
@@ -700,8 +710,8 @@ async def test_a_guild_never_has_two_owners(orders: list[tuple[str, Any]]) -> No
     """Over every mix of orders, deaths, hangs, restarts, and a store that goes; in the end it has one."""
     clock = MemoryClock()
     database = FailingStore(clock)
-    patience = {"ping_within_s": 0.005, "start_within_s": 0.005, "assign_within_s": 0.005}
-    network = Network(database, clock, hosts=2, **patience)
+    network = Network(database, clock, hosts=2)
+    network.hurry(0.005)
     try:
         for what, argument in orders:
             if what == "away":
@@ -713,8 +723,10 @@ async def test_a_guild_never_has_two_owners(orders: list[tuple[str, Any]]) -> No
                 database.calls_left = None
             network.check()
         database.calls_left = None
-        for _ in range(3):
-            await network.director.tick()
+        for host in network.all:
+            host.dead, host.hangs = host.dead or host.hangs, False
+        network.hurry(30.0)
+        await network.director.tick()
         await network.check_whole()
     finally:
         await network.rest()
