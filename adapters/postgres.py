@@ -21,6 +21,7 @@ _AWAY = (
     OSError,  # asyncio's TimeoutError is one of these since Python 3.11
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # raised when the connection was just ended
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
     asyncpg.TransactionRollbackError,
