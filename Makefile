@@ -14,11 +14,11 @@ WEB_BUILT := web/dist/index.html
 # Folders too: a deleted file shows only there.
 WEB_SOURCES := $(shell find web -mindepth 1 \( -path web/node_modules -o -path web/dist \) -prune -o -print 2>/dev/null)
 
-.PHONY: help setup web demo test check bench clean
+.PHONY: help setup web demo test check bench chaos clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
-	@echo 'Arguments for demo, bench and test go in ARGS: make demo ARGS="--guilds 500"'
+	@echo 'Arguments for demo, bench, chaos and test go in ARGS: make demo ARGS="--guilds 500"'
 
 setup: $(INSTALLED) ## install the locked Python packages into .venv
 
@@ -56,6 +56,9 @@ test: check web ## check, then every test, the browser's included
 
 bench: setup web ## print every figure the documentation states
 	@exec $(BIN)/guildhall bench all $(ARGS)
+
+chaos: setup ## kill and freeze everything at random, and see whether anything is lost
+	@exec $(BIN)/guildhall bench chaos $(ARGS)
 
 clean: ## remove what was installed and built; data in .guildhall stays
 	rm -rf $(VENV) .tools web/node_modules web/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

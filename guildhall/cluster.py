@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,16 @@ import structlog
 
 from actors.handles import NAMESPACE, DirectorHandle, RunnerHandle
 from adapters.discord_api import GatewayInfo
-from domain.errors import GuildhallError
+from domain.errors import GuildhallError, HostUnreachable
 from guildhall.deployments import deploy
 from guildhall.settings import Settings, secret_of
 from guildhall.stages import Stages
-from guildhall.wiring import Wiring, create_director, create_runners
+from guildhall.wiring import Wiring, create_director, plan_runners
 
 log = structlog.get_logger()
 
 STOP_WITHIN_S = 10.0
-DIRECTOR_ASKED_EVERY_S = 2.0
+LOOK_EVERY_S = 2.0
 LOGICAL_CPUS = 16
 """Only Serve's own actors ask for any; how much work there is for the real ones, nobody reserves."""
 
@@ -38,6 +39,7 @@ class Cluster:
         self._settings = settings
         self._temp_dir = temp_dir
         self._director: DirectorHandle | None = None
+        self._plans: list[Callable[[], RunnerHandle]] = []
         self._runners: list[RunnerHandle] = []
         self.dashboard_url = ""
         self.ray_address = ""
@@ -67,14 +69,32 @@ class Cluster:
         self.ray_address = context.address_info["gcs_address"]
 
     async def watch_over(self) -> None:
-        """Ask the Director for the placement now and then: one that Ray restarted recovers when asked."""
+        """Look now and then after what nobody else looks after: the Director and the shard runners.
+
+        A Director that Ray restarted recovers when it is asked something. A runner that died is created
+        anew, takes up its spool, and tells for how long it was away.
+        """
         while True:
-            await asyncio.sleep(DIRECTOR_ASKED_EVERY_S)
+            await asyncio.sleep(LOOK_EVERY_S)
             try:
                 if self._director is not None:
                     await self._director.routing()
             except GuildhallError as error:
                 log.warning("director_does_not_answer", error=str(error))
+            for number, runner in enumerate(self._runners):
+                try:
+                    await runner.stats()
+                except HostUnreachable:
+                    await self._revive(number)
+
+    async def _revive(self, number: int) -> None:
+        log.warning("runner_replaced", runner=number)
+        try:
+            runner = self._plans[number]()
+            await runner.start()
+            self._runners[number] = runner
+        except Exception as error:  # noqa: BLE001 - whatever it was, the next look tries again
+            log.error("runner_not_replaced", runner=number, error=repr(error))  # noqa: TRY400
 
     async def start_network(self, wiring: Wiring, gateway: GatewayInfo) -> None:
         """Start hosts, Serve and shards; return when people can log in and events flow."""
@@ -84,7 +104,7 @@ class Cluster:
             self._director = create_director(wiring, settings.hosts)
             await self._director.start()
         with self._stages.stage(f"Serve with HAProxy, {shard_count} shards on the gateway"):
-            self._runners = create_runners(
+            self._plans = plan_runners(
                 secret_of(settings.discord_token),
                 shard_count=shard_count,
                 per_runner=settings.shards_per_runner,
@@ -94,6 +114,7 @@ class Cluster:
                 spool_dir=settings.spool_folder,
                 spool_max_bytes=settings.spool_max_bytes,
             )
+            self._runners = [plan() for plan in self._plans]
             await asyncio.gather(
                 asyncio.to_thread(
                     deploy,

@@ -5,6 +5,7 @@ Everything here is picklable: actors and replicas build their parts in their own
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def create_director(wiring: Wiring, hosts: int) -> DirectorHandle:
     return remote.create_director(DirectorSettings(hosts), access, open_store, now_ms)
 
 
-def create_runners(
+def plan_runners(
     token: str,
     *,
     shard_count: int,
@@ -102,10 +103,13 @@ def create_runners(
     gateway_url: str,
     spool_dir: Path,
     spool_max_bytes: int,
-) -> list[RunnerHandle]:
-    """Create the runners that together connect all shards, each with a spool of its own."""
+) -> list[Callable[[], RunnerHandle]]:
+    """Return what creates the runners that together connect all shards, each with a spool of its own.
+
+    Created again after its death, a runner takes up the spool of its earlier life.
+    """
     outbox = OutboxSettings(spool=SpoolBounds(bytes_in_all=spool_max_bytes))
-    runners: list[RunnerHandle] = []
+    plans: list[Callable[[], RunnerHandle]] = []
     for first in range(0, shard_count, per_runner):
         shards = ShardSettings(
             token=token,
@@ -115,9 +119,10 @@ def create_runners(
             api_base=api_base,
             gateway_url=gateway_url,
         )
-        runner_id = f"r{len(runners)}"
-        runners.append(
-            remote.create_runner(
+        runner_id = f"r{len(plans)}"
+        plans.append(
+            partial(
+                remote.create_runner,
                 runner_id,
                 RunnerSettings(runner_id, outbox=outbox),
                 partial(DiscordBot, shards),
@@ -127,7 +132,7 @@ def create_runners(
                 partial(SqliteSpool, spool_dir / f"{runner_id}.sqlite"),
             )
         )
-    return runners
+    return plans
 
 
 def _create_host(database_url: str, host_id: str, actor_name: str) -> HostHandle:

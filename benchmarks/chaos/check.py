@@ -50,9 +50,7 @@ async def check(database_url: str, history: History) -> dict[str, Any]:
     """Return the figures of a run; all that name a fault must be zero."""
     connection = await asyncpg.connect(database_url)
     try:
-        rows = await connection.fetch(
-            "SELECT event_id, guild_id, writer FROM chaos_rows ORDER BY n"
-        )
+        rows = await connection.fetch("SELECT event_id, guild_id, writer FROM chaos_rows ORDER BY n")
         stored = {row["event_id"].hex for row in rows}
         taken = {
             row["source"]: row["number"]
