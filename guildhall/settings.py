@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     @property
     def url(self) -> str:
         """Where people reach the dashboard, without a slash at the end."""
-        return (self.public_url or f"http://{_in_url(self.host)}:{self.port}").rstrip("/")
+        return _as_browsers_say(self.public_url or f"http://{_in_url(self.host)}:{self.port}")
 
 
 def load_settings(**given: object) -> Settings:
@@ -81,13 +81,26 @@ def load_settings(**given: object) -> Settings:
     except ValidationError as error:
         problems = [f"GUILDHALL_{_name(item['loc'])}: {item['msg']}" for item in error.errors()]
         raise ConfigurationInvalid("; ".join(problems) + ".") from error
-    if settings.public_url is not None and urlsplit(settings.public_url).scheme not in ("http", "https"):
-        raise ConfigurationInvalid("GUILDHALL_PUBLIC_URL must begin with http:// or https://.")
+    if settings.public_url is not None:
+        _check_public_url(settings.public_url)
     if not (settings.static_dir / "index.html").is_file():
         raise ConfigurationInvalid(
             f"The dashboard's page is not built ({settings.static_dir} has no index.html): run `make web`."
         )
     return settings
+
+
+def _check_public_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        well = parts.scheme in ("http", "https") and parts.hostname and parts.path in ("", "/")
+        parts.port  # noqa: B018 - raises when it is no number
+    except ValueError:
+        well = False
+    if not well:
+        raise ConfigurationInvalid(
+            "GUILDHALL_PUBLIC_URL must be http:// or https://, a host, perhaps a port, and no path."
+        )
 
 
 def secret_of(value: SecretStr | None) -> str:
@@ -132,6 +145,14 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _as_browsers_say(url: str) -> str:
+    """Return scheme, host and port as a browser names an origin: that is what it is compared with."""
+    parts = urlsplit(url)
+    usual = {"http": 80, "https": 443}[parts.scheme]
+    port = "" if parts.port in (None, usual) else f":{parts.port}"
+    return f"{parts.scheme}://{_in_url(parts.hostname or '')}{port}"
 
 
 def _in_url(host: str) -> str:

@@ -62,6 +62,9 @@ def test_a_file_is_read_too(tmp_path: Path) -> None:
         ("RELAY_REPLICAS", "-1"),
         ("PUBLIC_URL", "example.org"),
         ("PUBLIC_URL", "ftp://example.org"),
+        ("PUBLIC_URL", "https://example.org/guildhall"),
+        ("PUBLIC_URL", "https://example.org:port"),
+        ("PUBLIC_URL", "https://"),
     ],
 )
 def test_a_bad_value_is_one_sentence(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -73,6 +76,23 @@ def test_a_bad_value_is_one_sentence(monkeypatch: pytest.MonkeyPatch, name: str,
     assert sentence.endswith(".")
     assert "\n" not in sentence
     assert "pydantic" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("https://Mods.Example.ORG:443/", "https://mods.example.org"),
+        ("http://example.org:80", "http://example.org"),
+        ("https://example.org:8443", "https://example.org:8443"),
+        ("http://[::1]:8000", "http://[::1]:8000"),
+    ],
+)
+def test_the_public_address_is_what_browsers_call_it(
+    monkeypatch: pytest.MonkeyPatch, given: str, said: str
+) -> None:
+    """An Origin header is compared with it."""
+    monkeypatch.setenv("GUILDHALL_PUBLIC_URL", given)
+    assert load_settings().url == said
 
 
 def test_all_bad_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
