@@ -143,9 +143,9 @@ class GroupCommit:
             return await self._taken_number(source)
 
     async def settle(self) -> None:
-        """Return when no transaction is in flight."""
+        """Return when no transaction is in flight, nor in doubt. Raises ``StoreUnavailable``."""
         async with self._turn:
-            return
+            await self._end_doubt()
 
     async def stop(self) -> None:
         """Refuse what waits; its shards keep it."""
@@ -337,7 +337,7 @@ class GroupCommit:
         if self._doubt is None:
             return
         marks, guild_ids = self._doubt
-        if await self._store.taken_number(marks[0].source) >= marks[0].number:
+        if await self._store.settled_number(self._incarnation, marks[0].source) >= marks[0].number:
             self._remember(marks)
             self._watch.forget(guild_ids)
         self._doubt = None

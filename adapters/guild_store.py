@@ -123,6 +123,13 @@ class PostgresGuildStore:
         with unavailable_when_away():
             await self._pool.execute(_SQL["settle_poison"], poison_id)
 
+    async def settled_number(self, incarnation: Incarnation, source: str) -> int:
+        """See the port."""
+        with unavailable_when_away(), _refused():
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute(_SQL["await_commits"], incarnation.host_id)
+                return int(await connection.fetchval(_SQL["taken_number"], source) or 0)
+
     async def ensure_partitions(self, now_ms: int) -> None:
         """See the port: the month before, this one and the next two."""
         with unavailable_when_away():

@@ -111,6 +111,13 @@ class GuildStore(Protocol):
         """Return the highest batch number taken from ``source``, 0 if none was."""
         ...
 
+    async def settled_number(self, incarnation: Incarnation, source: str) -> int:
+        """Return what ``taken_number`` does, once no transaction of this life is open any more.
+
+        For when the answer to a commit was lost: it may still be under way in the database.
+        """
+        ...
+
     async def commit(self, incarnation: Incarnation, commit: Commit) -> Committed:
         """Make a commit durable in one transaction.
 

@@ -34,6 +34,10 @@ FROM metrics_hourly
 WHERE guild_id = ANY ($1::bigint[]) AND hour >= $2
 ORDER BY guild_id, hour;
 
+-- name: await_commits
+-- A commit holds this row for share: to lock it for update is to wait for every commit that is open.
+SELECT 1 FROM hosts WHERE host_id = $1 FOR UPDATE;
+
 -- name: taken_number
 SELECT number FROM ingest_sources WHERE source = $1;
 

@@ -580,3 +580,24 @@ async def test_a_host_that_froze_in_a_transaction_does_not_keep_its_successor_wa
         await Host(memory_stores()._replace(guilds=frozen), old).commit()
     await frozen.close()
     await other.close()
+
+
+async def test_a_commit_in_doubt_is_waited_for(postgres_dsn: str) -> None:
+    """Whoever asks for its number is answered when its transaction has ended, and then knows of it."""
+    name = f"doubt{fresh_id()}"
+    store = await PostgresGuildStore.open(postgres_dsn)
+    incarnation = await store.register_host(name)
+    try:
+        async with store._pool.acquire() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            await connection.execute("SELECT 1 FROM hosts WHERE host_id = $1 FOR SHARE", name)
+            await connection.execute("INSERT INTO ingest_sources (source, number) VALUES ($1, 7)", name)
+            asking = asyncio.create_task(store.settled_number(incarnation, name))
+            assert await store.taken_number(name) == 0
+            done, _ = await asyncio.wait({asking}, timeout=0.2)
+            assert done == set()
+            await transaction.commit()
+        assert await asyncio.wait_for(asking, 5) == 7
+    finally:
+        await store.close()

@@ -191,6 +191,14 @@ class SimulatedStore:
     async def taken_number(self, source: str) -> int:
         return await self._ask(self._inner.taken_number, source)
 
+    async def settled_number(self, incarnation: Incarnation, source: str) -> int:
+        def read() -> int:
+            self._server.hold(incarnation.host_id)
+            return run(self._inner.taken_number(source))
+
+        number: int = await self._server.ask(read)
+        return number
+
     async def commit(self, incarnation: Incarnation, commit: Commit) -> Committed:
         return await self._server.commit(incarnation, commit)
 

@@ -12,21 +12,15 @@ import time
 import pytest
 
 from tests.simulation.checks import complaints
-from tests.simulation.faults import Faults
 from tests.simulation.world import World
 
 FIRST_SEED = 1
 AT_LEAST, WITHIN_S = 200, 20.0
 
 
-def spare(faults: Faults) -> None:
-    """Leave out what is known not to hold yet; a test below says so."""
-    faults.commit_late = 0.0
-
-
-def run_seed(seed: int, *, everything: bool) -> list[str]:
+def run_seed(seed: int) -> list[str]:
     """Run one storm and return what was wrong after it."""
-    world = World(seed, None if everything else spare)
+    world = World(seed)
     world.run()
     return complaints(world)
 
@@ -34,7 +28,6 @@ def run_seed(seed: int, *, everything: bool) -> list[str]:
 @pytest.mark.timeout(0)
 def test_storms_leave_nothing_lost_doubled_or_out_of_order() -> None:
     """After any storm, everything that was given is stored once, and shown."""
-    everything = "SIMULATION_EVERYTHING" in os.environ
     if "SIMULATION_SEED" in os.environ:
         seeds = [int(os.environ["SIMULATION_SEED"])]
     else:
@@ -46,23 +39,12 @@ def test_storms_leave_nothing_lost_doubled_or_out_of_order() -> None:
         enough = "CI" in os.environ or time.monotonic() - began > WITHIN_S
         if bounded and ran >= AT_LEAST and enough:
             break
-        wrong = run_seed(seed, everything=everything)
+        wrong = run_seed(seed)
         ran += 1
         if wrong:
-            mode = "SIMULATION_EVERYTHING=1 " if everything else ""
-            again = f"{mode}SIMULATION_SEED={seed} .venv/bin/pytest tests/simulation"
+            again = f"SIMULATION_SEED={seed} .venv/bin/pytest tests/simulation"
             pytest.fail("\n  ".join([f"Seed {seed}, after {ran} runs; again with: {again}", *wrong[:10]]))
     print(f"\n{ran} storms in {time.monotonic() - began:.1f} s")  # noqa: T201
-
-
-@pytest.mark.timeout(0)
-@pytest.mark.xfail(
-    reason="a host that asks for a commit in doubt does not wait for its transaction", strict=True
-)
-def test_a_commit_lands_after_its_host_has_asked_for_it() -> None:
-    """Nothing is decided on a state that a commit in doubt still changes."""
-    wrong = {seed: found for seed in range(1, 61) if (found := run_seed(seed, everything=True))}
-    assert wrong == {}
 
 
 @pytest.mark.parametrize("seed", [3, 8])

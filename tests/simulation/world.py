@@ -30,7 +30,7 @@ from domain.ids import HOUR_MS
 from domain.placement import Placement, place
 from serve_app.hub import Hub
 from tests.simulation.browser import Browser
-from tests.simulation.faults import Faults, draw
+from tests.simulation.faults import draw
 from tests.simulation.network import DirectorHandle, HostHandle, Network
 from tests.simulation.runner import Runner
 from tests.simulation.store import Server, SimulatedStore
@@ -46,12 +46,10 @@ STEP_S = 0.25
 class World:
     """Everything there is in one run."""
 
-    def __init__(self, seed: int, change: Callable[[Faults], None] | None = None) -> None:
+    def __init__(self, seed: int) -> None:
         self.seed = seed
         self.chance = random.Random(seed)
         self.faults = draw(self.chance)
-        if change is not None:
-            change(self.faults)
         self.loop = VirtualLoop(random.Random(seed + 1))
         self.drawn = msgspec.structs.replace(self.faults)
         self.network = Network(self.loop, self.chance, self.faults)
