@@ -28,18 +28,31 @@ async def end_leftovers(runtime_dir: Path) -> None:
     """End what a run that was killed has left, and remove its runtime folder.
 
     Most of it dies with its parent, but HAProxy does not, and holds the front door's port; nor do Ray's
-    agents. They are known by their environment, which names that very folder.
+    agents. They are known by their environment or their open files, which name that very folder.
     """
-    await asyncio.to_thread(_end, [p for p in psutil.process_iter() if _belongs_to(p, str(runtime_dir))])
+    await asyncio.to_thread(_end, [p for p in psutil.process_iter() if _belongs_to(p.pid, f"{runtime_dir}/")])
     shutil.rmtree(runtime_dir, ignore_errors=True)
 
 
-def _belongs_to(process: psutil.Process, runtime_dir: str) -> bool:
-    """Look at the raw environment: a process that renamed itself has overwritten the beginning of it."""
+def _belongs_to(pid: int, folder: str) -> bool:
+    """Whether a process has the folder in its environment, or a file in it open.
+
+    The environment alone will not do: a process that renamed itself, as Ray's agents do, has overwritten
+    the beginning of it, or all of a small one.
+    """
+    process = Path(f"/proc/{pid}")
     try:
-        return f"={runtime_dir}/".encode() in Path(f"/proc/{process.pid}/environ").read_bytes()
-    except OSError:
+        if f"={folder}".encode() in (process / "environ").read_bytes():
+            return True
+        return any(_target(link).startswith(folder) for link in (process / "fd").iterdir())
+    except OSError:  # it is gone, or somebody else's
         return False
+
+
+def _target(link: Path) -> str:
+    with contextlib.suppress(OSError):
+        return str(link.readlink())
+    return ""
 
 
 def _end(processes: list[psutil.Process]) -> None:
