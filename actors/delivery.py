@@ -23,7 +23,10 @@ class LaneSettings(msgspec.Struct, frozen=True):
     batch_wait_s: float = 0.02
     count_wait_s: float = 0.25
     first_retry_s: float = 0.1
-    longest_retry_s: float = 5.0
+    longest_retry_s: float = 1.0
+    """A host that died is replaced within seconds, and its guilds wait for this to be noticed."""
+    look_within_s: float = 5.0
+    """How long the Director may take to say where a host lives now."""
     waiting_events: int = 2_000
     """Events that may wait in memory; more go to the spool."""
     spool_after_s: float = 1.0
@@ -111,7 +114,7 @@ class Delivery:
     async def _look_for_a_new_life(self, routing: Routing) -> None:
         """Ask where the host lives now: one that died is replaced, under the same id."""
         try:
-            async with asyncio.timeout(self._settings.longest_retry_s):
+            async with asyncio.timeout(self._settings.look_within_s):
                 await self._directory.refresh(routing.placement.version)
         except Exception as error:  # noqa: BLE001 - the Director may be away just as well
             log.warning("placement_not_refreshed", host=self._host_id, error=repr(error))

@@ -130,6 +130,7 @@ class Director:
             await self._hand_over(staying, dedicated)
             await self._store.retire_host(host_id)
             host = self._hosts.pop(host_id)
+            self._strikes.pop(host_id, None)
             self._publish(self._placement_now())
             await asyncio.gather(host.stop("drained"), return_exceptions=True)
             await host.kill()
@@ -181,9 +182,9 @@ class Director:
         await self._recovered()
         async with self._changing:
             ailing = await asyncio.gather(*(self._ails(*item) for item in self._hosts.items()))
-            for host_id in filter(None, ailing):
-                await self._replace(host_id)
-            if not self._settled:
+            await asyncio.gather(*(self._replace(host_id) for host_id in filter(None, ailing)))
+            # One that hangs would be waited for, and is replaced or well again at the next tick.
+            if not self._settled and not self._strikes:
                 await self._hand_over(self._hosts, self._placement_now().dedicated)
         await self._make_partitions()
 

@@ -43,6 +43,12 @@ def prepare(runtime_dir: Path, token_file: Path) -> None:
         # Whoever reaches Ray's ports may run code: they are closed to who has no token.
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        # A node that is gone is noticed after this many failed looks, a second apart: until then Ray may
+        # still place a new host there. (One that only hangs is given ten seconds a look.)
+        "RAY_health_check_period_ms": "1000",
+        "RAY_health_check_failure_threshold": "3",
+        # Ray prints its own errors (a host that died, say) on standard output; they are in its logs as well.
+        "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import random
 import shutil
@@ -58,6 +59,8 @@ class Chaos:
         self._folder = folder
         self._random = random.Random(plan.seed)  # noqa: S311 - a seed makes a plan that can be repeated
         self._faults: list[Fault] = []
+        self._outage: tuple[float, float] | None = None
+        """From when until when Postgres was away."""
         self._log: list[str] = []
         self._shards: dict[int, tuple[Any, int]] = {}
         self._frozen: set[int] = set()
@@ -163,10 +166,10 @@ class Chaos:
         await happen()
 
     async def _kill_host(self) -> None:
-        pids = await self._host_pids()
-        alive = [host_id for host_id, pid in pids.items() if pid not in self._frozen]
-        if not alive:
-            return
+        alive: list[str] = []
+        while not alive:  # the last one may have been killed a moment ago
+            pids = await self._host_pids()
+            alive = [host_id for host_id, pid in pids.items() if pid not in self._frozen]
         host_id = self._random.choice(alive)
         self._fault("host killed", {host_id})
         _signal(pids[host_id], signal.SIGKILL)
@@ -181,10 +184,12 @@ class Chaos:
         if pid is None:
             return
         os.kill(pid, signal.SIGKILL)
+        since = time.time()
         await asyncio.sleep(self._plan.postgres_away_s / 2)
         _signal(self._shards[0][1], signal.SIGKILL)
         await asyncio.sleep(self._plan.postgres_away_s / 2)
         await self._start_postgres()
+        self._outage = (since, time.time())
         self._fault("postgres back", {f"h{number}" for number in range(HOSTS)})
         await self._start_shard(0)
 
@@ -256,23 +261,39 @@ class Chaos:
         self._faults.append(Fault(kind, time.time(), frozenset(host_ids)))
 
     def _note(self, what: str) -> None:
-        self._log.append(f"{time.strftime('%H:%M:%S')} {what}")
+        self._log.append(f"{_clock(time.time())} {what}")
+
+    def _could_be_back_from(self, fault: Fault) -> float:
+        away_since, away_until = self._outage or (0.0, 0.0)
+        return away_until if away_since <= fault.at < away_until else fault.at
 
     def _recoveries(self) -> dict[str, Any]:
-        """For each fault, how long until the hosts concerned took a batch again."""
+        """For each fault, how long until the hosts concerned took a batch again.
+
+        For a host that was killed while Postgres was away, this counts from Postgres's return: before,
+        nothing can be acknowledged by anybody. A host that is hit again before it is back counts from there.
+        """
         accepted = sorted(read(self._folder).accepted.values(), key=lambda item: item[1])
-        ways_back: list[float] = []
-        for fault in self._faults:
-            hosts = fault.host_ids or {host for host, _ in accepted}
-            for host_id in hosts:
+        ways_back: list[tuple[float, str]] = []
+        never_back = 0
+        for host_id in sorted({host for host, _ in accepted}):
+            times = [at for host, at in accepted if host == host_id]
+            faults = [fault for fault in self._faults if host_id in fault.host_ids or not fault.host_ids]
+            begins = [self._could_be_back_from(fault) for fault in faults]
+            for fault, began, hit_again in zip(faults, begins, [*begins[1:], math.inf], strict=True):
                 # The first half second may still be answers that were under way.
-                later = [at for host, at in accepted if host == host_id and at > fault.at + 0.5]
-                if later:
-                    ways_back.append(later[0] - fault.at)
+                back = next((at for at in times if at > began + 0.5), math.inf)
+                if back < hit_again:
+                    ways_back.append((back - began, f"{fault.kind} {_clock(fault.at)}, {host_id}"))
+                elif hit_again == math.inf:
+                    never_back += 1
+        seconds = [took for took, _ in ways_back]
         return {
             "host_kills": sum(fault.kind == "host killed" for fault in self._faults),
-            "intake_back_s_p50": round(percentile(ways_back, 0.5), 2),
-            "intake_back_s_max": round(max(ways_back, default=0.0), 2),
+            "hosts_never_back": never_back,
+            "intake_back_s_p50": round(percentile(seconds, 0.5), 2),
+            "intake_back_s_max": round(max(seconds, default=0.0), 2),
+            "slowest": [f"{took:.1f} s: {what}" for took, what in sorted(ways_back, reverse=True)[:5]],
         }
 
 
@@ -287,6 +308,10 @@ async def run(plan: Plan) -> Result:
         if "GUILDHALL_CHAOS_KEEP" not in os.environ:  # for who looks for a reason in the actors' logs
             shutil.rmtree(folder, ignore_errors=True)
     return Result("chaos", figures)
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(at))
 
 
 def _named(title: str) -> list[psutil.Process]:

@@ -55,3 +55,29 @@ async def test_ingest_stores_each_row_that_it_acknowledges() -> None:
     assert figures["rows_counted_by_hour"] == figures["rows_stored"] + figures["peers_rows_stored"]
     assert {"asyncpg_thousand_rows_per_s", "asyncpg_one_row_per_s"} <= result["baseline"].keys()
     assert result["ratio"] > 0
+
+
+@pytest.mark.timeout(400)
+async def test_nothing_is_lost_or_doubled_by_what_chaos_does() -> None:
+    """Within a minute hosts, the Director, a shard, a node and Postgres are killed, and a host is frozen."""
+    result = await bench(
+        "chaos", "--seconds", "60", "--rate", "200", "--kills", "4", "--postgres-away", "5", "--freeze", "12"
+    )
+
+    figures = result["figures"]
+    assert figures["events_acknowledged"] > 1_000
+    assert figures["host_kills"] > 0
+    wrong = {
+        name: figures[name]
+        for name in (
+            "acknowledged_lost",
+            "stored_twice",
+            "counts_wrong_by",
+            "rollup_minus_rows",
+            "hours_wrong",
+            "guilds_with_two_writers",
+            "not_drained",
+            "hosts_never_back",
+        )
+    }
+    assert not any(wrong.values()), figures
