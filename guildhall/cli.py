@@ -12,7 +12,7 @@ import uvloop
 from stamina.instrumentation import set_on_retry_hooks
 
 from adapters.migrate import migrate as run_migrations
-from benchmarks import guilds, ingest, memory, storm
+from benchmarks import guilds, ingest, memory, steady, storm
 from benchmarks.chaos import run as chaos
 from benchmarks.result import Result
 from domain.errors import ConfigurationInvalid, GuildhallError
@@ -81,6 +81,17 @@ def bench_storm(
 ) -> None:
     """Send a message storm through a whole demo, and hold what arrived against what was sent."""
     _show(uvloop.run(storm.run(seconds=seconds, rate=rate)), as_json=as_json)
+
+
+@bench.command("steady")
+def bench_steady(
+    minutes: Annotated[float, typer.Option(min=0.1, help="How long it lasts.")] = steady.MINUTES,
+    rate: Annotated[float, typer.Option(min=1, max=600, help="Messages per second.")] = steady.RATE,
+    guilds: Annotated[int, typer.Option(min=1, max=10_000, help="Simulated guilds.")] = steady.GUILDS,
+    as_json: BenchJson = False,
+) -> None:
+    """Let the same traffic run for long, and see whether the memory of our processes grows."""
+    _show(uvloop.run(steady.run(minutes=minutes, rate=rate, guilds=guilds)), as_json=as_json)
 
 
 @bench.command("memory")
