@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-
-Item = tuple[int, int, bytes]
-"""(guild_id, offset of the last event in the frame, frame)."""
+from typing import NamedTuple
 
 MAX_WAITING_LISTS = 2_000
 """Bound of one relay's queue: about a minute of commits. A relay behind that far is cut off; it comes
 back, registers its sockets anew, and they resume or reload."""
+
+
+class Item(NamedTuple):
+    """A frame of a guild's stream. Frames of an activation that ended may still be on their way."""
+
+    guild_id: int
+    epoch: int
+    offset: int
+    """Of the last event in the frame."""
+    frame: bytes
+
 
 _END: list[Item] = []
 

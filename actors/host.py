@@ -152,7 +152,7 @@ class GuildHost:
         return await self._commit.taken(source)
 
     async def stream(self, relay_id: str) -> AsyncIterator[list[Item]]:
-        """Yield a relay's stream: lists of (guild_id, last offset, frame), for the guilds it watches.
+        """Yield a relay's stream: lists of frames, of the guilds it watches.
 
         The first list is empty and says that the stream stands. When it ends, so does all that the
         relay had registered; a relay that comes back does so under a new id.
@@ -305,7 +305,7 @@ class GuildHost:
             guild = self._table.get(guild_id)
             if guild is None or not guild.watched:
                 continue
-            item = (guild_id, guild.offset, guild.frame(events))
+            item = Item(guild_id, guild.epoch, guild.offset, guild.frame(events))
             for relay_id in guild.relays:
                 by_relay[relay_id].append(item)
         for relay_id, items in by_relay.items():

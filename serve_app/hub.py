@@ -151,7 +151,7 @@ class Hub:
     def deliver(self, relay_id: str, items: list[Item]) -> None:
         """Hand a stream's frames to the sockets that are registered on it: the same bytes to each."""
         for item in items:
-            for subscription in self._by_guild.get(item[0], {}).values():
+            for subscription in self._by_guild.get(item.guild_id, {}).values():
                 registration = subscription.registration
                 if registration is not None and registration.relay_id == relay_id:
                     subscription.deliver(item)

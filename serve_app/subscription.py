@@ -67,16 +67,20 @@ class Subscription:
         """Take a frame of the stream."""
         if not self.wanted:
             return
-        _, offset, frame = item
         if self._held_back is not None:
             self._hold(self._held_back, item)
-        elif self.position is not None and offset > self.position[1]:
-            self.position = (self.position[0], offset)
-            self.socket.push(frame)
+            return
+        if self.position is None:
+            return
+        epoch, offset = self.position
+        # What another activation of the guild said was on its way when the host answered.
+        if item.epoch == epoch and item.offset > offset:
+            self.position = (epoch, item.offset)
+            self.socket.push(item.frame)
 
     def _hold(self, held_back: list[Item], item: Item) -> None:
         held_back.append(item)
-        self._held_bytes += len(item[2])
+        self._held_bytes += len(item.frame)
         if self._held_bytes > MAX_QUEUED_BYTES:
             # More than the socket itself would queue. The browser comes back and resumes.
             self.hold_back()

@@ -93,8 +93,8 @@ class Listener:
 
     async def frame(self) -> dict[str, Any]:
         """Return the next frame, which is alone in its list."""
-        [(_, _, frame)] = await self.next()
-        found: dict[str, Any] = json.loads(frame)
+        [item] = await self.next()
+        found: dict[str, Any] = json.loads(item.frame)
         return found
 
     async def ended(self) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from actors import fan_out
 from actors.fan_out import FanOut, Item
 
-ONE: list[Item] = [(1, 1, b"frame")]
+ONE: list[Item] = [Item(1, 1, 1, b"frame")]
 
 
 async def test_a_stream_says_first_that_it_stands() -> None:
@@ -18,8 +18,9 @@ async def test_a_stream_says_first_that_it_stands() -> None:
     stream = relays.stream("r")
     assert await anext(stream) == []
     relays.send("r", ONE)
-    relays.send("r", [(2, 1, b"other")])
-    assert [await anext(stream), await anext(stream)] == [ONE, [(2, 1, b"other")]]
+    other = [Item(2, 1, 1, b"other")]
+    relays.send("r", other)
+    assert [await anext(stream), await anext(stream)] == [ONE, other]
 
 
 async def test_nobody_listening_is_no_error() -> None:

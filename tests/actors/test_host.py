@@ -62,7 +62,7 @@ async def test_an_acknowledgement_follows_the_commit(host: HostUnderTest, databa
     assert live(host) == ()
     held.let_go.set()
     assert isinstance(await sending, Accepted)
-    assert [item[0] for item in await showing] == [GUILD]
+    assert [item.guild_id for item in await showing] == [GUILD]
     assert live(host) == stored(database) == (HourCounts(NOON_MS, medium=1),)
 
 

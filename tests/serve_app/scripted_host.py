@@ -30,7 +30,8 @@ async def until(true: Callable[[], Any]) -> None:
 
 def item(offset: int, guild_id: int = GUILD, epoch: int = 1) -> Item:
     """Return a frame with one event."""
-    return guild_id, offset, events_frame(guild_id, epoch, [b'{"offset":%d}' % offset])
+    frame = events_frame(guild_id, epoch, [b'{"offset":%d}' % offset])
+    return Item(guild_id, epoch, offset, frame)
 
 
 def session_of(*guilds: SessionGuild, user_id: int = 1) -> Session:

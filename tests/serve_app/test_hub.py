@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from actors.fan_out import Item
 from actors.routing import GuildDirectory
 from domain.errors import HostUnreachable, NotOwner, StoreUnavailable, TooManySockets
 from domain.protocol import events_frame
@@ -110,6 +111,29 @@ async def test_frames_after_the_answer_come_once(relay: HubUnderTest) -> None:
     assert browser.offsets == [3, 4]
 
 
+@pytest.mark.parametrize("overtaken", [False, True])
+async def test_frames_of_an_ended_activation_are_dropped(relay: HubUnderTest, overtaken: bool) -> None:
+    """What the guild said before it slept is no part of what follows, whatever its offset is."""
+    browser = await relay.following(7)
+    relay.hub.unsubscribe(browser.socket, GUILD)
+    await settled(relay)
+    relay.hub.subscribe(browser.socket, GUILD, (1, 7))
+    call = await relay.host.call(2)
+    late = [item(8), item(9)]
+    if not overtaken:
+        relay.host.feed(*late)
+        await until(lambda: all(queue.empty() for queue in relay.host.streams.values()))
+    call.answer(0, epoch=2, recovered=False)
+    await browser.frame(2)
+    if overtaken:
+        relay.host.feed(*late)
+    relay.host.feed(item(1, epoch=2))
+    assert (await browser.frame(3))["epoch"] == 2
+    relay.host.feed(item(2, epoch=2))
+    await browser.frame(4)
+    assert browser.offsets == [1, 2]
+
+
 async def test_a_replay_comes_between_the_answer_and_the_stream(relay: HubUnderTest) -> None:
     """A browser that comes back gets what it missed, then what is new."""
     browser = relay.browser()
@@ -117,7 +141,7 @@ async def test_a_replay_comes_between_the_answer_and_the_stream(relay: HubUnderT
     call = await relay.host.call(1)
     assert call.position == (1, 0)
     relay.host.feed(item(2), item(3))
-    call.answer(2, replay=item(1)[2].replace(b'{"offset":1}', b'{"offset":1},{"offset":2}'))
+    call.answer(2, replay=item(1).frame.replace(b'{"offset":1}', b'{"offset":1},{"offset":2}'))
     await browser.frame(3)
     assert browser.ops == ["subscribed", "events", "events"]
     assert browser.offsets == [1, 2, 3]
@@ -207,8 +231,9 @@ async def test_a_broken_stream_is_taken_up_again(
     call = await relay.host.call(2)
     assert call.position == (1, 3)
     assert call.relay_id != first
-    relay.host.feed(item(4), item(9))
-    call.answer(8, epoch=1 if recovered else 2, recovered=recovered)
+    epoch = 1 if recovered else 2
+    relay.host.feed(item(4, epoch=epoch), item(9, epoch=epoch))
+    call.answer(8, epoch=epoch, recovered=recovered)
     await browser.frame(4)
     assert browser.frames[2]["recovered"] is recovered
     assert browser.offsets == [3, 9]
@@ -352,10 +377,10 @@ async def test_what_waits_for_an_answer_is_bounded(relay: HubUnderTest) -> None:
     browser = relay.browser()
     relay.hub.subscribe(browser.socket, GUILD, None)
     await relay.host.call(1)
-    relay.host.feed(*[(GUILD, number, b"x" * (MAX_QUEUED_BYTES // 4)) for number in range(1, 5)])
+    relay.host.feed(*[Item(GUILD, 1, number, b"x" * (MAX_QUEUED_BYTES // 4)) for number in range(1, 5)])
     await until(lambda: all(queue.empty() for queue in relay.host.streams.values()))
     assert browser.closed is None
-    relay.host.feed((GUILD, 5, b"x"))
+    relay.host.feed(Item(GUILD, 1, 5, b"x"))
     assert await browser.close_code() == 4008
 
 
@@ -416,7 +441,7 @@ async def test_subscribing_twice_begins_anew(relay: HubUnderTest) -> None:
     relay.hub.subscribe(browser.socket, GUILD, (1, 4))
     call = await relay.host.call(2)
     assert call.position == (1, 4)
-    call.answer(5, replay=item(5)[2])
+    call.answer(5, replay=item(5).frame)
     await browser.frame(3)
     relay.host.feed(item(6))
     await browser.frame(4)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from actors.fan_out import Item
 from adapters.memory import MemoryClock, MemoryDashboardStore, MemoryDatabase, MemorySessions
 from adapters.redis_sessions import SESSION_TTL_S
 from domain.protocol import MAX_SUBSCRIPTIONS
@@ -275,7 +276,7 @@ async def test_one_follows_resumes_and_lets_go(relay: RelayUnderTest) -> None:
     connection.subscribe(epoch=1, offset=4)
     call = await relay.host.call(1)
     assert call.position == (1, 4)
-    call.answer(5, replay=item(5)[2])
+    call.answer(5, replay=item(5).frame)
     relay.host.feed(item(6))
     assert (await connection.frame(3))["events"] == [{"offset": 6}]
     connection.say(op="unsubscribe", guild_id=str(GUILD))
@@ -391,7 +392,7 @@ async def test_a_reader_that_stands_still_is_cut(
     connection.open.clear()
     frame = b'{"op":"events","filling":"%s"}' % (b"x" * (socket_module.MAX_QUEUED_BYTES // 2))
     for offset in range(1, 5):
-        relay.host.feed((GUILD, offset, frame))
+        relay.host.feed(Item(GUILD, 1, offset, frame))
         await other.frame(1 + offset)
     await asyncio.wait_for(connection.task, 5)
     other.leave()

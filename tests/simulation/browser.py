@@ -27,6 +27,8 @@ class Following:
         self.since_subscribed: list[tuple[str, str]] | None = None
         """Events that came while a reload is under way; None when there is none."""
         self.loads = 0
+        self.promised: int | None = None
+        """The offset to which the very next frame must lead, after an answer that it is all recovered."""
 
 
 class Browser:
@@ -56,6 +58,8 @@ class Browser:
     def connect(self, process: Process, hub: Hub) -> None:
         """Open a socket and resume every guild."""
         self.relay = process, hub
+        for following in self.following.values():
+            following.promised = None
         self._life += 1
         life = self._life
 
@@ -92,6 +96,13 @@ class Browser:
                 missing = stored.keys() - following.violations.keys()
                 more = following.violations.keys() - stored.keys()
                 return f"guild {guild_id}: {len(missing)} missing, {len(more)} too many of {len(stored)}"
+        return None
+
+    def stands_at(self, positions: dict[int, tuple[int, int]]) -> str | None:
+        """Return a guild of which it has not heard all, by the positions of the guilds that live, if any."""
+        for guild_id, following in self.following.items():
+            if following.position != positions.get(guild_id):
+                return f"guild {guild_id} at {following.position}, not {positions.get(guild_id)}"
         return None
 
     def _closed(self, life: int) -> None:
@@ -136,9 +147,13 @@ class Browser:
 
     def _subscribed(self, following: Following, frame: dict[str, Any]) -> None:
         known = following.position
+        if following.promised is not None:
+            self._wrong.append(f"promised {following.promised}, sent {frame}")
         if frame["recovered"] and known is not None:
             if known[0] != frame["epoch"] or known[1] > frame["offset"]:
                 self._wrong.append(f"recovered {known} as {frame}")
+            elif known[1] < frame["offset"]:
+                following.promised = frame["offset"]
             if following.since_subscribed is None:
                 return  # the replay follows
         else:
@@ -169,8 +184,6 @@ class Browser:
     def _events(self, following: Following, frame: dict[str, Any]) -> None:
         for event in frame["events"]:
             position = following.position
-            if position is not None and frame["epoch"] < position[0]:
-                return  # of an activation that is over, and slower than the answer to our subscribe
             if position is None or frame["epoch"] != position[0] or event["offset"] != position[1] + 1:
                 self._wrong.append(
                     f"guild {following.guild_id} at {position} got {frame['epoch']}/{event['offset']}"
@@ -182,6 +195,9 @@ class Browser:
                 if following.since_subscribed is not None:
                     following.since_subscribed.append(seen)
                 following.violations[seen[0]] = seen[1]
+        if following.promised not in {None, frame["events"][-1]["offset"]}:
+            self._wrong.append(f"promised {following.promised}, sent {frame}")
+        following.promised = None
 
     def _stored(self, guild_id: int) -> dict[str, str]:
         rows = self._database.violations.values()

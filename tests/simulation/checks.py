@@ -14,7 +14,7 @@ from domain.guild import WINDOW_HOURS, HourCounts, one_violation
 from domain.ids import HOUR_MS, hour_start
 from tests.simulation.runner import MEMBERS, Life, Runner
 from tests.simulation.store import run
-from tests.simulation.world import World
+from tests.simulation.world import World, owned
 
 
 def complaints(world: World) -> list[str]:
@@ -108,17 +108,9 @@ def _live(world: World) -> Iterator[str]:
     """Compare what is alive in a host with what a fresh load would give."""
     since_ms = hour_start(world.now_ms()) - (WINDOW_HOURS - 1) * HOUR_MS
     store = MemoryGuildStore(world.database)
-    for handle in world.hosts.values():
-        host = handle.host
-        life = host._incarnation
-        if handle.process.dead or host._placement is None:
-            continue
-        if world.database.hosts.get(life.host_id) != life.number:
-            continue  # another life has begun; this one can write nothing, and will hear of it when it tries
-        for guild in host._table.live():
+    for host in world.writers():
+        for guild in owned(host):
             guild_id = guild.state.guild_id
-            if not host.owns(guild_id):
-                continue  # loaded for a watcher as it moved away; never shown, and dropped before it is owned
             fresh = run(store.load_guilds([guild_id], since_ms)).get(guild_id)
             if fresh is not None and fresh != guild.state:
                 yield f"guild {guild_id} lives as {guild.state}, the store has {fresh}"

@@ -20,6 +20,7 @@ import structlog
 import actors.director
 from actors.director import Director, DirectorSettings, HostAccess
 from actors.group_commit import CommitSettings
+from actors.guild import GuildActor
 from actors.guild_table import TableSettings
 from actors.host import GuildHost, HostSettings
 from actors.routing import GuildDirectory
@@ -225,10 +226,22 @@ class World:
         return None
 
     def _all_shown(self) -> str | None:
+        positions = {
+            guild.state.guild_id: (guild.epoch, guild.offset)
+            for host in self.writers()
+            for guild in owned(host)
+        }
         for number, browser in enumerate(self.browsers):
-            if (why := browser.agrees()) is not None:
+            if (why := browser.agrees() or browser.stands_at(positions)) is not None:
                 return f"browser {number}, {why}"
         return None
+
+    def writers(self) -> Iterator[GuildHost]:
+        """Return the hosts that live and that no later life has fenced."""
+        for handle in self.hosts.values():
+            life = handle.host._incarnation
+            if not handle.process.dead and self.database.hosts.get(life.host_id) == life.number:
+                yield handle.host
 
     # -- beginnings -------------------------------------------------------------------------------
 
@@ -346,6 +359,14 @@ class World:
         await self._operate(
             "dedicate", self.chance.choice(self.guilds), self.chance.choice((None, None, "", ""))
         )
+
+
+def owned(host: GuildHost) -> Iterator[GuildActor]:
+    """Return the guilds that live in a host and are its own.
+
+    Others may be loaded, for a watcher, as they move away; never shown, and dropped before they are owned.
+    """
+    return (guild for guild in host._table.live() if host.owns(guild.state.guild_id))
 
 
 def _idle(runner: Runner) -> bool:
