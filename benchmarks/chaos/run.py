@@ -168,6 +168,7 @@ class Chaos:
     async def _kill_host(self) -> None:
         alive: list[str] = []
         while not alive:  # the last one may have been killed a moment ago
+            await asyncio.sleep(0.1)
             pids = await self._host_pids()
             alive = [host_id for host_id, pid in pids.items() if pid not in self._frozen]
         host_id = self._random.choice(alive)
