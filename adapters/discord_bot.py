@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections import defaultdict
 
 import discord
 import msgspec
 import structlog
 import yarl
-from discord.gateway import DiscordWebSocket, KeepAliveHandler
+from discord.gateway import DiscordWebSocket
 from discord.http import Route
 
 from adapters.clock import now_ms
+from adapters.shard_hearing import ShardHearing
 from domain.detection import Message
 from domain.errors import BotRefused
 from domain.events import (
     BotPresenceChanged,
-    Gap,
+    Event,
     GuildDescribed,
     GuildLeft,
     MemberJoined,
@@ -92,6 +92,10 @@ class DiscordBot:
         with contextlib.suppress(asyncio.CancelledError, discord.DiscordException):
             await self._connection
 
+    def heard_until_ms(self) -> int:
+        """See the port."""
+        return self._client.heard_until_ms()
+
     async def delete_message(self, channel_id: int, message_id: int) -> bool:
         """See the port. discord.py waits out rate limits by itself."""
         try:
@@ -119,26 +123,26 @@ class _Client(discord.AutoShardedClient):
             member_cache_flags=discord.MemberCacheFlags.none(),
             guild_ready_timeout=1.0,
         )
-        self._max_concurrency = settings.max_concurrency
+        self._settings = settings
         self._handler = handler
         self._identified: defaultdict[int, int] = defaultdict(int)
         self._leaving: dict[int, asyncio.TimerHandle] = {}
         self._away: set[int] = set()
-        self._pulses: dict[int, KeepAliveHandler] = {}
-        """By shard: what discord.py notes the time of everything in that comes from the gateway."""
-        self._deaf_since_ms: dict[int, int] = {}
-        """By shard that is cut off: when it last heard anything. Emptied by RESUMED, told after READY."""
+        self._hearing = ShardHearing()
 
     async def before_identify_hook(self, shard_id: int | None, *, initial: bool = False) -> None:
         """Wait only when a bucket is used again: Discord lets ``max_concurrency`` shards in per 5 s."""
         del initial
-        bucket = (shard_id or 0) % self._max_concurrency
+        bucket = (shard_id or 0) % self._settings.max_concurrency
         self._identified[bucket] += 1
         if self._identified[bucket] > 1:
             await asyncio.sleep(IDENTIFY_PERIOD_S)
 
     async def on_message(self, message: discord.Message) -> None:
-        if message.guild is None or message.author.bot or message.webhook_id is not None:
+        if message.guild is None:
+            return
+        self._hear(message.guild.id)
+        if message.author.bot or message.webhook_id is not None:
             return
         self._handler.on_message(
             Message(
@@ -155,6 +159,7 @@ class _Client(discord.AutoShardedClient):
 
     async def on_guild_available(self, guild: discord.Guild) -> None:
         self._describe(guild)
+        # No sign of life: discord.py may say it long after Discord did.
         self._handler.on_event(BotPresenceChanged(guild.id, online=True, ts_ms=now_ms()))
 
     async def on_guild_join(self, guild: discord.Guild) -> None:
@@ -165,44 +170,50 @@ class _Client(discord.AutoShardedClient):
         self._describe(after)
 
     async def on_guild_remove(self, guild: discord.Guild) -> None:
-        self._handler.on_event(GuildLeft(guild.id))
+        self._tell(GuildLeft(guild.id))
 
     async def on_guild_unavailable(self, guild: discord.Guild) -> None:
-        self._handler.on_event(BotPresenceChanged(guild.id, online=False, ts_ms=now_ms()))
+        self._tell(BotPresenceChanged(guild.id, online=False, ts_ms=now_ms()))
 
     async def on_member_join(self, member: discord.Member) -> None:
         joined = member.joined_at
         ts_ms = int(joined.timestamp() * 1000) if joined else now_ms()
-        self._handler.on_event(MemberJoined(member.guild.id, _user(member), ts_ms))
+        self._tell(MemberJoined(member.guild.id, _user(member), ts_ms))
 
     async def on_raw_member_remove(self, payload: discord.RawMemberRemoveEvent) -> None:
-        self._handler.on_event(MemberLeft(payload.guild_id, payload.user.id, now_ms()))
+        self._tell(MemberLeft(payload.guild_id, payload.user.id, now_ms()))
 
     async def on_shard_connect(self, shard_id: int) -> None:
-        self._feel_pulse(shard_id)
+        self._hearing.began_anew(shard_id, now_ms())
 
     async def on_shard_disconnect(self, shard_id: int) -> None:
-        if shard_id in self._pulses:
-            self._deaf_since_ms.setdefault(shard_id, _last_beat_ms(self._pulses.pop(shard_id)))
+        self._hearing.cut_off(shard_id)
         if shard_id not in self._leaving and shard_id not in self._away:
             self._leaving[shard_id] = self.loop.call_later(AWAY_AFTER_S, self._is_away, shard_id)
 
     async def on_shard_resumed(self, shard_id: int) -> None:
-        self._feel_pulse(shard_id)
-        self._deaf_since_ms.pop(shard_id, None)  # Discord has replayed what was missed
+        self._hearing.resumed(shard_id, now_ms())
         self._is_back(shard_id)
 
     async def on_shard_ready(self, shard_id: int) -> None:
         # Not at READY itself: until its guild is described, discord.py drops what happens there.
-        since_ms = self._deaf_since_ms.pop(shard_id, None)
-        if since_ms is not None:
-            self._handler.on_gap(Gap(since_ms, max(since_ms, now_ms()), 0, "blind"))
+        gap = self._hearing.described(shard_id, now_ms())
+        if gap is not None:
+            self._handler.on_gap(gap)
         self._is_back(shard_id)
 
-    def _feel_pulse(self, shard_id: int) -> None:
-        pulse = self._get_websocket(shard_id=shard_id)._keep_alive  # noqa: SLF001 - nothing public says it
-        if pulse is not None:
-            self._pulses[shard_id] = pulse
+    def heard_until_ms(self) -> int:
+        """Look whether heartbeats were answered meanwhile; return until when all shards heard everything."""
+        for shard_id, shard in self.shards.items():
+            self._hearing.pulse(shard_id, shard.latency, now_ms())
+        return self._hearing.until_ms()
+
+    def _hear(self, guild_id: int) -> None:
+        self._hearing.heard((guild_id >> 22) % self._settings.shard_count, now_ms())
+
+    def _tell(self, event: Event) -> None:
+        self._hear(event.guild_id)
+        self._handler.on_event(event)
 
     def _is_away(self, shard_id: int) -> None:
         del self._leaving[shard_id]
@@ -241,10 +252,6 @@ def _user(user: discord.User | discord.Member) -> UserRef:
         display_name=storable(user.display_name),
         avatar_url=avatar.with_size(64).url if avatar else None,
     )
-
-
-def _last_beat_ms(pulse: KeepAliveHandler) -> int:
-    return now_ms() - int((time.perf_counter() - pulse._last_recv) * 1000)  # noqa: SLF001 - as above
 
 
 def _why(error: BaseException | None) -> str:

@@ -291,6 +291,14 @@ class BotConnection(Protocol):
         """Leave the gateway."""
         ...
 
+    def heard_until_ms(self) -> int:
+        """Return until when every shard is known to have heard everything, once started.
+
+        It stands still while a shard is cut off or says nothing, and when the gateway was left. A time that
+        is missed for good is passed only when ``on_gap`` has told it.
+        """
+        ...
+
     async def delete_message(self, channel_id: int, message_id: int) -> bool:
         """Delete a message; return whether it is gone, by us or by others."""
         ...

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlencode
 
+from adapters.memory.samples import NOON_MS
 from domain.detection import Message
 from domain.errors import BotRefused, LoginFailed
-from domain.events import Event
+from domain.events import Event, Gap
 from domain.ports import BotHandler, Identity
 
 
@@ -39,7 +40,7 @@ class MemoryBot:
     """Implements :class:`domain.ports.BotConnection`; records deletions in ``deleted``.
 
     ``refusal`` makes ``start`` raise ``BotRefused``. ``on_delete`` decides how a deletion ends, and may
-    hold it or raise; without it every deletion succeeds.
+    hold it or raise; without it every deletion succeeds. ``heard_ms`` is until when it says to have heard.
     """
 
     def __init__(self, *, refusal: str | None = None) -> None:
@@ -47,6 +48,7 @@ class MemoryBot:
         self.on_delete: Callable[[int, int], Awaitable[bool]] | None = None
         self.deleted: list[tuple[int, int]] = []
         self.connected = False
+        self.heard_ms = NOON_MS
         self._handler: BotHandler | None = None
 
     async def start(self, handler: BotHandler) -> None:
@@ -59,6 +61,10 @@ class MemoryBot:
     async def stop(self) -> None:
         """See the port."""
         self.connected = False
+
+    def heard_until_ms(self) -> int:
+        """See the port."""
+        return self.heard_ms
 
     async def delete_message(self, channel_id: int, message_id: int) -> bool:
         """See the port."""
@@ -74,6 +80,11 @@ class MemoryBot:
     def tell(self, event: Event) -> None:
         """Let something happen in a guild."""
         self._connected_handler().on_event(event)
+
+    def miss(self, gap: Gap) -> None:
+        """Let the bot find that it missed a time, and hear again."""
+        self.heard_ms = gap.until_ms
+        self._connected_handler().on_gap(gap)
 
     def _connected_handler(self) -> BotHandler:
         if self._handler is None or not self.connected:

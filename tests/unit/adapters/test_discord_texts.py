@@ -21,7 +21,7 @@ async def test_messages_and_guilds_from_the_gateway() -> None:
     """Content, channel and guild names."""
     heard: list[object] = []
     handler = SimpleNamespace(on_message=heard.append, on_event=heard.append)
-    client = SimpleNamespace(_handler=handler)
+    client = SimpleNamespace(_handler=handler, _hear=lambda _: None)
     author = SimpleNamespace(id=1, name="n", display_name="n", avatar=None, bot=False)
     message = SimpleNamespace(
         guild=SimpleNamespace(id=1),

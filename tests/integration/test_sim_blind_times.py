@@ -1,0 +1,214 @@
+"""The bot on the local Discord: what it missed it tells once, and what it did not miss it does not tell."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+import yarl
+from discord.gateway import DiscordWebSocket
+from discord.http import Route
+
+from adapters import discord_bot
+from adapters.clock import now_ms
+from adapters.discord_bot import DiscordBot, ShardSettings
+from discord_sim.app import DiscordSim, Settings
+from discord_sim.gateway_session import GatewayOptions
+from domain.detection import Message
+from domain.events import Event, Gap
+from tests.waiting import eventually
+
+DEADLINE_S = 20.0
+SHARDS = (0, 1)
+
+
+class Listener:
+    """Writes down what the bot tells; implements :class:`domain.ports.BotHandler`."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.gaps: list[Gap] = []
+        self._changed = asyncio.Event()
+
+    def on_message(self, message: Message) -> None:
+        self.texts.append(message.content)
+        self._changed.set()
+
+    def on_event(self, event: Event) -> None:
+        del event
+
+    def on_gap(self, gap: Gap) -> None:
+        self.gaps.append(gap)
+        self._changed.set()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while not condition():
+                self._changed.clear()
+                await self._changed.wait()
+
+
+class Bot:
+    """A bot of two shards, its listener, and what happens around it."""
+
+    def __init__(self, sim: DiscordSim, http: aiohttp.ClientSession, adapter: DiscordBot) -> None:
+        self.adapter, self.heard = adapter, Listener()
+        self._http = http
+        self._guilds = {
+            shard: next(
+                guild for guild in sim.simulation.world.guilds if (guild >> 22) % len(SHARDS) == shard
+            )
+            for shard in SHARDS
+        }
+
+    async def say(self, shard: int, text: str) -> None:
+        """Let somebody post where a shard listens."""
+        await self._post("/_sim/messages", {"guild_id": str(self._guilds[shard]), "content": text})
+
+    async def hears(self, shard: int, text: str) -> None:
+        """Let somebody post, and return when the bot has heard it."""
+        await self.say(shard, text)
+        await self.heard.until(lambda: text in self.heard.texts)
+
+    async def fault(self, kind: str, **options: Any) -> None:
+        """Let something go wrong with shard 0."""
+        found = await self._post("/_sim/faults", {"kind": kind, "shard": 0, **options})
+        assert found == {"affected": 1}
+
+    async def hears_again(self) -> None:
+        """Let people post until one of them is heard: what is lost is lost."""
+
+        async def is_heard() -> bool:
+            await self.say(0, "anybody there?")
+            return "anybody there?" in self.heard.texts
+
+        await eventually(is_heard)
+
+    async def heard_beyond(self, time_ms: int) -> None:
+        """Return when all shards are known to have heard what was before some time."""
+
+        async def is_heard() -> bool:
+            return self.adapter.heard_until_ms() > time_ms
+
+        await eventually(is_heard)
+
+    async def began_anew(self) -> bool:
+        """Return whether shard 0 has a new session whose guilds are not described yet."""
+        return 0 in self.adapter._client._hearing._missed_since_ms
+
+    async def stats(self) -> dict[str, Any]:
+        async with self._http.get("/_sim/stats") as answer:
+            found: dict[str, Any] = await answer.json()
+            return found
+
+    async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        async with self._http.post(path, json=body) as answer:
+            assert answer.status == 200, await answer.text()
+            found: dict[str, Any] = await answer.json()
+            return found
+
+
+@pytest.fixture
+async def bot(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bot]:
+    monkeypatch.setattr(discord_bot, "IDENTIFY_PERIOD_S", 0.1)
+    monkeypatch.setattr(Route, "BASE", Route.BASE)  # the adapter sets both
+    monkeypatch.setattr(DiscordWebSocket, "DEFAULT_GATEWAY", yarl.URL("ws://unset.invalid"))
+    # Heartbeats often enough to see some, and patience enough for a busy machine.
+    gateway = GatewayOptions(
+        identify_interval_s=0.05, heartbeat_interval_ms=200, heartbeat_grace=100, sends_per_window=10_000
+    )
+    async with (
+        DiscordSim(Settings(guilds=12, gateway=gateway)) as sim,
+        aiohttp.ClientSession(sim.url) as http,
+    ):
+        settings = ShardSettings(
+            sim.settings.token, SHARDS, len(SHARDS), 1, f"{sim.url}/api/v10", sim.gateway_url
+        )
+        bot = Bot(sim, http, DiscordBot(settings))
+        await bot.adapter.start(bot.heard)
+        yield bot
+        await bot.adapter.stop()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        # Until the client knows what happened the gateway stays shut, so that some is certainly missed.
+        {"kind": "drop_gateway", "close_code": 4009, "hold_ms": 500},  # the client tries to resume, in vain
+        {"kind": "invalid_session", "hold_ms": 500},
+    ],
+    ids=lambda fault: fault["kind"],
+)
+async def test_a_session_that_cannot_be_resumed_leaves_one_gap(bot: Bot, fault: dict[str, Any]) -> None:
+    """It begins where the shard last heard something and ends when it hears again."""
+    before_ms = now_ms()
+    await bot.hears(0, "before")
+    await bot.fault(**fault)
+    cut_off_ms = now_ms()
+    await bot.say(0, "never heard")
+    await bot.hears(1, "the other shard goes on")
+    missed_ms = now_ms()
+    until_ms = bot.adapter.heard_until_ms()
+    assert before_ms <= until_ms <= cut_off_ms
+    await bot.heard.until(lambda: bool(bot.heard.gaps))
+    back_ms = now_ms()
+    await bot.hears_again()
+    await bot.heard_beyond(back_ms)
+    [gap] = bot.heard.gaps
+    assert (gap.lost_events, gap.reason) == (0, "blind")
+    assert before_ms <= gap.since_ms <= cut_off_ms
+    assert missed_ms <= gap.until_ms <= back_ms
+    assert "never heard" not in bot.heard.texts
+    assert (await bot.stats())["resumes"] == 0
+
+
+async def test_a_resumed_session_leaves_no_gap(bot: Bot) -> None:
+    """Discord replays what was missed, each message once; until then nobody can say that it was heard."""
+    before_ms = now_ms()
+    await bot.hears(0, "before")
+    await bot.fault("drop_gateway", hold_ms=500)
+    cut_off_ms = now_ms()
+    await bot.say(0, "replayed")
+    await bot.hears(1, "the other shard goes on")
+    assert before_ms <= bot.adapter.heard_until_ms() <= cut_off_ms
+    await bot.heard.until(lambda: "replayed" in bot.heard.texts)
+    await bot.heard_beyond(now_ms())
+    assert bot.heard.gaps == []
+    assert sorted(bot.heard.texts) == ["before", "replayed", "the other shard goes on"]
+    assert (await bot.stats())["resumes"] == 1
+    assert (await bot.stats())["identifies"] == len(SHARDS)
+
+
+async def test_a_resume_does_not_save_what_the_session_before_missed(bot: Bot) -> None:
+    """A new session, cut off and resumed before its guilds are described: the gap is told all the same."""
+    before_ms = now_ms()
+    await bot.hears(0, "before")
+    await bot.fault("drop_gateway", close_code=4009, hold_ms=500)
+    cut_off_ms = now_ms()
+    await eventually(bot.began_anew)
+    await bot.fault("drop_gateway")
+    await bot.heard.until(lambda: bool(bot.heard.gaps))
+    await bot.heard_beyond(now_ms())
+    [gap] = bot.heard.gaps
+    assert before_ms <= gap.since_ms <= cut_off_ms
+    assert (await bot.stats())["resumes"] == 1
+
+
+async def test_silence_is_heard_too(bot: Bot) -> None:
+    """Where nobody says anything, the answers to heartbeats show that there was nothing to hear."""
+    await bot.heard_beyond(now_ms())
+    assert bot.heard.texts == []
+
+
+async def test_nothing_is_heard_after_leaving(bot: Bot) -> None:
+    """What happens from then on the next life tells as missed."""
+    await bot.hears(0, "before")
+    await bot.adapter.stop()
+    left_ms = now_ms()
+    await bot.say(0, "after")
+    assert bot.adapter.heard_until_ms() <= left_ms
+    looked_again = bot.adapter.heard_until_ms()
+    assert looked_again == bot.adapter.heard_until_ms() <= left_ms
