@@ -18,11 +18,13 @@ from actors.host import HostSettings
 from actors.outbox import OutboxSettings
 from actors.shard_runner import RunnerSettings
 from actors.spool_index import SpoolBounds
+from adapters.audit import PostgresAuditLog
 from adapters.clock import now_ms
 from adapters.dashboard_store import PostgresDashboardStore
 from adapters.discord_bot import DiscordBot, ShardSettings
 from adapters.discord_login import DiscordLogin
 from adapters.guild_store import PostgresGuildStore
+from adapters.postgres import open_pool
 from adapters.re2_patterns import compile_pattern
 from adapters.redis_sessions import RedisSessions
 from adapters.sqlite_spool import SqliteSpool
@@ -57,11 +59,11 @@ class Wiring(msgspec.Struct, frozen=True):
 
 async def open_api_ports(wiring: Wiring) -> ApiPorts:
     """Open what an API replica needs."""
-    store = await PostgresDashboardStore.open(wiring.database_url)
+    pool = await open_pool(wiring.database_url, max_size=8)
     sessions = RedisSessions(wiring.redis_url)
 
     async def close() -> None:
-        await store.close()
+        pool.terminate()
         await sessions.close()
 
     login = DiscordLogin(
@@ -71,7 +73,15 @@ async def open_api_ports(wiring: Wiring) -> ApiPorts:
         client_secret=wiring.client_secret,
         redirect_uri=f"{wiring.public_url}/api/auth/callback",
     )
-    return ApiPorts(wiring.web, store, sessions, login, now_ms, close)
+    return ApiPorts(
+        settings=wiring.web,
+        store=PostgresDashboardStore(pool),
+        sessions=sessions,
+        login=login,
+        now_ms=now_ms,
+        close=close,
+        audit=PostgresAuditLog(pool),
+    )
 
 
 async def open_relay_ports(wiring: Wiring) -> RelayPorts:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from domain.audit import AuditLog
 from domain.ports import DashboardStore, LoginProvider, SessionStore
 
 
@@ -42,6 +43,7 @@ class ApiPorts(NamedTuple):
     login: LoginProvider
     now_ms: Callable[[], int]
     close: Callable[[], Awaitable[None]]
+    audit: AuditLog
 
 
 class RelayPorts(NamedTuple):

@@ -3,6 +3,7 @@
 For tests and for trying things out; one contract suite holds each to its real adapter.
 """
 
+from adapters.memory.audit import MemoryAuditLog
 from adapters.memory.clock import MemoryClock
 from adapters.memory.database import MemoryDashboardStore, MemoryDatabase, MemoryGuildStore
 from adapters.memory.discord import MemoryBot, MemoryLogin
@@ -10,6 +11,7 @@ from adapters.memory.sessions import MemorySessions
 from adapters.memory.spool import MemorySpool
 
 __all__ = [
+    "MemoryAuditLog",
     "MemoryBot",
     "MemoryClock",
     "MemoryDashboardStore",

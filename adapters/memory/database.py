@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import assert_never
 from uuid import UUID
 
 import msgspec
 
 from adapters.clock import now_ms as wall_clock_ms
+from domain.audit import AuditEntry, AuditRow
 from domain.errors import BatchTaken, EventRefused, Fenced, StoreUnavailable
 from domain.events import ActionSettled, ActionStatus, Gap, UserRef, ViolationDetected
 from domain.guild import (
@@ -61,11 +62,19 @@ class MemoryDatabase:
         self.marks: dict[str, int] = {}
         self.gaps: list[tuple[str, Gap]] = []
         self.roles: dict[tuple[int, int], Role] = {}
+        self.audit: list[AuditRow] = []
 
     def require(self) -> None:
         """Raise when the database is away."""
         if not self.available:
             raise StoreUnavailable
+
+    def write_audit(self, entries: Sequence[AuditEntry]) -> None:
+        """Add entries to the audit log; call it between the same two awaits as the change they tell of."""
+        first, now_ms = len(self.audit) + 1, self.now_ms()
+        self.audit.extend(
+            AuditRow(number, entry.storable(), now_ms) for number, entry in enumerate(entries, first)
+        )
 
     def view(self, row: _Row) -> ViolationView:
         """Return a violation with its person as they are known today."""

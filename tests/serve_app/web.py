@@ -12,7 +12,14 @@ from urllib.parse import parse_qs, urlsplit
 import httpx2
 from fastapi import FastAPI
 
-from adapters.memory import MemoryClock, MemoryDashboardStore, MemoryDatabase, MemoryLogin, MemorySessions
+from adapters.memory import (
+    MemoryAuditLog,
+    MemoryClock,
+    MemoryDashboardStore,
+    MemoryDatabase,
+    MemoryLogin,
+    MemorySessions,
+)
 from adapters.memory.samples import person
 from domain.permissions import ADMINISTRATOR, Role
 from domain.ports import PendingLogin, Session, SessionGuild
@@ -50,6 +57,7 @@ class Web:
         self.clock = MemoryClock()
         self.database = MemoryDatabase(self.clock)
         self.store = MemoryDashboardStore(self.database)
+        self.audit = MemoryAuditLog(self.database)
         self.sessions = RememberingSessions(self.clock)
         self.login = MemoryLogin()
         self.opened = self.closed = 0
@@ -58,7 +66,15 @@ class Web:
 
     async def _open(self) -> ApiPorts:
         self.opened += 1
-        return ApiPorts(self.settings, self.store, self.sessions, self.login, self.clock, self._close)
+        return ApiPorts(
+            settings=self.settings,
+            store=self.store,
+            sessions=self.sessions,
+            login=self.login,
+            now_ms=self.clock,
+            close=self._close,
+            audit=self.audit,
+        )
 
     async def _close(self) -> None:
         self.closed += 1
