@@ -72,7 +72,7 @@ class Outbox:
         """The lane that a guild's last event went into."""
 
     async def start(self) -> int | None:
-        """Take up what an earlier life left; return when that life was last alive, if one was."""
+        """Take up what an earlier life left; return until when that one heard everything, if one was."""
         alive_ms = await self._writer.start()
         for host_id in self._index.lanes:
             await self._find_homes(host_id)
@@ -93,9 +93,12 @@ class Outbox:
         routing = self._directory.routing
         self._lane(min(routing.hosts, default=routing.placement.owners[0])).report(gap)
 
-    def listening(self) -> None:
-        """Have the spool note from now on that this life listens."""
-        self._writer.listening = True
+    def listening(self, heard_until_ms: Callable[[], int] | None = None) -> None:
+        """Have the spool note from now on until when this life heard everything; without a say, until now.
+
+        What is reported as a gap is on disk no later than a time behind it.
+        """
+        self._writer.heard_until_ms = heard_until_ms or self._now_ms
         self._writer.wake()
 
     def stats(self) -> OutboxStats:

@@ -59,7 +59,8 @@ class ShardRunner:
     """Owns its shards' connections, and what is on the way to the hosts.
 
     Killed, it loses what was in memory only, at most a batch a host and what gathered behind it; what it
-    had spooled, the next runner of its name delivers. The time until that one listens is told as a gap.
+    had spooled, the next runner of its name delivers. The time from where all its shards had heard
+    everything until that one listens is told as a gap.
     """
 
     def __init__(  # noqa: PLR0917 - remote.py hands them over in order
@@ -96,7 +97,7 @@ class ShardRunner:
         await self._bot.start(self)
         if alive_ms is not None:
             self.on_gap(Gap(alive_ms, max(alive_ms, self._now_ms()), 0, "blind"))
-        self._outbox.listening()
+        self._outbox.listening(self._bot.heard_until_ms)
 
     async def stop(self, reason: str) -> None:
         """Leave the gateway, then deliver what is left, for a bounded time."""

@@ -20,7 +20,7 @@ class WriterSettings(msgspec.Struct, frozen=True):
     """How often the disk is bothered."""
 
     alive_every_s: float = 3.0
-    """A runner that listens says so this often; killed, its blind time is known this well."""
+    """How often a runner says until when it heard everything: how well its blind time is known if killed."""
     retry_s: float = 1.0
     complain_every_ms: int = 60_000
 
@@ -35,8 +35,8 @@ class SpoolWriter:
         self, spool: Spool, index: SpoolIndex, now_ms: Callable[[], int], settings: WriterSettings
     ) -> None:
         self.index = index
-        self.listening = False
-        """Whether a heartbeat is written."""
+        self.heard_until_ms: Callable[[], int] | None = None
+        """What is noted as the time until which this life heard everything; nothing, as long as it is None."""
         self._spool = spool
         self._now_ms = now_ms
         self._settings = settings
@@ -47,7 +47,7 @@ class SpoolWriter:
         self.task: asyncio.Task[None] | None = None
 
     async def start(self) -> int | None:
-        """Open the spool; return when an earlier life was last alive.
+        """Open the spool; return until when an earlier life heard everything.
 
         A spool that cannot be opened is left alone for this life: what would go there stays in memory.
         """
@@ -109,7 +109,7 @@ class SpoolWriter:
 
     async def _write(self) -> None:
         changes = self.index.changes()
-        alive_ms = self._now_ms() if self.listening else None
+        alive_ms = self.heard_until_ms() if self.heard_until_ms is not None else None
         if not (changes.put or changes.removed or alive_ms is not None):
             return
         try:

@@ -329,7 +329,7 @@ class SpoolContents(msgspec.Struct, frozen=True):
 
     batches: tuple[SpooledBatch, ...] = ()
     alive_ms: int | None = None
-    """When the earlier life last said that it listens; None when there was none."""
+    """Until when the earlier life heard everything, as it last said; None when there was none."""
 
 
 class SpoolChanges(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ CREATE TABLE IF NOT EXISTS batches (
 );
 
 -- name: create_life
--- One row: when the runner last said that it listens.
+-- One row: until when the runner heard everything, as it last said.
 CREATE TABLE IF NOT EXISTS life (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     alive_ms INTEGER NOT NULL

@@ -12,23 +12,28 @@ from actors import shard_runner
 from actors.delivery import LaneSettings
 from actors.outbox import OutboxSettings
 from actors.shard_runner import DELETERS, RunnerSettings, ShardRunner
+from actors.spool_writer import WriterSettings
 from adapters.memory import MemoryBot, MemoryClock, MemorySpool
 from adapters.memory.samples import NOON_MS, described, message
 from domain.errors import BotRefused
-from domain.events import ActionSettled, MessagesCounted, ViolationDetected
+from domain.events import ActionSettled, Gap, MessagesCounted, ViolationDetected, decode_batch
 from domain.ids import violation_id
-from tests.actors.hosts import Director, RecordingHost, settled
+from domain.ports import SpoolChanges
+from tests.actors.hosts import Director, RecordingHost, settled, until
 
-QUICK = OutboxSettings(LaneSettings(batch_wait_s=0, count_wait_s=0, first_retry_s=0.001))
+QUICK = OutboxSettings(
+    LaneSettings(batch_wait_s=0, count_wait_s=0, first_retry_s=0.001),
+    writer=WriterSettings(alive_every_s=0.002, retry_s=0.001),
+)
 INVITE = "come to discord.gg/abcdef"
 
 
 class Runner:
     """A runner that speaks to one recording host."""
 
-    def __init__(self, clock: MemoryClock) -> None:
+    def __init__(self, clock: MemoryClock, spool: MemorySpool | None = None) -> None:
         self.bot, self.host = MemoryBot(), RecordingHost()
-        self.spool = MemorySpool()
+        self.spool = spool or MemorySpool()
         director = Director({"h0": self.host})
         self.actor = ShardRunner(
             RunnerSettings("r0", outbox=QUICK),
@@ -41,6 +46,23 @@ class Runner:
 
     async def flush(self) -> None:
         await asyncio.wait_for(self.actor._outbox.flush(), 5)
+
+    async def kill(self) -> None:
+        """End it in the middle of whatever it does."""
+        outbox = self.actor._outbox
+        tasks = [*(lane.task for lane in outbox._lanes.values()), *self.actor._deleters]
+        tasks += [outbox._writer.task] if outbox._writer.task else []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def heartbeats(self, times: int = 2) -> None:
+        """Return when the spool was written to so often."""
+        goal = self.spool.writes + times
+        await until(lambda: self.spool.writes >= goal)
+
+    def gaps(self) -> list[Gap]:
+        return [gap for batch in self.host.batches for gap in batch.gaps]
 
     def of(self, kind: type) -> list[object]:
         return [event for event in self.host.events if isinstance(event, kind)]
@@ -178,3 +200,99 @@ async def test_what_it_saw_can_be_asked(runner: Runner) -> None:
     stats = await runner.actor.stats()
     assert (stats.messages, stats.violations, stats.deletions_waiting) == (2, 1, 0)
     assert stats.outbox.lost_events == 0
+
+
+async def test_a_first_life_missed_nothing(runner: Runner) -> None:
+    """Nobody was there to hear what was before."""
+    await runner.flush()
+    assert runner.gaps() == []
+
+
+async def test_a_killed_runner_was_blind_from_where_its_hearing_ended(clock: MemoryClock) -> None:
+    """Its heartbeat says what its shards heard, not that it lives; the next life tells the time since."""
+    runner = Runner(clock)
+    await runner.actor.start()
+    runner.bot.heard_ms = NOON_MS + 5_000
+    await until(lambda: runner.spool.alive_ms == NOON_MS + 5_000)
+    clock.advance(60_000)  # a shard is cut off, and the others go on
+    runner.bot.post(message(1))
+    await runner.flush()
+    await runner.heartbeats()
+    assert runner.spool.alive_ms == NOON_MS + 5_000
+    await runner.kill()
+    clock.advance(30_000)
+    again = Runner(clock, runner.spool)
+    again.bot.heard_ms = clock()
+    await again.actor.start()
+    await again.flush()
+    assert again.gaps() == [Gap(NOON_MS + 5_000, NOON_MS + 90_000, 0, "blind")]
+    await until(lambda: again.spool.alive_ms == NOON_MS + 90_000)
+    await again.actor.stop("the test is over")
+
+
+async def test_a_life_that_never_listened_takes_nothing_from_the_one_before(clock: MemoryClock) -> None:
+    """Killed before Discord has described the guilds: the time since the last one that did is told later."""
+    spool = MemorySpool()
+    spool.alive_ms = NOON_MS
+    clock.advance(1_000)
+    refused = Runner(clock, spool)
+    refused.bot.refusal = "not now"
+    with pytest.raises(BotRefused):
+        await refused.actor.start()
+    refused.bot.heard_ms = clock()
+    await asyncio.wait_for(refused.actor._outbox._writer.written(), 5)
+    await refused.kill()
+    assert spool.alive_ms == NOON_MS
+    clock.advance(1_000)
+    again = Runner(clock, spool)
+    await again.actor.start()
+    await again.flush()
+    assert again.gaps() == [Gap(NOON_MS, NOON_MS + 2_000, 0, "blind")]
+    await again.actor.stop("the test is over")
+
+
+async def test_a_missed_time_is_on_disk_before_the_heartbeat_passes_it(clock: MemoryClock) -> None:
+    """Whenever it is killed, either the gap is there or the next life tells it."""
+
+    class Spool(MemorySpool):
+        """Notes what is there whenever the heartbeat moves."""
+
+        seen: list[tuple[int, list[Gap]]]
+
+        async def write(self, changes: SpoolChanges) -> None:
+            moved = changes.alive_ms != self.alive_ms
+            await super().write(changes)
+            if moved and self.alive_ms is not None:
+                there = [gap for _, payload in self.batches.values() for gap in decode_batch(payload).gaps]
+                self.seen.append((self.alive_ms, there))
+
+    spool = Spool()
+    spool.seen = []
+    runner = Runner(clock, spool)
+    runner.host.open.clear()
+    await runner.actor.start()
+    await until(lambda: len(spool.seen) == 1)
+    gap = Gap(NOON_MS, NOON_MS + 7_000, 0, "blind")
+    runner.bot.miss(gap)
+    await until(lambda: len(spool.seen) == 2)
+    assert spool.seen == [(NOON_MS, []), (NOON_MS + 7_000, [gap])]
+    runner.host.open.set()
+    await runner.flush()
+    assert runner.gaps() == [gap]
+    await runner.actor.stop("the test is over")
+
+
+async def test_a_stopped_runner_hears_nothing_any_more(clock: MemoryClock) -> None:
+    """What comes while it delivers the last events, and later, the next life tells as missed."""
+    runner = Runner(clock)
+    runner.host.open.clear()
+    await runner.actor.start()
+    runner.bot.post(message(1))
+    await runner.host.got(1)
+    stopping = asyncio.create_task(runner.actor.stop("shutdown"))
+    await until(lambda: not runner.bot.connected)
+    clock.advance(4_000)
+    await runner.heartbeats()
+    runner.host.open.set()
+    await stopping
+    assert runner.spool.alive_ms == NOON_MS
