@@ -6,7 +6,7 @@ A handle pickles, so it travels between processes. Every call turns Ray's errors
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Collection
 from typing import Any, TypeVar
 
 import ray
@@ -17,11 +17,14 @@ from actors.guild import Admission
 from actors.host import HostPing, HostStats
 from actors.routing import Routing
 from actors.shard_runner import RunnerStats
+from actors.user_resolver import ResolverStats
 from domain.errors import GuildhallError, HostUnreachable
+from domain.people import Person
 from domain.placement import Placement
 from domain.ports import Incarnation
 
 DIRECTOR_NAME = "guildhall-director"
+RESOLVER_NAME = "guildhall-users-{number}"
 NAMESPACE = "guildhall"
 
 STREAM_AHEAD = 64
@@ -166,6 +169,21 @@ class DirectorHandle:
         return await _answer(self._actor.list_hosts.remote())
 
 
+class ResolverHandle:
+    """Reaches a :class:`~actors.user_resolver.UserResolver`; implements ``ResolverCalls``."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    async def resolve(self, user_ids: Collection[int]) -> dict[int, Person]:
+        """See ``UserResolver.resolve``."""
+        return await _answer(self._actor.resolve.remote(list(user_ids)))
+
+    async def stats(self) -> ResolverStats:
+        """See ``UserResolver.stats``."""
+        return await _answer(self._actor.stats.remote())
+
+
 async def find_host(actor_name: str) -> HostHandle | None:
     """Return the host that an actor's name stands for, if that actor lives."""
     try:
@@ -178,3 +196,11 @@ async def find_host(actor_name: str) -> HostHandle | None:
 def find_director() -> DirectorHandle:
     """Return the Director of this cluster. Blocks: for starting up, never for a request."""
     return DirectorHandle(ray.get_actor(DIRECTOR_NAME, namespace=NAMESPACE))
+
+
+def find_resolvers(count: int) -> list[ResolverHandle]:
+    """Return this cluster's UserResolvers. Blocks: for starting up, never for a request."""
+    return [
+        ResolverHandle(ray.get_actor(RESOLVER_NAME.format(number=number), namespace=NAMESPACE))
+        for number in range(count)
+    ]

@@ -7,9 +7,18 @@ from typing import Any
 import ray
 
 from actors.director import Director
-from actors.handles import DIRECTOR_NAME, NAMESPACE, DirectorHandle, HostHandle, RunnerHandle
+from actors.handles import (
+    DIRECTOR_NAME,
+    NAMESPACE,
+    RESOLVER_NAME,
+    DirectorHandle,
+    HostHandle,
+    ResolverHandle,
+    RunnerHandle,
+)
 from actors.host import GuildHost
 from actors.shard_runner import ShardRunner
+from actors.user_resolver import UserResolver
 
 MAX_CONCURRENT_CALLS = 10_000
 """Calls that wait in an actor cost a coroutine each; what they carry, the actors bound themselves."""
@@ -31,6 +40,12 @@ def create_runner(runner_id: str, *args: Any) -> RunnerHandle:
 def create_director(*args: Any) -> DirectorHandle:
     """Create the :class:`Director` with these arguments; restarted, it finds its hosts again when asked."""
     return DirectorHandle(_create(Director, DIRECTOR_NAME, args, max_restarts=-1))
+
+
+def create_resolver(number: int, *args: Any) -> ResolverHandle:
+    """Create a :class:`UserResolver` with these arguments; restarted, it has forgotten people, that is all."""
+    name = RESOLVER_NAME.format(number=number)
+    return ResolverHandle(_create(UserResolver, name, args, max_restarts=-1))
 
 
 def _create(plain: type, name: str, args: tuple[Any, ...], *, max_restarts: int = 0) -> Any:

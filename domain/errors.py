@@ -73,3 +73,16 @@ class EventRefused(GuildhallError):
 
 class NoSuchHost(GuildhallError):
     """What an operator named is not there, or cannot be taken away."""
+
+
+class DiscordUnavailable(GuildhallError):
+    """Discord did not give an answer that could be used."""
+
+
+class DiscordBusy(DiscordUnavailable):
+    """Discord asks to be left alone for a while."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        """Take the seconds for which nothing may be asked."""
+        super().__init__(f"Discord asks to wait for {retry_after_s:.1f} s.")
+        self.retry_after_s = retry_after_s

@@ -21,7 +21,7 @@ from domain.errors import GuildhallError, HostUnreachable
 from guildhall.deployments import deploy
 from guildhall.settings import Settings, secret_of
 from guildhall.stages import Stages
-from guildhall.wiring import Wiring, create_director, plan_runners
+from guildhall.wiring import Wiring, create_director, create_resolvers, plan_runners
 
 log = structlog.get_logger()
 
@@ -103,6 +103,7 @@ class Cluster:
         with self._stages.stage(f"Director and {settings.hosts} guild hosts"):
             self._director = create_director(wiring, settings.hosts)
             await self._director.start()
+            create_resolvers(wiring)
         with self._stages.stage(f"Serve with HAProxy, {shard_count} shards on the gateway"):
             self._plans = plan_runners(
                 secret_of(settings.discord_token),

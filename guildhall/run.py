@@ -137,6 +137,8 @@ async def _start(
         client_secret=secret_of(settings.discord_client_secret),
         authorize_url=settings.discord_authorize_url,
         api_base=settings.discord_api_base,
+        bot_token=secret_of(settings.discord_token),
+        user_resolvers=settings.user_resolvers,
     )
     await cluster.start_network(wiring, gateway)
     with stages.stage("Front door"):

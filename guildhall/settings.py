@@ -46,6 +46,8 @@ class Settings(BaseSettings):
 
     hosts: Annotated[int, Field(ge=1, le=256)] = 2
     shards_per_runner: Annotated[int, Field(ge=1, le=64)] = 16
+    user_resolvers: Annotated[int, Field(ge=1, le=64)] = 2
+    """Actors that find out who is behind an id, each for its share of the people."""
     api_replicas: Annotated[int, Field(ge=1, le=64)] = 1
     relay_replicas: Annotated[int, Field(ge=1, le=64)] = 1
 

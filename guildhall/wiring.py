@@ -5,6 +5,7 @@ Everything here is picklable: actors and replicas build their parts in their own
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,19 +14,31 @@ import msgspec
 
 from actors import remote
 from actors.director import DirectorSettings, HostAccess
-from actors.handles import DirectorHandle, HostHandle, RunnerHandle, find_director, find_host
+from actors.handles import (
+    DirectorHandle,
+    HostHandle,
+    RunnerHandle,
+    find_director,
+    find_host,
+    find_resolvers,
+)
 from actors.host import HostSettings
 from actors.outbox import OutboxSettings
+from actors.people import ResolvedPeople
 from actors.shard_runner import RunnerSettings
 from actors.spool_index import SpoolBounds
+from actors.user_resolver import PersonMemories, ResolverSettings
 from adapters.audit import PostgresAuditLog
 from adapters.clock import now_ms
 from adapters.dashboard_store import PostgresDashboardStore
 from adapters.discord_bot import DiscordBot, ShardSettings
 from adapters.discord_login import DiscordLogin
+from adapters.discord_people import DiscordPeople
 from adapters.guild_store import PostgresGuildStore
+from adapters.people_table import PeopleTable
 from adapters.postgres import open_pool
 from adapters.re2_patterns import compile_pattern
+from adapters.redis_people import RedisPeople
 from adapters.redis_sessions import RedisSessions
 from adapters.sqlite_spool import SqliteSpool
 from serve_app.ports import ApiPorts, RelayPorts, WebSettings
@@ -45,6 +58,8 @@ class Wiring(msgspec.Struct, frozen=True):
     client_secret: str
     authorize_url: str
     api_base: str
+    bot_token: str
+    user_resolvers: int
 
     @property
     def web(self) -> WebSettings:
@@ -81,6 +96,7 @@ async def open_api_ports(wiring: Wiring) -> ApiPorts:
         now_ms=now_ms,
         close=close,
         audit=PostgresAuditLog(pool),
+        people=ResolvedPeople(await asyncio.to_thread(find_resolvers, wiring.user_resolvers), now_ms),
     )
 
 
@@ -94,6 +110,22 @@ async def open_relay_ports(wiring: Wiring) -> RelayPorts:
         await sessions.close()
 
     return RelayPorts(wiring.web, store, sessions, close)
+
+
+async def open_person_memories(wiring: Wiring) -> PersonMemories:
+    """Open where a UserResolver looks for people."""
+    return PersonMemories(
+        RedisPeople(wiring.redis_url), PeopleTable(await open_pool(wiring.database_url, max_size=2))
+    )
+
+
+def create_resolvers(wiring: Wiring) -> None:
+    """Create the UserResolvers, each for its share of the people."""
+    source = partial(DiscordPeople, api_base=wiring.api_base, token=wiring.bot_token, now_ms=now_ms)
+    for number in range(wiring.user_resolvers):
+        remote.create_resolver(
+            number, ResolverSettings(), partial(open_person_memories, wiring), source, now_ms
+        )
 
 
 def create_director(wiring: Wiring, hosts: int) -> DirectorHandle:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from domain.audit import AuditLog
+from domain.people import People
 from domain.ports import DashboardStore, LoginProvider, SessionStore
 
 
@@ -44,6 +45,7 @@ class ApiPorts(NamedTuple):
     now_ms: Callable[[], int]
     close: Callable[[], Awaitable[None]]
     audit: AuditLog
+    people: People
 
 
 class RelayPorts(NamedTuple):

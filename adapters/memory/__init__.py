@@ -7,6 +7,7 @@ from adapters.memory.audit import MemoryAuditLog
 from adapters.memory.clock import MemoryClock
 from adapters.memory.database import MemoryDashboardStore, MemoryDatabase, MemoryGuildStore
 from adapters.memory.discord import MemoryBot, MemoryLogin
+from adapters.memory.people import MemoryPeople, MemoryPersonMemory, MemoryPersonSource
 from adapters.memory.sessions import MemorySessions
 from adapters.memory.spool import MemorySpool
 
@@ -18,6 +19,9 @@ __all__ = [
     "MemoryDatabase",
     "MemoryGuildStore",
     "MemoryLogin",
+    "MemoryPeople",
+    "MemoryPersonMemory",
+    "MemoryPersonSource",
     "MemorySessions",
     "MemorySpool",
 ]

@@ -120,6 +120,8 @@ class Chaos:
             client_secret="",
             authorize_url="",
             api_base="",
+            bot_token="",
+            user_resolvers=1,
         )
         self._director = create_director(wiring, HOSTS)
         await self._director.start()

@@ -18,6 +18,7 @@ from adapters.memory import (
     MemoryDashboardStore,
     MemoryDatabase,
     MemoryLogin,
+    MemoryPeople,
     MemorySessions,
 )
 from adapters.memory.samples import person
@@ -58,6 +59,7 @@ class Web:
         self.database = MemoryDatabase(self.clock)
         self.store = MemoryDashboardStore(self.database)
         self.audit = MemoryAuditLog(self.database)
+        self.people = MemoryPeople()
         self.sessions = RememberingSessions(self.clock)
         self.login = MemoryLogin()
         self.opened = self.closed = 0
@@ -74,6 +76,7 @@ class Web:
             now_ms=self.clock,
             close=self._close,
             audit=self.audit,
+            people=self.people,
         )
 
     async def _close(self) -> None:
