@@ -4,40 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import defaultdict
-from collections.abc import Iterable
-from typing import Protocol
 
 import structlog
 
 from actors.delivery import Delivery, LaneSettings, Outcome
+from actors.departure import Departure, Neighbours
 from actors.gathering import Gathering
 from actors.routing import GuildDirectory
-from actors.spool_writer import SpoolWriter
-from domain.errors import MalformedBatch
-from domain.events import Batch, Event, Gap, decode_batch
+from actors.spool_writer import SpoolWriter, decoded
+from domain.events import Batch, Event, Gap
 
 log = structlog.get_logger()
-
-
-class Neighbours(Protocol):
-    """The other lanes, as one lane sees them: where to hand what is not its own any more."""
-
-    def take_over(self, host_id: str, events: list[Event]) -> None:
-        """Put events that were spooled in another lane into the lane to this host."""
-        ...
-
-    def route(self, events: Iterable[Event]) -> None:
-        """Put events into the lanes that lead to their guilds' owners."""
-        ...
-
-    def moved_away(self, host_id: str) -> None:
-        """Everything in the lane to this host is of guilds that the host owns."""
-        ...
-
-    def report(self, gap: Gap) -> None:
-        """Tell a gap to any host."""
-        ...
 
 
 class _Flight:
@@ -72,11 +49,17 @@ class Lane:
         self.sent_events = self.sent_batches = 0
         self.drained = asyncio.Event()
         """Set while everything is acknowledged."""
-        self._directory = directory
         self._delivery = Delivery(host_id, directory, settings)
+        self._departure = Departure(
+            host_id,
+            waiting,
+            directory=directory,
+            writer=writer,
+            neighbours=neighbours,
+            spool_waiting=self._spool_waiting,
+        )
         self._writer = writer
         self._index = writer.index
-        self._neighbours = neighbours
         self._settings = settings
         self._flight: _Flight | None = None
         self._spool_timer: asyncio.TimerHandle | None = None
@@ -212,7 +195,7 @@ class Lane:
         if first is None:
             return
         payload = await self._writer.read(first.position)
-        batch = _decoded(payload)
+        batch = decoded(payload)
         if payload is None or batch is None:
             log.error("spooled_batch_lost", host=self.host_id, source=first.source, number=first.number)
             self._index.give_up(first.position)
@@ -233,9 +216,10 @@ class Lane:
         elif outcome is Outcome.REFUSED:
             await self._give_up(flight)
         elif flight.position is None:
-            self._move(flight.batch)
+            self._flight = None
+            self._departure.from_memory(flight.batch)
         else:
-            await self._move_spooled()
+            await self._departure.from_spool()
 
     async def _finish(self, flight: _Flight) -> None:
         self._flight = None
@@ -261,73 +245,6 @@ class Lane:
             await self._writer.written()
         else:
             await self._finish(flight)
-
-    # -- what is another host's now ---------------------------------------------------------------
-
-    def _move(self, batch: Batch) -> None:
-        """Hand everything that waits in memory to the lanes of the guilds' owners, this one included."""
-        self._flight = None
-        events = [*batch.events, *self.waiting.take_all()]
-        gaps = (*batch.gaps, *self.waiting.take_gaps())
-        if self._is_gone():
-            for gap in gaps:
-                self._neighbours.report(gap)
-        else:
-            self.waiting.add_gaps(gaps)
-        self._neighbours.route(events)
-
-    async def _move_spooled(self) -> None:
-        """Hand what the spool holds of other hosts' guilds to their lanes, batch by batch, in order.
-
-        A batch leaves here and arrives there in one write. Until the last one has, new events of those
-        guilds still come here, behind the old ones.
-        """
-        routing = self._directory.routing
-        after = 0
-        while True:
-            if self._directory.routing is not routing:  # what was left here may not belong here any more
-                routing, after = self._directory.routing, 0
-            self._spool_waiting()
-            batch = self._index.next(self.host_id, after)
-            if batch is None:
-                break
-            decoded = _decoded(await self._writer.read(batch.position))
-            if self._directory.routing is not routing:
-                continue
-            if decoded is not None and self._index.get(batch.position) is batch:
-                self._move_one(batch.position, decoded)
-            after = batch.position
-        self._neighbours.moved_away(self.host_id)
-        await self._writer.written()
-
-    def _move_one(self, position: int, batch: Batch) -> None:
-        placement = self._directory.routing.placement
-        by_host: defaultdict[str, list[Event]] = defaultdict(list)
-        for event in batch.events:
-            by_host[placement.owner_of(event.guild_id)].append(event)
-        stays = tuple(by_host.pop(self.host_id, ()))
-        gaps = batch.gaps
-        if gaps and not stays and self._is_gone():
-            for gap in gaps:
-                self._neighbours.report(gap)
-            gaps = ()
-        if not (stays or gaps):
-            self._index.remove(position)
-        elif len(stays) < len(batch.events):
-            self._index.rewrite(position, Batch(batch.source, batch.number, stays, gaps))
-        for host_id, events in by_host.items():
-            self._neighbours.take_over(host_id, events)
-
-    def _is_gone(self) -> bool:
-        """Whether this lane's host is no host any more, and there are others."""
-        hosts = self._directory.routing.hosts
-        return bool(hosts) and self.host_id not in hosts
-
-
-def _decoded(payload: bytes | None) -> Batch | None:
-    with contextlib.suppress(MalformedBatch):
-        return decode_batch(payload) if payload is not None else None
-    return None
 
 
 async def _first(event: asyncio.Event, wait_s: float) -> None:

@@ -12,9 +12,8 @@ from actors.gathering import Gathering
 from actors.lane import Lane
 from actors.routing import GuildDirectory
 from actors.spool_index import SpoolBounds, SpoolIndex
-from actors.spool_writer import SpoolWriter, WriterSettings
-from domain.errors import MalformedBatch
-from domain.events import Event, Gap, decode_batch
+from actors.spool_writer import SpoolWriter, WriterSettings, decoded
+from domain.events import Event, Gap
 from domain.ids import hour_start
 from domain.ports import Spool
 
@@ -129,18 +128,18 @@ class Outbox:
     # -- what lanes ask of each other -------------------------------------------------------------
 
     def take_over(self, host_id: str, events: list[Event]) -> None:
-        """See :class:`actors.lane.Neighbours`."""
+        """See :class:`actors.departure.Neighbours`."""
         self._lane(host_id).take_over(events)
 
     def route(self, events: Iterable[Event]) -> None:
-        """See :class:`actors.lane.Neighbours`."""
+        """See :class:`actors.departure.Neighbours`."""
         placement = self._directory.routing.placement
         for event in events:
             self._homes[event.guild_id] = host_id = placement.owner_of(event.guild_id)
             self._lane(host_id).add(event)
 
     def moved_away(self, host_id: str) -> None:
-        """See :class:`actors.lane.Neighbours`."""
+        """See :class:`actors.departure.Neighbours`."""
         placement = self._directory.routing.placement
         for guild_id, home in self._homes.items():
             if home == host_id:
@@ -178,11 +177,7 @@ class Outbox:
         """Learn whose events an earlier life left for a host."""
         batch = self._index.next(host_id)
         while batch is not None:
-            payload = await self._writer.read(batch.position)
-            try:
-                found = decode_batch(payload) if payload is not None else None
-            except MalformedBatch:
-                found = None
+            found = decoded(await self._writer.read(batch.position))
             for event in found.events if found else ():
                 self._homes[event.guild_id] = host_id
             batch = self._index.next(host_id, batch.position)

@@ -10,7 +10,8 @@ import msgspec
 import structlog
 
 from actors.spool_index import SpoolIndex
-from domain.errors import StoreUnavailable
+from domain.errors import MalformedBatch, StoreUnavailable
+from domain.events import Batch, decode_batch
 from domain.ports import Spool, SpoolChanges
 
 log = structlog.get_logger()
@@ -20,7 +21,7 @@ class WriterSettings(msgspec.Struct, frozen=True):
     """How often the disk is bothered."""
 
     alive_every_s: float = 3.0
-    """How often a runner says until when it heard everything: how well its blind time is known if killed."""
+    """How often a runner notes until when it heard everything; a kill may add this to its blind time."""
     retry_s: float = 1.0
     complain_every_ms: int = 60_000
 
@@ -126,3 +127,10 @@ class SpoolWriter:
         if self._complained_ms is None or now_ms - self._complained_ms >= self._settings.complain_every_ms:
             self._complained_ms = now_ms
             log.error("spool_unusable", error=str(error), unwritten_bytes=self.index.unwritten_bytes)
+
+
+def decoded(payload: bytes | None) -> Batch | None:
+    """Return the batch that was read from a spool, or None when its bytes are lost or broken."""
+    with contextlib.suppress(MalformedBatch):
+        return decode_batch(payload) if payload is not None else None
+    return None
