@@ -5,7 +5,7 @@ Each port has its real adapter and its in-memory twin in :mod:`adapters`; one co
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 import msgspec
@@ -361,4 +361,16 @@ class Spool(Protocol):
 
     async def close(self) -> None:
         """Let go of the file."""
+        ...
+
+
+class Announcer(Protocol):
+    """How a change that was made over HTTP reaches everybody whom it concerns."""
+
+    async def announce(self, guild_id: int, kind: str, data: dict[str, Any]) -> None:
+        """Tell everybody who watches a guild, and every replica that remembers something of it.
+
+        For changes that are durable: ``kind`` and ``data`` stand on the guild's stream as they are. Never
+        raises.
+        """
         ...

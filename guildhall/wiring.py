@@ -35,12 +35,14 @@ from adapters.discord_bot import DiscordBot, ShardSettings
 from adapters.discord_login import DiscordLogin
 from adapters.discord_people import DiscordPeople
 from adapters.guild_store import PostgresGuildStore
+from adapters.memory import MemoryAnnouncer
 from adapters.people_table import PeopleTable
 from adapters.postgres import open_pool
 from adapters.re2_patterns import compile_pattern
 from adapters.redis_people import RedisPeople
 from adapters.redis_sessions import RedisSessions
 from adapters.sqlite_spool import SqliteSpool
+from serve_app.cache import Caches
 from serve_app.ports import ApiPorts, RelayPorts, WebSettings
 
 BOT_PERMISSIONS = 1 << 13 | 1 << 10 | 1 << 7 | 1 << 40
@@ -97,6 +99,8 @@ async def open_api_ports(wiring: Wiring) -> ApiPorts:
         close=close,
         audit=PostgresAuditLog(pool),
         people=ResolvedPeople(await asyncio.to_thread(find_resolvers, wiring.user_resolvers), now_ms),
+        announcer=MemoryAnnouncer(),
+        caches=Caches(now_ms),
     )
 
 

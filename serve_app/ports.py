@@ -11,7 +11,8 @@ import msgspec
 
 from domain.audit import AuditLog
 from domain.people import People
-from domain.ports import DashboardStore, LoginProvider, SessionStore
+from domain.ports import Announcer, DashboardStore, LoginProvider, SessionStore
+from serve_app.cache import Caches
 
 
 class WebSettings(msgspec.Struct, frozen=True):
@@ -46,6 +47,8 @@ class ApiPorts(NamedTuple):
     close: Callable[[], Awaitable[None]]
     audit: AuditLog
     people: People
+    announcer: Announcer
+    caches: Caches
 
 
 class RelayPorts(NamedTuple):

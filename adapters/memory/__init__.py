@@ -3,6 +3,7 @@
 For tests and for trying things out; one contract suite holds each to its real adapter.
 """
 
+from adapters.memory.announcements import MemoryAnnouncer
 from adapters.memory.audit import MemoryAuditLog
 from adapters.memory.clock import MemoryClock
 from adapters.memory.database import MemoryDashboardStore, MemoryDatabase, MemoryGuildStore
@@ -12,6 +13,7 @@ from adapters.memory.sessions import MemorySessions
 from adapters.memory.spool import MemorySpool
 
 __all__ = [
+    "MemoryAnnouncer",
     "MemoryAuditLog",
     "MemoryBot",
     "MemoryClock",

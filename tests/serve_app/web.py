@@ -13,6 +13,7 @@ import httpx2
 from fastapi import FastAPI
 
 from adapters.memory import (
+    MemoryAnnouncer,
     MemoryAuditLog,
     MemoryClock,
     MemoryDashboardStore,
@@ -26,6 +27,7 @@ from domain.permissions import ADMINISTRATOR, Role
 from domain.ports import PendingLogin, Session, SessionGuild
 from serve_app.access import session_cookie_name
 from serve_app.app import create_app
+from serve_app.cache import Caches
 from serve_app.ports import ApiPorts, WebSettings
 
 PLAIN, TLS = "http://guildhall.test", "https://guildhall.test"
@@ -62,6 +64,8 @@ class Web:
         self.people = MemoryPeople()
         self.sessions = RememberingSessions(self.clock)
         self.login = MemoryLogin()
+        self.announcer = MemoryAnnouncer()
+        self.caches = Caches(self.clock)
         self.opened = self.closed = 0
         self.app: FastAPI = create_app(self.settings, self._open)
         self.browser = self.new_browser()
@@ -77,6 +81,8 @@ class Web:
             close=self._close,
             audit=self.audit,
             people=self.people,
+            announcer=self.announcer,
+            caches=self.caches,
         )
 
     async def _close(self) -> None:
