@@ -222,12 +222,14 @@ class GroupCommit:
 
     async def _commit(self, group: list[_Waiting]) -> None:
         await self._end_doubt()
+        # What was taken is acknowledged again, even if its guilds have moved since.
+        fresh = [waiting for waiting in group if not await self._was_taken(waiting.batch)]
+        guild_ids = {event.guild_id for waiting in fresh for event in waiting.batch.events}
+        foreign = {guild_id for guild_id in guild_ids if not self._watch.owns(guild_id)}
         own: dict[tuple[str, int], _Waiting] = {}
-        for waiting in group:
+        for waiting in fresh:
             batch = waiting.batch
-            if await self._was_taken(batch):
-                continue  # acknowledged again, even if its guilds have moved since
-            if all(self._watch.owns(event.guild_id) for event in batch.events):
+            if foreign.isdisjoint(event.guild_id for event in batch.events):
                 # A shard whose call failed may have its batch in the group twice.
                 own[batch.source, batch.number] = waiting
             else:

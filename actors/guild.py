@@ -40,13 +40,15 @@ class GuildActor:
     first as ``recovered: false`` and a reload, the second when relays register again.
     """
 
-    __slots__ = ("_stream", "_watchers", "epoch", "last_used_ms", "offset", "state")
+    __slots__ = ("_stream", "_watchers", "epoch", "last_used_ms", "offset", "remembers_until_ms", "state")
 
     def __init__(self, state: GuildState, epoch: int, now_ms: int) -> None:
         self.state = state
         self.epoch = epoch
         self.offset = 0
         self.last_used_ms = now_ms
+        self.remembers_until_ms = 0
+        """Until when events are kept though nobody watches: who left a moment ago may come back."""
         # Made when first needed: most guilds are quiet, and an empty deque takes 0.6 kB.
         self._stream: deque[bytes] | None = None
         self._watchers: dict[Watcher, int] | None = None
@@ -67,6 +69,15 @@ class GuildActor:
             self._stream = deque(maxlen=REMEMBERED_EVENTS)
         self._stream.append(event)
         return event
+
+    def pass_over(self) -> None:
+        """Give an event the next offset and build nothing: nobody is there to be told, or to come back."""
+        self.offset += 1
+        self._stream = None  # from before this one nobody could resume without a hole
+
+    def remembers(self, now_ms: int) -> bool:
+        """Whether events are to be published: somebody watches, or did a moment ago."""
+        return bool(self._watchers) or now_ms < self.remembers_until_ms
 
     def frame(self, events: list[bytes]) -> bytes:
         """Return the frame of events that were just published."""
@@ -100,15 +111,19 @@ class GuildActor:
         replay = self.frame(missed) if missed else b""
         return Admission(self.epoch, self.offset, missed is not None, replay)
 
-    def dismiss(self, watcher: Watcher) -> None:
-        """Forget a socket; one that was never admitted is no error."""
-        if self._watchers is not None:
-            self._watchers.pop(watcher, None)
+    def dismiss(self, watcher: Watcher) -> bool:
+        """Forget a socket; return whether it was the last. One that was never admitted is no error."""
+        if not self._watchers:
+            return False
+        self._watchers.pop(watcher, None)
+        return not self._watchers
 
-    def dismiss_relay(self, relay_id: str) -> None:
-        """Forget all sockets of a relay that is gone."""
-        if self._watchers is not None:
-            self._watchers = {w: user for w, user in self._watchers.items() if w.relay_id != relay_id}
+    def dismiss_relay(self, relay_id: str) -> bool:
+        """Forget all sockets of a relay that is gone; return whether they were the last."""
+        if not self._watchers:
+            return False
+        self._watchers = {w: user for w, user in self._watchers.items() if w.relay_id != relay_id}
+        return not self._watchers
 
     def _missed_since(self, position: tuple[int, int] | None) -> list[bytes] | None:
         """Return the events after a position, or None when they are not all known any more."""

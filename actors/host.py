@@ -47,6 +47,8 @@ class HostSettings(msgspec.Struct, frozen=True):
     table: TableSettings = TableSettings()
     tick_ms: int = 1_000
     """A watched guild's counters are pushed once a tick at most."""
+    resume_ms: int = 120_000
+    """After the last of its watchers left, a guild's events are kept so long for one who comes back."""
 
 
 class HostPing(msgspec.Struct, frozen=True):
@@ -163,7 +165,8 @@ class GuildHost:
                     yield items
         finally:
             for guild in self._table.live():
-                guild.dismiss_relay(relay_id)
+                if guild.dismiss_relay(relay_id):
+                    self._expect_back(guild)
 
     async def watch(
         self, relay_id: str, socket_id: int, guild_id: int, user_id: int, position: tuple[int, int] | None
@@ -191,8 +194,12 @@ class GuildHost:
     async def unwatch(self, relay_id: str, socket_id: int, guild_id: int) -> None:
         """Forget a relay's socket on a guild."""
         guild = self._table.get(guild_id)
-        if guild is not None:
-            guild.dismiss(Watcher(relay_id, socket_id))
+        if guild is not None and guild.dismiss(Watcher(relay_id, socket_id)):
+            self._expect_back(guild)
+
+    def _expect_back(self, guild: GuildActor) -> None:
+        """Keep for a while what the last watcher that left will have missed, if it comes back."""
+        guild.remembers_until_ms = self._now_ms() + self._settings.resume_ms
 
     async def stats(self) -> HostStats:
         """Return what this host did and holds."""
@@ -234,22 +241,32 @@ class GuildHost:
         self._fan_out.close()  # also those who watch nothing yet: they are to look for the new life
 
     def committed(self, guilds: dict[int, GuildActor], events: list[Event], committed: Committed) -> None:
-        """Show what is durable now: one frame a guild, to the relays that watch it."""
+        """Show what is durable now: one frame a guild, to the relays that watch it.
+
+        Most guilds are watched by nobody: of what happens in them only the offset tells.
+        """
+        now_ms = self._now_ms()
         frames: defaultdict[int, list[bytes]] = defaultdict(list)
         for event in events:
             guild = guilds[event.guild_id]
-            if isinstance(event, ViolationDetected):
-                view = violation_view(event, committed.committed_at_ms)
-                frames[event.guild_id].append(guild.publish("violation", event.ts_ms, view.plain()))
-            elif isinstance(event, BotPresenceChanged):
-                online = {"online": event.online}
-                frames[event.guild_id].append(guild.publish("bot_status", event.ts_ms, online))
             if guild.watched:
                 self._metrics_due.add(event.guild_id)
+            if not isinstance(event, _SHOWN):
+                continue
+            if guild.remembers(now_ms):
+                kind, data = _shown(event, committed)
+                frames[event.guild_id].append(guild.publish(kind, event.ts_ms, data))
+            else:
+                guild.pass_over()
         for settled in committed.settled:
-            if watching := guilds.get(int(settled.guild_id)):
-                event_json = watching.publish("violation", settled.ts, settled.plain())
-                frames[watching.state.guild_id].append(event_json)
+            settled_in = guilds.get(int(settled.guild_id))
+            if settled_in is None:
+                continue
+            if settled_in.remembers(now_ms):
+                event_json = settled_in.publish("violation", settled.ts, settled.plain())
+                frames[settled_in.state.guild_id].append(event_json)
+            else:
+                settled_in.pass_over()
         self._send(frames)
 
     def store_changed(self, *, available: bool) -> None:
@@ -314,6 +331,16 @@ class GuildHost:
     def _require_own(self, guild_id: int) -> None:
         if not self.owns(guild_id):
             raise NotOwner(f"Guild {guild_id} is not on host {self._settings.host_id}.")
+
+
+_SHOWN = (ViolationDetected, BotPresenceChanged)
+
+
+def _shown(event: ViolationDetected | BotPresenceChanged, committed: Committed) -> tuple[str, dict[str, Any]]:
+    """Return the kind and the data of what a guild's stream says of an event."""
+    if isinstance(event, BotPresenceChanged):
+        return "bot_status", {"online": event.online}
+    return "violation", violation_view(event, committed.committed_at_ms).plain()
 
 
 def _read(payload: bytes) -> tuple[Batch, tuple[PoisonEvent, ...]]:

@@ -27,7 +27,7 @@ from domain.events import (
     encode_batch,
     encode_event,
 )
-from domain.placement import place
+from domain.placement import Placement, place
 from domain.ports import Commit, Committed, Incarnation
 from tests.actors.hosts import Held, HostUnderTest, settled
 
@@ -65,6 +65,33 @@ async def gathered(host: HostUnderTest, database: MemoryDatabase, *sends: Any) -
     held.let_go.set()
     await first
     return await asyncio.gather(*sending)
+
+
+async def test_whose_a_guild_is_is_asked_once_a_commit(
+    host: HostUnderTest, database: MemoryDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many events and batches name it; a batch with a foreign guild is refused, the others taken."""
+    placement = place(2, ["another"])
+    mine = {1: "h0", 2: "h0", 99: "h0"}
+    await host.actor.assign(Placement(2, placement.owners, mine))
+    asked: list[int] = []
+    owns = host.actor.owns
+
+    def note(guild_id: int) -> bool:
+        asked.append(guild_id)
+        return owns(guild_id)
+
+    monkeypatch.setattr(host.actor, "owns", note)
+    replies = await gathered(
+        host,
+        database,
+        host.send(messages(1, 1), messages(2, 1), messages(4, 2), source="a"),
+        host.send(messages(8, 3), messages(16, 1), source="b"),
+        host.send(messages(32, 1), source="c"),
+    )
+    assert [type(reply) for reply in replies] == [Accepted, NotMine, Accepted]
+    assert sorted(asked) == [1, 2, 3, 99]
+    assert [counted(database, guild_id) for guild_id in (1, 2, 3)] == [35, 4, 0]
 
 
 # -- events that the database refuses -----------------------------------------------------------------

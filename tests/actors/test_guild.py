@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from actors.guild import REMEMBERED_EVENTS, GuildActor, Watcher
 from adapters.memory.samples import violation
@@ -67,6 +69,23 @@ def test_a_comeback_gets_all_it_missed_or_is_told_so(
     assert admission.offset == published
 
 
+@given(published=st.lists(st.booleans(), max_size=12))
+def test_nothing_is_recovered_that_was_passed_over(published: list[bool]) -> None:
+    """From any position on, either every event was published and is there, or ``recovered: false``."""
+    guild = GuildActor(GuildState(1), EPOCH, 0)
+    for kept in published:
+        if kept:
+            publish(guild, 1)
+        else:
+            guild.pass_over()
+    for offset in range(len(published) + 1):
+        admission = guild.admit(Watcher("r", 1), 10, (EPOCH, offset))
+        assert admission.offset == len(published)
+        assert admission.recovered is all(published[offset:])
+        replayed = offsets(admission.replay) if admission.replay else []
+        assert replayed == (list(range(offset + 1, len(published) + 1)) if admission.recovered else [])
+
+
 def test_the_sixth_socket_of_a_person_is_refused_over_all_relays(guild: GuildActor) -> None:
     """The limit is a person's, whatever relays they came through; another person is not concerned."""
     for number in range(MAX_SOCKETS_PER_USER):
@@ -87,8 +106,8 @@ def test_a_dismissed_socket_makes_room(guild: GuildActor) -> None:
     """Dismissal frees the place, and dismissing a stranger is no error."""
     for number in range(MAX_SOCKETS_PER_USER):
         guild.admit(Watcher("r", number), 10, None)
-    guild.dismiss(Watcher("r", 0))
-    guild.dismiss(Watcher("r", 99))
+    assert not guild.dismiss(Watcher("r", 0))
+    assert not guild.dismiss(Watcher("r", 99))
     guild.admit(Watcher("r", 5), 10, None)
 
 
@@ -96,7 +115,16 @@ def test_a_relay_takes_its_sockets_along(guild: GuildActor) -> None:
     """Only the sockets of the relay that is gone go."""
     guild.admit(Watcher("gone", 1), 10, None)
     guild.admit(Watcher("here", 1), 10, None)
-    guild.dismiss_relay("gone")
+    assert not guild.dismiss_relay("gone")
     assert guild.relays == {"here"}
-    guild.dismiss_relay("here")
+    assert guild.dismiss_relay("here")
     assert not guild.watched
+
+
+def test_the_last_to_leave_leaves_once(guild: GuildActor) -> None:
+    """Only the dismissal that leaves nobody behind says so."""
+    guild.admit(Watcher("r", 1), 10, None)
+    guild.admit(Watcher("r", 2), 10, None)
+    dismissed = [guild.dismiss(Watcher("r", number)) for number in (1, 1, 2, 2)]
+    assert dismissed == [False, False, True, False]
+    assert not guild.dismiss_relay("r")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
 from actors.group_commit import CommitSettings
+from actors.guild import GuildActor
 from actors.guild_table import TableSettings
 from adapters.memory import MemoryClock, MemoryDatabase, MemoryGuildStore
 from adapters.memory.samples import NOON_MS, described, message, person, violation
@@ -303,6 +305,54 @@ async def test_offsets_have_no_gaps(host: HostUnderTest) -> None:
     assert [event["offset"] for event in shown] == [1, 2, 3, 4]
     assert [event["type"] for event in shown] == ["violation", "bot_status", "violation", "violation"]
     assert shown[3]["data"]["action_status"] == "done"
+
+
+async def test_a_guild_that_nobody_watches_builds_nothing(
+    host: HostUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only its offset moves, as far as if somebody had watched; nobody is told to have it all."""
+    one = violation(GUILD)
+    with monkeypatch.context() as patch:
+        patch.setattr(GuildActor, "publish", None)
+        patch.setattr("actors.host.violation_view", None)
+        await host.send(one, BotPresenceChanged(GUILD, online=True, ts_ms=NOON_MS))
+        await host.send(ActionSettled(GUILD, one.event_id, one.ts_ms, "done"), number=2)
+    relay = await host.listen()
+    came = await host.actor.watch("relay", 1, GUILD, 10, None)
+    assert (came.offset, came.recovered) == (3, True)
+    await host.send(violation(GUILD, 2), number=3)
+    [event] = (await relay.frame())["events"]
+    assert event["offset"] == 4
+    for offset, recovered in enumerate((False, False, False, True, True)):
+        back = await host.actor.watch("relay", 1, GUILD, 10, (came.epoch, offset))
+        assert back.recovered is recovered
+        assert bool(back.replay) is (offset == 3)
+
+
+@pytest.mark.parametrize("leaves", ["its page", "its relay"])
+@pytest.mark.parametrize(("away_ms", "recovered"), [(119_999, True), (120_000, False)])
+async def test_who_left_may_come_back_for_a_while(
+    host: HostUnderTest, clock: MemoryClock, leaves: str, away_ms: int, recovered: bool
+) -> None:
+    """Two minutes after the last one left, what happens is not kept any more."""
+    relay = await host.listen()
+    came = await host.actor.watch("relay", 1, GUILD, 10, None)
+    await host.actor.watch("relay", 2, GUILD, 10, None)
+    clock.advance(500_000)
+    await host.actor.unwatch("relay", 1, GUILD)
+    clock.advance(500_000)
+    if leaves == "its page":
+        await host.actor.unwatch("relay", 2, GUILD)
+    else:
+        await relay.close()
+    await host.send(violation(GUILD, 1))
+    clock.advance(away_ms)
+    await host.actor.unwatch("relay", 2, GUILD)  # a second time: it does not begin anew
+    await host.send(violation(GUILD, 2), number=2)
+    await host.listen("new")
+    back = await host.actor.watch("new", 1, GUILD, 10, (came.epoch, came.offset))
+    assert (back.epoch, back.offset, back.recovered) == (came.epoch, 2, recovered)
+    assert (len(json.loads(back.replay)["events"]) if back.replay else 0) == (2 if recovered else 0)
 
 
 async def test_a_frame_goes_once_a_relay(host: HostUnderTest) -> None:

@@ -107,6 +107,7 @@ class World:
             idle_after_ms=self.chance.choice((1_000, 600_000)),
             load_at_once=self.chance.choice((2, 5_000)),
         )
+        self._resume_ms = random.Random(seed + 2).choice((300, 120_000))
         self._tasks: list[asyncio.Task[Any]] = []
 
     def now_ms(self) -> int:
@@ -260,7 +261,13 @@ class World:
 
     def _create_host(self, host_id: str, actor_name: str) -> HostHandle:
         process = self._process(host_id)
-        settings = HostSettings(host_id, actor_name, commit=self._commit_settings, table=self._table_settings)
+        settings = HostSettings(
+            host_id,
+            actor_name,
+            commit=self._commit_settings,
+            table=self._table_settings,
+            resume_ms=self._resume_ms,
+        )
         host = process.run(GuildHost, settings, self._open_store, self.now_ms)
         handle = self.hosts[actor_name] = HostHandle(self.network, process, host)
         return handle
