@@ -15,6 +15,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 from actors.fan_out import Item
 from actors.guild import Admission
 from actors.host import HostPing, HostStats
+from actors.observers import Change
 from actors.routing import Routing
 from actors.shard_runner import RunnerStats
 from actors.user_resolver import ResolverStats
@@ -45,6 +46,18 @@ async def _answer(call: Awaitable[T]) -> T:
         raise
     except (RayActorError, GetTimeoutError, RayError) as error:
         raise HostUnreachable(f"The actor does not answer: {type(error).__name__}") from error
+
+
+async def _stream(method: Any, listener_id: str) -> AsyncIterator[Any]:
+    """Yield what a streaming method of a host yields."""
+    stream = method.options(num_returns="streaming", _generator_backpressure_num_objects=STREAM_AHEAD).remote(
+        listener_id
+    )
+    try:
+        async for reference in stream:
+            yield await _answer(reference)
+    except RayError as error:
+        raise HostUnreachable(f"The host's stream broke: {type(error).__name__}") from error
 
 
 class HostHandle:
@@ -97,14 +110,25 @@ class HostHandle:
 
     async def stream(self, relay_id: str) -> AsyncIterator[list[Item]]:
         """See ``GuildHost.stream``."""
-        stream = self._actor.stream.options(
-            num_returns="streaming", _generator_backpressure_num_objects=STREAM_AHEAD
-        ).remote(relay_id)
-        try:
-            async for reference in stream:
-                yield await _answer(reference)
-        except RayError as error:
-            raise HostUnreachable(f"The host's stream broke: {type(error).__name__}") from error
+        async for items in _stream(self._actor.stream, relay_id):
+            yield items
+
+    async def announce(self, guild_id: int, kind: str, data: dict[str, Any]) -> None:
+        """See ``GuildHost.announce``."""
+        await _answer(self._actor.announce.remote(guild_id, kind, data))
+
+    async def changes(self, observer_id: str) -> AsyncIterator[list[Change]]:
+        """See ``GuildHost.changes``."""
+        async for changes in _stream(self._actor.changes, observer_id):
+            yield changes
+
+    async def observe(self, observer_id: str, guild_id: int, turn: int) -> None:
+        """See ``GuildHost.observe``."""
+        await _answer(self._actor.observe.remote(observer_id, guild_id, turn))
+
+    async def unobserve(self, observer_id: str, guild_id: int, turn: int) -> None:
+        """See ``GuildHost.unobserve``."""
+        await _answer(self._actor.unobserve.remote(observer_id, guild_id, turn))
 
 
 class RunnerHandle:

@@ -16,12 +16,19 @@ from actors.fan_out import FanOut, Item
 from actors.group_commit import CommitSettings, CommitStats, GroupCommit, poison_event
 from actors.guild import Admission, GuildActor, Watcher
 from actors.guild_table import GuildTable, TableSettings
+from actors.observers import MESSAGES, Change, Observers
 from domain.errors import HostUnreachable, MalformedBatch, NotOwner, StoreUnavailable
 from domain.events import (
+    ActionSettled,
     Batch,
     BotPresenceChanged,
     Busy,
     Event,
+    GuildDescribed,
+    GuildLeft,
+    MemberJoined,
+    MemberLeft,
+    MessagesCounted,
     NotMine,
     ViolationDetected,
     decode_batch,
@@ -91,9 +98,11 @@ class GuildHost:
         self._store: GuildStore
         self._table: GuildTable
         self._commit: GroupCommit
-        self._fan_out = FanOut()
+        self._fan_out: FanOut[Item] = FanOut()
         self._metrics_due: set[int] = set()
+        self._observers = Observers()
         self._ticking: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._refused = 0
         self._fenced = False
         self._store_available = True
@@ -112,10 +121,13 @@ class GuildHost:
         """End this life; batches that wait are refused, and their shards keep them."""
         log.info("host_stops", host=self._settings.host_id, reason=reason)
         if self._ticking is not None:
-            self._ticking.cancel()
-            await asyncio.gather(self._ticking, return_exceptions=True)
+            own = [self._ticking] if self._looking is None else [self._ticking, self._looking]
+            for task in own:
+                task.cancel()
+            await asyncio.gather(*own, return_exceptions=True)
             await self._commit.stop()
         self._fan_out.close()
+        self._observers.close()
 
     async def ping(self) -> HostPing:
         """Give a sign of life."""
@@ -126,6 +138,7 @@ class GuildHost:
         if placement.version < self.placement_version() or self._fenced:
             return
         before, self._placement = self._placement, placement  # from here on, intake refuses what is not ours
+        self._observers.lose(lambda guild_id: not self.owns(guild_id))
         await self._commit.settle()
         # Also what was loaded while it was another's: by now that may have changed it.
         self.forget(
@@ -197,6 +210,46 @@ class GuildHost:
         if guild is not None and guild.dismiss(Watcher(relay_id, socket_id)):
             self._expect_back(guild)
 
+    async def changes(self, observer_id: str) -> AsyncIterator[list[Change]]:
+        """Yield what changes in the guilds that a replica observes; at every tick at least a sign of life.
+
+        The first list is empty, as with ``stream``, and likewise all that the observer asked for ends with
+        its stream. How many messages there were is told once a tick, everything else once it is durable.
+        """
+        async with contextlib.aclosing(self._observers.stream(observer_id)) as lists:
+            async for changes in lists:
+                yield changes
+
+    async def observe(self, observer_id: str, guild_id: int, turn: int) -> None:
+        """Let a replica hear what changes in a guild, asleep or not, from here on.
+
+        Raises:
+            NotOwner: the guild is another host's.
+            HostUnreachable: the observer's stream is over.
+
+        """
+        self._require_own(guild_id)
+        self._observers.observe(observer_id, guild_id, turn)
+
+    async def unobserve(self, observer_id: str, guild_id: int, turn: int) -> None:
+        """Let a replica hear no more of a guild, unless it has asked again since that turn."""
+        self._observers.unobserve(observer_id, guild_id, turn)
+
+    async def announce(self, guild_id: int, kind: str, data: dict[str, Any]) -> None:
+        """Publish what was made durable elsewhere, as if this host had.
+
+        Raises:
+            NotOwner: the guild is another host's.
+
+        """
+        self._require_own(guild_id)
+        guild, now_ms = self._table.get(guild_id), self._now_ms()
+        if guild is not None and guild.remembers(now_ms):
+            self._send({guild_id: [guild.publish(kind, now_ms, data)]})
+        elif guild is not None:
+            guild.pass_over()
+        self._observers.tell([Change(guild_id, kind)])
+
     def _expect_back(self, guild: GuildActor) -> None:
         """Keep for a while what the last watcher that left will have missed, if it comes back."""
         guild.remembers_until_ms = self._now_ms() + self._settings.resume_ms
@@ -229,9 +282,10 @@ class GuildHost:
         return self._placement.version if self._placement else 0
 
     def forget(self, guild_ids: set[int]) -> None:
-        """Deactivate guilds. The relays that watch them are cut off: they come back and ask anew."""
+        """Deactivate guilds. Who watches or observes them is cut off: they come back and ask anew."""
         for relay_id in self._table.drop(guild_ids):
             self._fan_out.end(relay_id)
+        self._observers.lose(guild_ids.__contains__)
 
     def fenced(self) -> None:
         """Give up everything: another life of this host has begun."""
@@ -239,6 +293,7 @@ class GuildHost:
         self._placement = Placement(self.placement_version(), (NOBODY,) * SLOTS)
         self.forget({guild.state.guild_id for guild in self._table.live()})
         self._fan_out.close()  # also those who watch nothing yet: they are to look for the new life
+        self._observers.close()
 
     def committed(self, guilds: dict[int, GuildActor], events: list[Event], committed: Committed) -> None:
         """Show what is durable now: one frame a guild, to the relays that watch it.
@@ -268,6 +323,18 @@ class GuildHost:
             else:
                 settled_in.pass_over()
         self._send(frames)
+        self._tell_observers(events, committed)
+
+    def _tell_observers(self, events: list[Event], committed: Committed) -> None:
+        changes = [Change(int(settled.guild_id), "violation") for settled in committed.settled]
+        for event in events:
+            if event.guild_id not in self._observers or isinstance(event, ActionSettled):
+                continue
+            if isinstance(event, MessagesCounted):
+                self._observers.tell_later(Change(event.guild_id, MESSAGES))
+            else:
+                changes.append(Change(event.guild_id, _CHANGES[type(event)]))
+        self._observers.tell(changes)
 
     def store_changed(self, *, available: bool) -> None:
         """Tell everybody who watches that what they see is late, or no longer is."""
@@ -286,9 +353,12 @@ class GuildHost:
             await asyncio.sleep(self._settings.tick_ms / 1000)
             ticks += 1
             self._push_metrics()
+            self._observers.tick()
             if ticks % PASSIVATE_EVERY_TICKS == 0:
                 self._table.passivate_idle()
-                await self._look_whether_replaced()
+                if self._looking is None or self._looking.done():
+                    # A task of its own: a database that hangs must not hold up the ticks.
+                    self._looking = asyncio.create_task(self._look_whether_replaced(), name="look")
 
     async def _look_whether_replaced(self) -> None:
         """Notice another life of this host even when there is nothing to commit.
@@ -334,6 +404,16 @@ class GuildHost:
 
 
 _SHOWN = (ViolationDetected, BotPresenceChanged)
+
+_CHANGES: dict[type[Event], str] = {
+    ViolationDetected: "violation",
+    BotPresenceChanged: "bot_status",
+    MemberJoined: "members",
+    MemberLeft: "members",
+    GuildDescribed: "guild",
+    GuildLeft: "guild",
+}
+"""What observers are told of an event; of a settled action the rows that it changed tell."""
 
 
 def _shown(event: ViolationDetected | BotPresenceChanged, committed: Committed) -> tuple[str, dict[str, Any]]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from actors.fan_out import Item
 from actors.guild import Admission
 from actors.host import HostPing, HostStats
+from actors.observers import Change
 from domain.errors import HostUnreachable, StoreUnavailable
 from domain.placement import Placement
 from domain.ports import Incarnation
@@ -55,6 +56,22 @@ class HostCalls(Protocol):
 
     async def unwatch(self, relay_id: str, socket_id: int, guild_id: int) -> None:
         """Take a socket off a guild."""
+        ...
+
+    async def announce(self, guild_id: int, kind: str, data: dict[str, Any]) -> None:
+        """Publish on a guild's stream what was made durable elsewhere."""
+        ...
+
+    def changes(self, observer_id: str) -> AsyncIterator[list[Change]]:
+        """Listen to what changes in the guilds that a replica observes."""
+        ...
+
+    async def observe(self, observer_id: str, guild_id: int, turn: int) -> None:
+        """Let a replica hear what changes in a guild."""
+        ...
+
+    async def unobserve(self, observer_id: str, guild_id: int, turn: int) -> None:
+        """Let it hear no more."""
         ...
 
     async def stats(self) -> HostStats:

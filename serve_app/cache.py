@@ -44,6 +44,7 @@ _UNTOUCHED: dict[str, frozenset[CacheName]] = {
     "messages": frozenset({"users", "config"}),
     "members": frozenset({"users", "config"}),
     "bot_status": frozenset({"users", "config"}),
+    "guild": frozenset({"users", "config"}),
     "violation": frozenset({"config"}),
     "warning_update": frozenset({"config"}),
 }

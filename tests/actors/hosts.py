@@ -10,6 +10,7 @@ from typing import Any
 from actors.fan_out import Item
 from actors.guild import Admission
 from actors.host import GuildHost, HostPing, HostSettings
+from actors.observers import Change
 from actors.routing import HostCalls, Routing
 from adapters.memory import MemoryClock, MemoryDatabase, MemoryGuildStore
 from domain.events import (
@@ -177,6 +178,18 @@ class RecordingHost:
         raise NotImplementedError
 
     async def unwatch(self, relay_id: str, socket_id: int, guild_id: int) -> None:
+        raise NotImplementedError
+
+    async def announce(self, guild_id: int, kind: str, data: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def changes(self, observer_id: str) -> AsyncIterator[list[Change]]:
+        raise NotImplementedError
+
+    async def observe(self, observer_id: str, guild_id: int, turn: int) -> None:
+        raise NotImplementedError
+
+    async def unobserve(self, observer_id: str, guild_id: int, turn: int) -> None:
         raise NotImplementedError
 
     async def stats(self) -> Any:

@@ -14,7 +14,7 @@ ONE: list[Item] = [Item(1, 1, 1, b"frame")]
 
 async def test_a_stream_says_first_that_it_stands() -> None:
     """The first list is empty; then comes what is sent, in order."""
-    relays = FanOut()
+    relays: FanOut[Item] = FanOut()
     stream = relays.stream("r")
     assert await anext(stream) == []
     relays.send("r", ONE)
@@ -25,7 +25,7 @@ async def test_a_stream_says_first_that_it_stands() -> None:
 
 async def test_nobody_listening_is_no_error() -> None:
     """What is sent to a relay that left goes nowhere."""
-    relays = FanOut()
+    relays: FanOut[Item] = FanOut()
     stream = relays.stream("r")
     await anext(stream)
     await stream.aclose()  # type: ignore[attr-defined]
@@ -36,7 +36,7 @@ async def test_nobody_listening_is_no_error() -> None:
 async def test_a_relay_too_far_behind_is_cut_off_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its queue is bounded and dropped whole; the relay beside it misses nothing."""
     monkeypatch.setattr(fan_out, "MAX_WAITING_LISTS", 3)
-    relays = FanOut()
+    relays: FanOut[Item] = FanOut()
     slow, quick = relays.stream("slow"), relays.stream("quick")
     await anext(slow)
     await anext(quick)
@@ -52,7 +52,7 @@ async def test_a_relay_too_far_behind_is_cut_off_alone(monkeypatch: pytest.Monke
 
 async def test_closing_ends_streams_that_wait() -> None:
     """A relay in the middle of waiting is woken by the end."""
-    relays = FanOut()
+    relays: FanOut[Item] = FanOut()
     stream = relays.stream("r")
     await anext(stream)
     waiting = asyncio.ensure_future(anext(stream))
