@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -38,6 +38,19 @@ class AuditEntry(msgspec.Struct, frozen=True):
             details=_storable(self.details),
             request_id=self.request_id,
         )
+
+
+class Change(NamedTuple):
+    """Who changes something, and by which request."""
+
+    by_user_id: int
+    request_id: str | None
+
+    def entry(
+        self, guild_id: int, action: str, target: str | None, details: dict[str, Any] | None = None
+    ) -> AuditEntry:
+        """Return what the log is to tell of it."""
+        return AuditEntry(guild_id, self.by_user_id, action, target, details or {}, self.request_id)
 
 
 class AuditRow(msgspec.Struct, frozen=True):
