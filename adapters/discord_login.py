@@ -10,7 +10,7 @@ from authlib.integrations.httpx_client import AsyncOAuth2Client
 
 from domain.errors import LoginFailed
 from domain.events import UserRef
-from domain.ports import Identity, SessionGuild
+from domain.sessions import Identity, SessionGuild
 from domain.text import storable
 
 SCOPE = "identify guilds"

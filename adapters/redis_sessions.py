@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from domain.errors import SessionsUnavailable
-from domain.ports import PendingLogin, Session
+from domain.sessions import PendingLogin, Session
 
 SESSION_TTL_S = 7 * 24 * 3600
 LOGIN_TTL_S = 600

@@ -55,6 +55,10 @@ class SessionsUnavailable(GuildhallError):
     """The session store cannot be reached right now."""
 
 
+class SealBroken(GuildhallError):
+    """What was sealed cannot be opened with any of today's keys."""
+
+
 class HostUnreachable(GuildhallError):
     """A guild host did not answer; whether it took the call is not known."""
 

@@ -9,7 +9,8 @@ from fastapi import Depends, Path, Request
 
 from domain.ids import parse_snowflake
 from domain.permissions import Permission, Role, may, resolve_role
-from domain.ports import DashboardStore, Session, SessionGuild
+from domain.ports import DashboardStore
+from domain.sessions import Session, SessionGuild
 from serve_app.errors import ApiError, missing_permission, no_session
 from serve_app.ports import ApiPorts, WebSettings
 

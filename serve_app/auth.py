@@ -11,7 +11,7 @@ from fastapi.responses import RedirectResponse
 from pydantic import BaseModel
 
 from domain.errors import LoginFailed
-from domain.ports import PendingLogin, Session
+from domain.sessions import PendingLogin, Session
 from domain.views import UserView, user_view
 from serve_app.access import Changing, LoggedIn, Ports, session_cookie_name
 from serve_app.ports import WebSettings

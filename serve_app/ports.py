@@ -11,7 +11,8 @@ import msgspec
 
 from domain.audit import AuditLog
 from domain.people import People
-from domain.ports import Announcer, DashboardStore, LoginProvider, SessionStore
+from domain.ports import Announcer, DashboardStore
+from domain.sessions import LoginProvider, SessionStore
 from serve_app.cache import Caches
 
 

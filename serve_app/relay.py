@@ -12,7 +12,6 @@ from starlette.types import Receive, Scope, Send
 from actors.routing import GuildDirectory, RoutingSource
 from domain.errors import MalformedMessage, SessionsUnavailable, StoreUnavailable
 from domain.permissions import may
-from domain.ports import Session
 from domain.protocol import (
     MAX_SUBSCRIPTIONS,
     CloseCode,
@@ -21,6 +20,7 @@ from domain.protocol import (
     parse_client_message,
     unsubscribed,
 )
+from domain.sessions import Session
 from serve_app.access import role_in, session_cookie_name
 from serve_app.hub import Hub
 from serve_app.ports import RelayPorts

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from domain.guild import HourCounts
 from domain.ids import HOUR_MS, hour_start
 from domain.permissions import Role, resolve_role
-from domain.ports import GuildRow, SessionGuild
+from domain.ports import GuildRow
+from domain.sessions import SessionGuild
 from domain.views import HourView, SeverityCounts, ViolationView, hour_view, severity_counts
 from serve_app.access import Granted, LoggedIn, Needs, Ports
 from serve_app.paging import Page, PageWanted, page_of

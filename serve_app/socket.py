@@ -9,8 +9,8 @@ from itertools import count
 
 from starlette.types import Send
 
-from domain.ports import Session
 from domain.protocol import CloseCode
+from domain.sessions import Session
 
 MAX_QUEUED_BYTES = 1 << 20
 """A reader that is this far behind is cut off: it comes back and resumes."""

@@ -9,7 +9,8 @@ from adapters.memory.samples import NOON_MS
 from domain.detection import Message
 from domain.errors import BotRefused, LoginFailed
 from domain.events import Event, Gap
-from domain.ports import BotHandler, Identity
+from domain.ports import BotHandler
+from domain.sessions import Identity
 
 
 class MemoryLogin:

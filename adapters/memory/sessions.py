@@ -8,7 +8,7 @@ from collections.abc import Callable
 from adapters.clock import now_ms as wall_clock_ms
 from adapters.redis_sessions import LOGIN_TTL_S, SESSION_TTL_S
 from domain.errors import SessionsUnavailable
-from domain.ports import PendingLogin, Session
+from domain.sessions import PendingLogin, Session
 
 
 class MemorySessions:

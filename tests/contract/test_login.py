@@ -15,7 +15,7 @@ from adapters.discord_login import DiscordLogin
 from adapters.memory import MemoryLogin
 from adapters.memory.samples import person
 from domain.errors import LoginFailed
-from domain.ports import Identity, LoginProvider, SessionGuild
+from domain.sessions import Identity, LoginProvider, SessionGuild
 
 OWNER = Identity(person(1, username="owner"), (SessionGuild(5, "Guild", None, owns=True, permissions=8),))
 

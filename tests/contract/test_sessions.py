@@ -12,7 +12,7 @@ from adapters.memory import MemoryClock, MemorySessions
 from adapters.memory.samples import NOON_MS, person
 from adapters.redis_sessions import LOGIN_TTL_S, SESSION_TTL_S, RedisSessions
 from domain.errors import SessionsUnavailable
-from domain.ports import PendingLogin, Session, SessionGuild, SessionStore
+from domain.sessions import PendingLogin, Session, SessionGuild, SessionStore
 
 SESSION = Session(
     user=person(2**63 - 1, display_name="Ünïcode ✨"),

@@ -16,7 +16,7 @@ from adapters.memory import MemoryClock, MemoryDatabase, MemoryGuildStore
 from adapters.memory.samples import NOON_MS, person
 from domain.events import Accepted, Batch, Event, decode_reply, encode_batch
 from domain.placement import place
-from domain.ports import Session
+from domain.sessions import Session
 from serve_app.hub import Hub
 from serve_app.socket import Socket
 

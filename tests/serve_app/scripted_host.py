@@ -13,8 +13,8 @@ from actors.routing import Routing
 from adapters.memory.samples import NOON_MS, person
 from domain.errors import HostUnreachable
 from domain.placement import Placement, place
-from domain.ports import Session, SessionGuild
 from domain.protocol import events_frame
+from domain.sessions import Session, SessionGuild
 from serve_app.socket import Socket
 
 GUILD = 40

@@ -9,7 +9,7 @@ import pytest
 
 from adapters.memory.samples import person
 from domain.permissions import ADMINISTRATOR, PERMISSIONS, Permission, Role
-from domain.ports import Session, SessionGuild
+from domain.sessions import Session, SessionGuild
 from serve_app.access import Needs
 from serve_app.errors import ApiError
 from tests.serve_app.web import GUILD, ROLES, Web, membership

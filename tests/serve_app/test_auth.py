@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from adapters.memory.samples import person
-from domain.ports import Identity
+from domain.sessions import Identity
 from tests.serve_app.web import PLAIN, TLS, Web, membership, query
 
 LOGIN_MS = 600_000

@@ -24,7 +24,7 @@ from adapters.memory import (
 )
 from adapters.memory.samples import person
 from domain.permissions import ADMINISTRATOR, Role
-from domain.ports import PendingLogin, Session, SessionGuild
+from domain.sessions import PendingLogin, Session, SessionGuild
 from serve_app.access import session_cookie_name
 from serve_app.app import create_app
 from serve_app.cache import Caches

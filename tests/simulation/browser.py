@@ -9,7 +9,7 @@ from typing import Any
 
 from adapters.memory import MemoryDatabase
 from adapters.memory.samples import person
-from domain.ports import Session
+from domain.sessions import Session
 from serve_app.hub import Hub
 from serve_app.socket import Socket
 from tests.simulation.network import Network

@@ -8,7 +8,7 @@ from hypothesis import given
 from adapters.memory.samples import NOON_MS, person, violation
 from domain.guild import GuildState, HourCounts
 from domain.ids import HOUR_MS
-from domain.ports import Session, SessionGuild
+from domain.sessions import Session, SessionGuild
 from domain.views import MetricsUpdate, hour_view, metrics_update, user_view, violation_view
 from tests.unit.strategies import users
 

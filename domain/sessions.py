@@ -1,0 +1,183 @@
+"""People who are logged in: what is known of them, where it is kept, and what Discord is asked for them."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Protocol
+
+import msgspec
+
+from domain.events import UserRef
+
+SESSION_MS = 7 * 24 * 3_600_000
+"""However busy it is, a session ends this long after its login."""
+
+IDLE_MS = 24 * 3_600_000
+"""A session that nobody uses for this long is over."""
+
+LOGIN_MS = 10 * 60_000
+"""How long a login may stay away at Discord."""
+
+GUILDS_KEPT_MS = 24 * 3_600_000
+"""How old a list of guilds may be that is shown while Discord says nothing newer."""
+
+ENDED_CHANNEL = "guildhall:sessions:ended"
+"""Where the store tells the id of every session that was ended, at most once."""
+
+
+class SessionGuild(msgspec.Struct, frozen=True):
+    """A guild that a person is in, as Discord last said."""
+
+    guild_id: int
+    name: str
+    icon_url: str | None
+    owns: bool
+    permissions: int
+
+
+class Session(msgspec.Struct, frozen=True):
+    """A person who has logged in."""
+
+    user: UserRef
+    guilds: tuple[SessionGuild, ...]
+    """Filled in when the session is looked up: the list is the person's, not the session's."""
+    csrf_token: str
+    created_at_ms: int
+    session_id: str = ""
+    """Names the session where its token must not be seen; given by the store."""
+    guilds_as_of_ms: int = 0
+    """When Discord gave the list of guilds."""
+    confirmed: bool = True
+    """False where the store could not be asked and a replica answers from memory: good for reading only."""
+
+    def guild(self, guild_id: int) -> SessionGuild | None:
+        """Return the person's membership in a guild, or None."""
+        return next((guild for guild in self.guilds if guild.guild_id == guild_id), None)
+
+
+class PendingLogin(msgspec.Struct, frozen=True):
+    """A login that went off to Discord and has not come back yet."""
+
+    code_verifier: str
+    next_path: str
+
+
+class Tokens(msgspec.Struct, frozen=True):
+    """What Discord answers to in a person's name. Secrets: they show in no representation."""
+
+    access_token: str
+    refresh_token: str
+    expires_at_ms: int
+
+    def __repr__(self) -> str:
+        return f"Tokens(…, expires_at_ms={self.expires_at_ms})"
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Who Discord says somebody is, where they are a member, and how to ask again."""
+
+    user: UserRef
+    guilds: tuple[SessionGuild, ...]
+    tokens: Tokens | None = None
+
+
+def session_id_of(token: str) -> str:
+    """Return the id of the session that a cookie's token opens; it tells nothing of the token."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class SessionStore(Protocol):
+    """Sessions, logins under way, and what goes with them. All calls raise ``SessionsUnavailable``.
+
+    Tokens of sessions are secrets of which only hashes are kept; tokens of Discord are kept sealed.
+    """
+
+    async def create(self, session: Session, tokens: Tokens | None = None) -> str:
+        """Keep a session, and its guilds as the person's list; return the token that its cookie carries."""
+        ...
+
+    async def get(self, token: str) -> Session | None:
+        """Return the session of a token, or None when it ended or never was; being asked for keeps it alive.
+
+        Its guilds are the person's last list, none when there is no list of the last day.
+        """
+        ...
+
+    async def end(self, token: str) -> Tokens | None:
+        """End a session at once, and tell on ``ENDED_CHANNEL``.
+
+        Returns its tokens when it was the person's last session, so that Discord can be told: to revoke one
+        pair ends every pair that the person gave us.
+        """
+        ...
+
+    async def end_all(self, user_id: int) -> Tokens | None:
+        """End all of a person's sessions like ``end``; return one of their pairs."""
+        ...
+
+    async def tokens(self, token: str) -> Tokens | None:
+        """Return what Discord answers to for a session; None when it has ended or has none.
+
+        Raises:
+            SealBroken: they cannot be opened with any of today's keys.
+
+        """
+        ...
+
+    async def keep_tokens(self, token: str, tokens: Tokens) -> bool:
+        """Replace a session's tokens; False when it has ended in the meantime."""
+        ...
+
+    async def keep_guilds(self, user_id: int, guilds: tuple[SessionGuild, ...], as_of_ms: int) -> None:
+        """Replace a person's list of guilds."""
+        ...
+
+    async def take_turn(self, task: str, for_ms: int) -> bool:
+        """Return whether a task is the caller's to do: nobody else gets it for so long, or until ``end_turn``."""
+        ...
+
+    async def end_turn(self, task: str, rest_ms: int = 0) -> None:
+        """Let others have the turn, after a rest if one is given."""
+        ...
+
+    async def remember_login(self, state: str, pending: PendingLogin) -> None:
+        """Keep a login that is under way, for ten minutes."""
+        ...
+
+    async def take_login(self, state: str) -> PendingLogin | None:
+        """Return a login that is under way and forget it: a state works once."""
+        ...
+
+    async def ping(self) -> None:
+        """Return when the session store answers."""
+        ...
+
+
+class LoginProvider(Protocol):
+    """Discord's OAuth2."""
+
+    def authorize_url(self, state: str, code_verifier: str) -> str:
+        """Return where to send a person who wants to log in."""
+        ...
+
+    async def identify(self, code: str, code_verifier: str) -> Identity:
+        """Trade the code that a person came back with for who they are; raise ``LoginFailed`` if refused."""
+        ...
+
+    async def guilds(self, access_token: str) -> tuple[SessionGuild, ...]:
+        """Return where a person is a member now.
+
+        Raises:
+            LoginFailed: the token is not good (any more).
+            DiscordUnavailable: Discord does not say, ``DiscordBusy`` for how long.
+
+        """
+        ...
+
+    async def renew(self, refresh_token: str) -> Tokens:
+        """Trade a refresh token for a new pair; raises like ``guilds``."""
+        ...
+
+    async def revoke(self, tokens: Tokens) -> None:
+        """End all that a person allowed us; raise ``DiscordUnavailable`` when that cannot be said."""
+        ...
