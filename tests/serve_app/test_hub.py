@@ -13,6 +13,7 @@ from actors.fan_out import Item
 from actors.routing import GuildDirectory
 from domain.errors import HostUnreachable, NotOwner, StoreUnavailable, TooManySockets
 from domain.protocol import events_frame
+from serve_app import host_links
 from serve_app import hub as module
 from serve_app.hub import Hub
 from serve_app.socket import MAX_QUEUED_BYTES
@@ -62,8 +63,8 @@ class HubUnderTest:
 def at_once() -> Iterator[None]:
     """Let a broken stream be tried again without a pause."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "FIRST_RETRY_S", 0)
-        patch.setattr(module, "LONGEST_RETRY_S", 0)
+        patch.setattr(host_links, "FIRST_RETRY_S", 0)
+        patch.setattr(host_links, "LONGEST_RETRY_S", 0)
         yield
 
 

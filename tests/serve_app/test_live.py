@@ -19,7 +19,7 @@ from adapters.memory import (
 from adapters.memory.samples import violation
 from domain.events import Accepted, Batch, decode_reply, encode_batch
 from domain.placement import place
-from serve_app import hub as hub_module
+from serve_app import host_links
 from serve_app.ports import RelayPorts, WebSettings
 from serve_app.relay import Relay
 from tests.serve_app.scripted_host import GUILD, ScriptedRouting, session_of, until
@@ -86,7 +86,7 @@ class House:
 
 @pytest.fixture
 async def house(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
-    monkeypatch.setattr(hub_module, "FIRST_RETRY_S", 0)
+    monkeypatch.setattr(host_links, "FIRST_RETRY_S", 0)
     house = await House().start()
     yield house
     await house.stop()
