@@ -41,7 +41,9 @@ from adapters.postgres import open_pool
 from adapters.re2_patterns import compile_pattern
 from adapters.redis_people import RedisPeople
 from adapters.redis_sessions import RedisSessions
+from adapters.settings_store import PostgresSettingsStore
 from adapters.sqlite_spool import SqliteSpool
+from adapters.warning_store import PostgresWarningStore
 from serve_app.cache import Caches
 from serve_app.ports import ApiPorts, RelayPorts, WebSettings
 
@@ -101,6 +103,8 @@ async def open_api_ports(wiring: Wiring) -> ApiPorts:
         people=ResolvedPeople(await asyncio.to_thread(find_resolvers, wiring.user_resolvers), now_ms),
         announcer=MemoryAnnouncer(),
         caches=Caches(now_ms),
+        guild_settings=PostgresSettingsStore(pool),
+        warnings=PostgresWarningStore(pool),
     )
 
 

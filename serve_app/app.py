@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from starlette.middleware import Middleware
 
 from domain.errors import GuildhallError
-from serve_app import auth, servers
+from serve_app import auth, config, rules, servers, warnings
 from serve_app.access import Ports
 from serve_app.errors import ErrorBody, install_error_handlers
 from serve_app.middleware import RequestMiddleware
@@ -63,6 +63,9 @@ def create_app(settings: WebSettings, open_ports: Callable[[], Awaitable[ApiPort
     app.include_router(_health)
     app.include_router(auth.router)
     app.include_router(servers.router)
+    app.include_router(config.router)
+    app.include_router(rules.router)
+    app.include_router(warnings.router)
     install_page(app, settings.static_dir)
     return app
 

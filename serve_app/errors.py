@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from domain.errors import SessionsUnavailable, StoreUnavailable
+from domain.guild_settings import NoSuchRule, TooManyRules, VersionConflict
 from domain.permissions import Permission
 
 
@@ -69,6 +70,19 @@ def install_error_handlers(app: FastAPI) -> None:
     async def database_away(request: Request, error: StoreUnavailable) -> JSONResponse:
         del error
         return _answer(request, 503, "database_unavailable", "The database is away. Try again in a moment.")
+
+    @app.exception_handler(VersionConflict)
+    async def changed_meanwhile(request: Request, error: VersionConflict) -> JSONResponse:
+        message = "Somebody else changed this meanwhile. Load it again, and make your change there."
+        return _answer(request, 409, "version_conflict", message, {"version": error.current_version})
+
+    @app.exception_handler(NoSuchRule)
+    async def no_such_rule(request: Request, error: NoSuchRule) -> JSONResponse:
+        return _answer(request, 404, "no_such_rule", str(error))
+
+    @app.exception_handler(TooManyRules)
+    async def too_many_rules(request: Request, error: TooManyRules) -> JSONResponse:
+        return _answer(request, 409, "too_many_rules", str(error))
 
     @app.exception_handler(SessionsUnavailable)
     async def sessions_away(request: Request, error: SessionsUnavailable) -> JSONResponse:

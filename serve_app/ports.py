@@ -10,9 +10,11 @@ from urllib.parse import urlsplit
 import msgspec
 
 from domain.audit import AuditLog
+from domain.guild_settings import GuildSettingsStore
 from domain.people import People
 from domain.ports import Announcer, DashboardStore
 from domain.sessions import LoginProvider, SessionStore
+from domain.user_warnings import WarningStore
 from serve_app.cache import Caches
 
 
@@ -50,6 +52,8 @@ class ApiPorts(NamedTuple):
     people: People
     announcer: Announcer
     caches: Caches
+    guild_settings: GuildSettingsStore
+    warnings: WarningStore
 
 
 class RelayPorts(NamedTuple):

@@ -9,8 +9,11 @@ from adapters.memory.clock import MemoryClock
 from adapters.memory.database import MemoryDashboardStore, MemoryDatabase, MemoryGuildStore
 from adapters.memory.discord import MemoryBot, MemoryLogin
 from adapters.memory.people import MemoryPeople, MemoryPersonMemory, MemoryPersonSource
+from adapters.memory.roles import MemoryMembers, MemoryRoleStore
 from adapters.memory.sessions import MemorySessions
+from adapters.memory.settings import MemorySettingsStore
 from adapters.memory.spool import MemorySpool
+from adapters.memory.user_warnings import MemoryWarningStore
 
 __all__ = [
     "MemoryAnnouncer",
@@ -21,9 +24,13 @@ __all__ = [
     "MemoryDatabase",
     "MemoryGuildStore",
     "MemoryLogin",
+    "MemoryMembers",
     "MemoryPeople",
     "MemoryPersonMemory",
     "MemoryPersonSource",
+    "MemoryRoleStore",
     "MemorySessions",
+    "MemorySettingsStore",
     "MemorySpool",
+    "MemoryWarningStore",
 ]

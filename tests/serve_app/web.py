@@ -21,6 +21,8 @@ from adapters.memory import (
     MemoryLogin,
     MemoryPeople,
     MemorySessions,
+    MemorySettingsStore,
+    MemoryWarningStore,
 )
 from adapters.memory.samples import person
 from domain.permissions import ADMINISTRATOR, Role
@@ -62,6 +64,8 @@ class Web:
         self.store = MemoryDashboardStore(self.database)
         self.audit = MemoryAuditLog(self.database)
         self.people = MemoryPeople()
+        self.guild_settings = MemorySettingsStore(self.database)
+        self.warnings = MemoryWarningStore(self.database)
         self.sessions = RememberingSessions(self.clock)
         self.login = MemoryLogin()
         self.announcer = MemoryAnnouncer()
@@ -81,6 +85,8 @@ class Web:
             close=self._close,
             audit=self.audit,
             people=self.people,
+            guild_settings=self.guild_settings,
+            warnings=self.warnings,
             announcer=self.announcer,
             caches=self.caches,
         )
