@@ -228,3 +228,19 @@ def find_resolvers(count: int) -> list[ResolverHandle]:
         ResolverHandle(ray.get_actor(RESOLVER_NAME.format(number=number), namespace=NAMESPACE))
         for number in range(count)
     ]
+
+
+class AnyDirector:
+    """Reaches the Director as soon as there is one; implements ``RoutingSource``."""
+
+    def __init__(self) -> None:
+        self._found: DirectorHandle | None = None
+
+    async def routing(self) -> Routing:
+        """See ``Director.routing``."""
+        if self._found is None:
+            try:
+                self._found = await asyncio.to_thread(find_director)
+            except ValueError as error:
+                raise HostUnreachable("There is no Director yet.") from error
+        return await self._found.routing()

@@ -118,6 +118,11 @@ class GuildDirectory:
         raise last
 
     @property
+    def known(self) -> bool:
+        """Whether the placement was heard of at all."""
+        return self._routing is not None
+
+    @property
     def routing(self) -> Routing:
         """The placement as it was last heard of."""
         if self._routing is None:

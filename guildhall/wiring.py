@@ -13,8 +13,10 @@ from pathlib import Path
 import msgspec
 
 from actors import remote
+from actors.announcer import HostAnnouncer
 from actors.director import DirectorSettings, HostAccess
 from actors.handles import (
+    AnyDirector,
     DirectorHandle,
     HostHandle,
     RunnerHandle,
@@ -25,6 +27,7 @@ from actors.handles import (
 from actors.host import HostSettings
 from actors.outbox import OutboxSettings
 from actors.people import ResolvedPeople
+from actors.routing import GuildDirectory
 from actors.shard_runner import RunnerSettings
 from actors.spool_index import SpoolBounds
 from actors.user_resolver import PersonMemories, ResolverSettings
@@ -35,7 +38,6 @@ from adapters.discord_bot import DiscordBot, ShardSettings
 from adapters.discord_login import DiscordLogin
 from adapters.discord_people import DiscordPeople
 from adapters.guild_store import PostgresGuildStore
-from adapters.memory import MemoryAnnouncer
 from adapters.people_table import PeopleTable
 from adapters.postgres import open_pool
 from adapters.re2_patterns import compile_pattern
@@ -44,7 +46,8 @@ from adapters.redis_sessions import RedisSessions
 from adapters.settings_store import PostgresSettingsStore
 from adapters.sqlite_spool import SqliteSpool
 from adapters.warning_store import PostgresWarningStore
-from serve_app.cache import Caches
+from serve_app.cache import Caches, ForgettingAnnouncer
+from serve_app.guild_watch import GuildWatch
 from serve_app.ports import ApiPorts, RelayPorts, WebSettings
 
 BOT_PERMISSIONS = 1 << 13 | 1 << 10 | 1 << 7 | 1 << 40
@@ -81,7 +84,13 @@ async def open_api_ports(wiring: Wiring) -> ApiPorts:
     pool = await open_pool(wiring.database_url, max_size=8)
     sessions = RedisSessions(wiring.redis_url)
 
+    directory = GuildDirectory(AnyDirector())
+    watch = GuildWatch(directory)
+    caches = Caches(now_ms, watch)
+    watch.start(caches)
+
     async def close() -> None:
+        await watch.stop()
         pool.terminate()
         await sessions.close()
 
@@ -101,8 +110,8 @@ async def open_api_ports(wiring: Wiring) -> ApiPorts:
         close=close,
         audit=PostgresAuditLog(pool),
         people=ResolvedPeople(await asyncio.to_thread(find_resolvers, wiring.user_resolvers), now_ms),
-        announcer=MemoryAnnouncer(),
-        caches=Caches(now_ms),
+        announcer=ForgettingAnnouncer(caches, HostAnnouncer(directory)),
+        caches=caches,
         guild_settings=PostgresSettingsStore(pool),
         warnings=PostgresWarningStore(pool),
     )

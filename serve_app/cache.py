@@ -18,6 +18,8 @@ from weakref import WeakValueDictionary
 import msgspec
 from cachetools import TTLCache
 
+from domain.ports import Announcer
+
 T = TypeVar("T")
 
 CacheName = Literal["metrics", "users", "config", "requests"]
@@ -127,6 +129,18 @@ class Caches:
     def counts(self) -> dict[CacheName, CacheCounts]:
         """Return what each cache did so far."""
         return {name: cache.counted() for name, cache in self._caches.items()}
+
+
+class ForgettingAnnouncer:
+    """Implements :class:`domain.ports.Announcer`: this replica forgets first, then the others are told."""
+
+    def __init__(self, caches: Caches, others: Announcer) -> None:
+        self._caches, self._others = caches, others
+
+    async def announce(self, guild_id: int, kind: str, data: dict[str, Any]) -> None:
+        """See the port."""
+        self._caches.changed(guild_id, kind)
+        await self._others.announce(guild_id, kind, data)
 
 
 class _Mark:

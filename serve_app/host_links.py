@@ -17,13 +17,12 @@ log = structlog.get_logger()
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.2, 5.0
 
 T = TypeVar("T")
-T_contra = TypeVar("T_contra", contravariant=True)
 
 
-class Listener(Protocol[T_contra]):
+class Listener(Protocol[T]):
     """Who is fed by the streams. Each stream has an id of its own, never used twice."""
 
-    def deliver(self, listener_id: str, items: list[T_contra]) -> None:
+    def deliver(self, listener_id: str, items: list[T]) -> None:
         """Take a list of a stream; the first says only that the stream stands."""
         ...
 

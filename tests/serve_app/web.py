@@ -29,7 +29,7 @@ from domain.permissions import ADMINISTRATOR, Role
 from domain.sessions import PendingLogin, Session, SessionGuild
 from serve_app.access import session_cookie_name
 from serve_app.app import create_app
-from serve_app.cache import Caches
+from serve_app.cache import Caches, ForgettingAnnouncer
 from serve_app.ports import ApiPorts, WebSettings
 
 PLAIN, TLS = "http://guildhall.test", "https://guildhall.test"
@@ -87,7 +87,7 @@ class Web:
             people=self.people,
             guild_settings=self.guild_settings,
             warnings=self.warnings,
-            announcer=self.announcer,
+            announcer=ForgettingAnnouncer(self.caches, self.announcer),
             caches=self.caches,
         )
 
