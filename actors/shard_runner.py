@@ -159,7 +159,11 @@ class ShardRunner:
     def _settle(self, violation: ViolationDetected, *, gone: bool) -> None:
         self._outbox.add(
             ActionSettled(
-                violation.guild_id, violation.event_id, violation.ts_ms, "done" if gone else "failed"
+                violation.guild_id,
+                violation.event_id,
+                violation.ts_ms,
+                "done" if gone else "failed",
+                self._now_ms(),
             )
         )
 

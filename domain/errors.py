@@ -35,6 +35,10 @@ class StoreUnavailable(GuildhallError):
     """The database cannot be reached right now."""
 
 
+class QueryTooSlow(GuildhallError):
+    """The database took longer over a question than anybody waits."""
+
+
 class Fenced(GuildhallError):
     """This host's incarnation is no longer the valid one; it must not write."""
 
@@ -75,6 +79,10 @@ class EventRefused(GuildhallError):
     """The database will not take something in the commit, however often it is tried."""
 
 
+class PlacementTaken(GuildhallError):
+    """A placement of this version is written already; it stays as it is."""
+
+
 class NoSuchHost(GuildhallError):
     """What an operator named is not there, or cannot be taken away."""
 
@@ -90,3 +98,27 @@ class DiscordBusy(DiscordUnavailable):
         """Take the seconds for which nothing may be asked."""
         super().__init__(f"Discord asks to wait for {retry_after_s:.1f} s.")
         self.retry_after_s = retry_after_s
+
+
+class RolesUnavailable(HostUnreachable):
+    """Roles cannot be checked right now; whether a change of them was made is not known."""
+
+
+class MayNotChangeRoles(GuildhallError):
+    """Only an owner changes roles."""
+
+
+class DiscordOwnerStays(GuildhallError):
+    """This person owns the server on Discord, and is owner here for as long as that is so."""
+
+
+class LastOwner(GuildhallError):
+    """The server would have no owner then. Make somebody else owner first."""
+
+
+class NoSuchRole(GuildhallError):
+    """There is no such role to take away."""
+
+
+class TooManyMappings(GuildhallError):
+    """A server cannot map more roles than Discord lets it have."""

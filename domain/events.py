@@ -105,6 +105,8 @@ class ActionSettled(_Event, frozen=True):
     ts_ms: int
     """The violation's time, which together with ``event_id`` names its row."""
     status: ActionStatus
+    settled_ms: int | None = None
+    """When it was known how the action ended; None when the reporter does not say."""
 
 
 Event = (

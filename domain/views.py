@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict
 from domain.events import Action, ActionStatus, Detection, Severity, UserRef, ViolationDetected
 from domain.guild import GuildState, HourCounts, window
 from domain.ids import hour_start
+
+Verdict = Literal["confirmed", "false_positive", "dismissed"]
+"""What a moderator says of a violation: it is one, it is none, or it is not worth the trouble."""
 
 
 class View(BaseModel):
@@ -31,6 +34,16 @@ class UserView(View):
     avatar_url: str | None
 
 
+class ReviewView(View):
+    """What a moderator said of a violation; of several reviews the last one stands."""
+
+    verdict: Verdict
+    by: str
+    """The moderator's id."""
+    at: int
+    note: str | None
+
+
 class ViolationView(View):
     """One violation as moderators see it."""
 
@@ -48,6 +61,7 @@ class ViolationView(View):
     excerpt: str
     ts: int
     committed_at: int
+    review: ReviewView | None = None
 
 
 class SeverityCounts(View):

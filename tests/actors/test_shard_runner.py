@@ -84,8 +84,8 @@ async def test_a_harmless_message_is_counted(runner: Runner) -> None:
     assert runner.host.batches[0].source == f"r0@{NOON_MS}>h0"
 
 
-async def test_a_violation_is_reported_before_its_deletion_ends(runner: Runner) -> None:
-    """Moderators see it as pending at once; the answer of Discord follows."""
+async def test_a_violation_is_reported_before_its_deletion_ends(runner: Runner, clock: MemoryClock) -> None:
+    """Moderators see it as pending at once; the answer of Discord follows, with its time."""
     let_go = asyncio.Event()
 
     async def slowly(_: int, __: int) -> bool:
@@ -101,10 +101,11 @@ async def test_a_violation_is_reported_before_its_deletion_ends(runner: Runner) 
     assert (violation.action, violation.action_status) == ("delete", "pending")
     assert (violation.detection, violation.ts_ms) == ("invite_link", NOON_MS)
     assert runner.of(ActionSettled) == []
+    clock.advance(250)
     let_go.set()
     await settled()
     await runner.flush()
-    assert runner.of(ActionSettled) == [ActionSettled(1, violation.event_id, NOON_MS, "done")]
+    assert runner.of(ActionSettled) == [ActionSettled(1, violation.event_id, NOON_MS, "done", NOON_MS + 250)]
     assert runner.bot.deleted == [(7, 42)]
 
 
