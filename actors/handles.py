@@ -19,17 +19,23 @@ from actors.observers import Change
 from actors.routing import Routing
 from actors.shard_runner import RunnerStats
 from actors.user_resolver import ResolverStats
-from domain.errors import GuildhallError, HostUnreachable
+from domain.errors import GuildhallError, HostUnreachable, RolesUnavailable
 from domain.people import Person
+from domain.permissions import Role
 from domain.placement import Placement
 from domain.ports import Incarnation
+from domain.roles import Assignment, Mapping, Member, RoleChange
 
 DIRECTOR_NAME = "guildhall-director"
+RBAC_NAME = "guildhall-rbac"
 RESOLVER_NAME = "guildhall-users-{number}"
 NAMESPACE = "guildhall"
 
 STREAM_AHEAD = 64
 """Lists that a host may yield before a relay has taken them; then the relay's bounded queue fills."""
+
+ROLES_WITHIN_S = 8.0
+"""Whoever does not hear by then what a role is, is turned away."""
 
 T = TypeVar("T")
 
@@ -208,6 +214,41 @@ class ResolverHandle:
         return await _answer(self._actor.stats.remote())
 
 
+class RbacHandle:
+    """Reaches the :class:`~actors.rbac.Rbac`; implements :class:`domain.roles.Roles`."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    async def start(self) -> None:
+        """See ``Rbac.start``."""
+        await self._roles(self._actor.start.remote())
+
+    async def roles_of(self, members: Collection[Member]) -> dict[Member, Role]:
+        """See ``Rbac.roles_of``."""
+        return await self._roles(self._actor.roles_of.remote(list(members)))
+
+    async def change(self, change: RoleChange, by: Member, request_id: str | None = None) -> int:
+        """See ``Rbac.change``."""
+        return await self._roles(self._actor.change.remote(change, by, request_id))
+
+    async def assignments(self, guild_id: int, *, limit: int, offset: int) -> tuple[list[Assignment], int]:
+        """See ``Rbac.assignments``."""
+        return await self._roles(self._actor.assignments.remote(guild_id, limit=limit, offset=offset))
+
+    async def mappings(self, guild_id: int, *, limit: int, offset: int) -> tuple[list[Mapping], int]:
+        """See ``Rbac.mappings``."""
+        return await self._roles(self._actor.mappings.remote(guild_id, limit=limit, offset=offset))
+
+    async def _roles(self, call: Awaitable[T]) -> T:
+        """Await a call for a bounded time: an actor that hangs is one that is away."""
+        try:
+            async with asyncio.timeout(ROLES_WITHIN_S):
+                return await _answer(call)
+        except (HostUnreachable, TimeoutError) as error:
+            raise RolesUnavailable from error
+
+
 async def find_host(actor_name: str) -> HostHandle | None:
     """Return the host that an actor's name stands for, if that actor lives."""
     try:
@@ -220,6 +261,11 @@ async def find_host(actor_name: str) -> HostHandle | None:
 def find_director() -> DirectorHandle:
     """Return the Director of this cluster. Blocks: for starting up, never for a request."""
     return DirectorHandle(ray.get_actor(DIRECTOR_NAME, namespace=NAMESPACE))
+
+
+def find_rbac() -> RbacHandle:
+    """Return the Rbac actor of this cluster. Blocks: for starting up, never for a request."""
+    return RbacHandle(ray.get_actor(RBAC_NAME, namespace=NAMESPACE))
 
 
 def find_resolvers(count: int) -> list[ResolverHandle]:

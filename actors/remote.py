@@ -10,13 +10,16 @@ from actors.director import Director
 from actors.handles import (
     DIRECTOR_NAME,
     NAMESPACE,
+    RBAC_NAME,
     RESOLVER_NAME,
     DirectorHandle,
     HostHandle,
+    RbacHandle,
     ResolverHandle,
     RunnerHandle,
 )
 from actors.host import GuildHost
+from actors.rbac import Rbac
 from actors.shard_runner import ShardRunner
 from actors.user_resolver import UserResolver
 
@@ -40,6 +43,11 @@ def create_runner(runner_id: str, *args: Any) -> RunnerHandle:
 def create_director(*args: Any) -> DirectorHandle:
     """Create the :class:`Director` with these arguments; restarted, it finds its hosts again when asked."""
     return DirectorHandle(_create(Director, DIRECTOR_NAME, args, max_restarts=-1))
+
+
+def create_rbac(*args: Any) -> RbacHandle:
+    """Create the :class:`Rbac` with these arguments; restarted, it has to ask Discord anew, that is all."""
+    return RbacHandle(_create(Rbac, RBAC_NAME, args, max_restarts=-1))
 
 
 def create_resolver(number: int, *args: Any) -> ResolverHandle:

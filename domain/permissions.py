@@ -20,6 +20,9 @@ Permission = Literal[
     "manage_roles",
 ]
 
+ROLES: tuple[Role, ...] = ("owner", "admin", "moderator", "viewer")
+"""In their order: where somebody could have several, the first one counts."""
+
 ADMINISTRATOR = 1 << 3
 """Discord's permission bit for administrators."""
 
@@ -37,15 +40,18 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
 }
 
 
-def resolve_role(*, owns_guild: bool, discord_permissions: int, assigned: Role | None) -> Role | None:
+def resolve_role(
+    *, owns_guild: bool, discord_permissions: int, assigned: Role | None, mapped: Role | None
+) -> Role | None:
     """Return a member's role, or None when they may not look.
 
-    Discord's owner is always owner. An assignment outweighs ADMINISTRATOR, in both directions.
+    Discord's owner is always owner. Then an assignment counts, then what the member's Discord roles stand
+    for, then ADMINISTRATOR; each outweighs what comes after it, in both directions.
     """
     if owns_guild:
         return "owner"
-    if assigned is not None:
-        return assigned
+    if assigned is not None or mapped is not None:
+        return assigned or mapped
     return "admin" if discord_permissions & ADMINISTRATOR else None
 
 

@@ -21,7 +21,7 @@ from domain.errors import GuildhallError, HostUnreachable
 from guildhall.deployments import deploy
 from guildhall.settings import Settings, secret_of
 from guildhall.stages import Stages
-from guildhall.wiring import Wiring, create_director, create_resolvers, plan_runners
+from guildhall.wiring import Wiring, create_director, create_rbac, create_resolvers, plan_runners
 
 log = structlog.get_logger()
 
@@ -104,6 +104,7 @@ class Cluster:
             self._director = create_director(wiring, settings.hosts)
             await self._director.start()
             create_resolvers(wiring)
+            await create_rbac(wiring).start()
         with self._stages.stage(f"Serve with HAProxy, {shard_count} shards on the gateway"):
             self._plans = plan_runners(
                 secret_of(settings.discord_token),

@@ -20,9 +20,9 @@ import httpx2
 import stamina
 from pydantic import SecretStr
 
-from adapters.dashboard_store import PostgresDashboardStore
 from adapters.data_folder import DataFolder
 from adapters.discord_api import ask_gateway
+from adapters.role_store import PostgresRoleStore
 from domain.errors import ConfigurationInvalid, ServiceFailed
 from guildhall import environment
 from guildhall.descendants import adopt_orphans, end_descendants, end_leftovers
@@ -106,7 +106,7 @@ async def _start(
             simulator = Simulator(guilds=demo.guilds, rate=demo.rate, log=folder.path / "discord_sim.log")
             stack.push_async_callback(simulator.stop)
             await simulator.start()
-        settings = _on_simulator(settings, simulator)
+        settings = await _on_simulator(settings, simulator)
     require_discord(settings)
     gateway = await ask_gateway(settings.discord_api_base, secret_of(settings.discord_token))
     services = await start_services(settings, folder.path, runtime_dir, stages, stack)
@@ -138,6 +138,7 @@ async def _start(
         authorize_url=settings.discord_authorize_url,
         api_base=settings.discord_api_base,
         bot_token=secret_of(settings.discord_token),
+        operators=settings.operators,
         user_resolvers=settings.user_resolvers,
     )
     await cluster.start_network(wiring, gateway)
@@ -168,7 +169,7 @@ def _left_by_a_killed_run(note: Path) -> Path | None:
     return Path(note.read_text(encoding="utf-8")) if note.exists() else None
 
 
-def _on_simulator(settings: Settings, simulator: Simulator) -> Settings:
+async def _on_simulator(settings: Settings, simulator: Simulator) -> Settings:
     return settings.model_copy(
         update={
             "discord_token": SecretStr(BOT_TOKEN),
@@ -177,6 +178,7 @@ def _on_simulator(settings: Settings, simulator: Simulator) -> Settings:
             "discord_api_base": f"{simulator.url}/api/v10",
             "discord_authorize_url": f"{simulator.url}/oauth2/authorize",
             "shards": settings.shards or DEMO_SHARDS,
+            "operators": settings.operators or frozenset({await simulator.operator()}),
         }
     )
 
@@ -190,10 +192,10 @@ def _require_shared_services(settings: Settings) -> None:
 
 
 async def _assign_demo_roles(simulator: Simulator, database_url: str) -> None:
-    store = await PostgresDashboardStore.open(database_url)
+    store = await PostgresRoleStore.open(database_url)
     try:
         for wanted in await simulator.roles():
-            await store.assign_role(wanted.guild_id, wanted.user_id, wanted.role, assigned_by=None)
+            await store.give(wanted.guild_id, wanted.user_id, wanted.role)
     finally:
         await store.close()
 

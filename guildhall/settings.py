@@ -7,12 +7,23 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from domain.errors import ConfigurationInvalid
+from domain.ids import parse_snowflake
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def _user_ids(given: object) -> object:
+    """Read a list of Discord user ids with commas between them."""
+    if not isinstance(given, str):
+        return given
+    ids = {part.strip(): parse_snowflake(part.strip()) for part in given.split(",") if part.strip()}
+    if wrong := [part for part, user_id in ids.items() if user_id is None]:
+        raise ValueError(f"{wrong[0]!r} is no Discord user id")
+    return frozenset(ids.values())
 
 
 class Settings(BaseSettings):
@@ -50,6 +61,9 @@ class Settings(BaseSettings):
     """Actors that find out who is behind an id, each for its share of the people."""
     api_replicas: Annotated[int, Field(ge=1, le=64)] = 1
     relay_replicas: Annotated[int, Field(ge=1, le=64)] = 1
+
+    operators: Annotated[frozenset[int], NoDecode, BeforeValidator(_user_ids)] = frozenset()
+    """Discord user ids, with commas between them, of those who operate this installation."""
 
     static_dir: Path = _REPOSITORY / "web" / "dist"
 

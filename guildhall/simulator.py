@@ -20,6 +20,7 @@ CLIENT_SECRET = "demo-client-secret"  # noqa: S105 - likewise
 
 DEMO_ROLES: dict[str, Role] = {"moderator": "moderator", "viewer": "viewer"}
 DEMO_GUILDS = 5
+DEMO_OPERATOR = "owner"
 """In how many guilds the demo's moderator and viewer get their roles."""
 
 
@@ -68,6 +69,10 @@ class Simulator:
             for guild in world["guilds"][:DEMO_GUILDS]
             for person, role in DEMO_ROLES.items()
         ]
+
+    async def operator(self) -> int:
+        """Return the user id of the demo's person who operates the installation."""
+        return int((await self._get("/_sim/world"))["people"][DEMO_OPERATOR]["id"])
 
     async def stop(self) -> None:
         """End it."""

@@ -19,12 +19,15 @@ from actors.handles import (
     AnyDirector,
     DirectorHandle,
     HostHandle,
+    RbacHandle,
     RunnerHandle,
     find_director,
     find_host,
+    find_rbac,
     find_resolvers,
 )
 from actors.host import HostSettings
+from actors.member_roles import MemberRoles, MemberRolesSettings
 from actors.outbox import OutboxSettings
 from actors.people import ResolvedPeople
 from actors.routing import GuildDirectory
@@ -36,6 +39,7 @@ from adapters.clock import now_ms
 from adapters.dashboard_store import PostgresDashboardStore
 from adapters.discord_bot import DiscordBot, ShardSettings
 from adapters.discord_login import DiscordLogin
+from adapters.discord_members import DiscordMembers
 from adapters.discord_people import DiscordPeople
 from adapters.guild_store import PostgresGuildStore
 from adapters.people_table import PeopleTable
@@ -43,6 +47,7 @@ from adapters.postgres import open_pool
 from adapters.re2_patterns import compile_pattern
 from adapters.redis_people import RedisPeople
 from adapters.redis_sessions import RedisSessions
+from adapters.role_store import PostgresRoleStore
 from adapters.settings_store import PostgresSettingsStore
 from adapters.sqlite_spool import SqliteSpool
 from adapters.warning_store import PostgresWarningStore
@@ -67,6 +72,7 @@ class Wiring(msgspec.Struct, frozen=True):
     api_base: str
     bot_token: str
     user_resolvers: int
+    operators: frozenset[int] = frozenset()
 
     @property
     def web(self) -> WebSettings:
@@ -76,6 +82,7 @@ class Wiring(msgspec.Struct, frozen=True):
             public_url=self.public_url,
             static_dir=self.static_dir,
             invite_url=f"{invite}&scope=bot+applications.commands&permissions={BOT_PERMISSIONS}",
+            operators=self.operators,
         )
 
 
@@ -103,6 +110,7 @@ async def open_api_ports(wiring: Wiring) -> ApiPorts:
     )
     return ApiPorts(
         settings=wiring.web,
+        roles=await asyncio.to_thread(find_rbac),
         store=PostgresDashboardStore(pool),
         sessions=sessions,
         login=login,
@@ -119,14 +127,15 @@ async def open_api_ports(wiring: Wiring) -> ApiPorts:
 
 async def open_relay_ports(wiring: Wiring) -> RelayPorts:
     """Open what a relay replica needs."""
-    store = await PostgresDashboardStore.open(wiring.database_url)
+    pool = await open_pool(wiring.database_url, max_size=2)
     sessions = RedisSessions(wiring.redis_url)
 
     async def close() -> None:
-        await store.close()
+        pool.terminate()
         await sessions.close()
 
-    return RelayPorts(wiring.web, store, sessions, close)
+    rbac = await asyncio.to_thread(find_rbac)
+    return RelayPorts(wiring.web, sessions, rbac, PostgresAuditLog(pool), close)
 
 
 async def open_person_memories(wiring: Wiring) -> PersonMemories:
@@ -143,6 +152,13 @@ def create_resolvers(wiring: Wiring) -> None:
         remote.create_resolver(
             number, ResolverSettings(), partial(open_person_memories, wiring), source, now_ms
         )
+
+
+def create_rbac(wiring: Wiring) -> RbacHandle:
+    """Create the Rbac actor."""
+    return remote.create_rbac(
+        partial(PostgresRoleStore.open, wiring.database_url), partial(_ask_for_members, wiring)
+    )
 
 
 def create_director(wiring: Wiring, hosts: int) -> DirectorHandle:
@@ -192,6 +208,11 @@ def plan_runners(
             )
         )
     return plans
+
+
+def _ask_for_members(wiring: Wiring) -> MemberRoles:
+    source = DiscordMembers(api_base=wiring.api_base, token=wiring.bot_token)
+    return MemberRoles(MemberRolesSettings(), source)
 
 
 def _create_host(database_url: str, host_id: str, actor_name: str) -> HostHandle:

@@ -1,18 +1,22 @@
-"""Who is asking, and may they? Declared on a route in one line; denied when unsure."""
+"""Who is asking, and may they? Declared on a route in one line; denied when unsure, and noted when denied."""
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import Annotated, NamedTuple
 
 from fastapi import Depends, Path, Request
 
+from domain.audit import AuditLog
 from domain.ids import parse_snowflake
-from domain.permissions import Permission, Role, may, resolve_role
-from domain.ports import DashboardStore
+from domain.permissions import Permission, Role, may
+from domain.roles import Member, Roles
 from domain.sessions import Session, SessionGuild
+from serve_app.denials import Denial, Denials, Kind
 from serve_app.errors import ApiError, missing_permission, no_session
 from serve_app.ports import ApiPorts, WebSettings
+from serve_app.role_reader import RoleReader
 
 CSRF_HEADER = "x-csrf-token"
 
@@ -31,6 +35,57 @@ def ports_of(request: Request) -> ApiPorts:
 Ports = Annotated[ApiPorts, Depends(ports_of)]
 
 
+class Gate:
+    """Knows at one replica who has which role, and notes whom it turned away."""
+
+    def __init__(self, roles: Roles, audit: AuditLog, monotonic_s: Callable[[], float]) -> None:
+        self.reader = RoleReader(roles, monotonic_s)
+        self.denials = Denials(audit, monotonic_s)
+
+    async def role_in(self, session: Session, guild_id: int) -> Role | None:
+        """Return the person's role in a guild. Raises what :meth:`RoleReader.roles_of` does: then deny."""
+        guild = session.guild(guild_id)
+        if guild is None:
+            return None
+        member = member_of(session, guild)
+        return (await self.reader.roles_of([member])).get(member)
+
+    async def roles_of(self, session: Session) -> dict[int, Role]:
+        """Return the person's roles in all guilds of theirs where they have one."""
+        roles = await self.reader.roles_of([member_of(session, guild) for guild in session.guilds])
+        return {member.guild_id: role for member, role in roles.items()}
+
+    def refuse(
+        self, request: Request, session: Session, error: ApiError, guild_id: int | None = None
+    ) -> ApiError:
+        """Note that somebody who is logged in is turned away; return the error to raise."""
+        permission = error.details["permission"] if error.details else None
+        route = request.scope.get("route")
+        self.denials.note(
+            Denial(
+                Kind(session.user.user_id, guild_id, error.error_code, permission),
+                request.method,
+                getattr(route, "path", ""),
+                getattr(request.state, "request_id", None),
+            )
+        )
+        return error
+
+
+def member_of(session: Session, guild: SessionGuild) -> Member:
+    """Return the person as a member of one of their guilds."""
+    return Member(session.user.user_id, guild.guild_id, guild.owns, guild.permissions)
+
+
+def gate_of(request: Request) -> Gate:
+    """Return the replica's gate."""
+    gate: Gate = request.app.state.gate
+    return gate
+
+
+OfGate = Annotated[Gate, Depends(gate_of)]
+
+
 async def current_session(request: Request, ports: Ports) -> Session:
     """Return the session of the request, or refuse with 401."""
     token = request.cookies.get(session_cookie_name(ports.settings))
@@ -43,17 +98,30 @@ async def current_session(request: Request, ports: Ports) -> Session:
 LoggedIn = Annotated[Session, Depends(current_session)]
 
 
-async def changing_session(request: Request, session: LoggedIn, ports: Ports) -> Session:
+async def changing_session(request: Request, session: LoggedIn, ports: Ports, gate: OfGate) -> Session:
     """Return the session of a request that changes something: from our own page, with its token."""
     origin = request.headers.get("origin")
     if origin is not None and origin != ports.settings.public_url:
-        raise ApiError(403, "wrong_origin", "This request did not come from the dashboard.")
+        error = ApiError(403, "wrong_origin", "This request did not come from the dashboard.")
+        raise gate.refuse(request, session, error)
     if not secrets.compare_digest(request.headers.get(CSRF_HEADER, "").encode(), session.csrf_token.encode()):
-        raise ApiError(403, "csrf", "The request carries no valid CSRF token. Reload the page.")
+        error = ApiError(403, "csrf", "The request carries no valid CSRF token. Reload the page.")
+        raise gate.refuse(request, session, error)
     return session
 
 
 Changing = Annotated[Session, Depends(changing_session)]
+
+
+async def operator_session(request: Request, session: LoggedIn, ports: Ports, gate: OfGate) -> Session:
+    """Return the session of somebody who operates this installation, or refuse with 403."""
+    if session.user.user_id not in ports.settings.operators:
+        error = ApiError(403, "not_operator", "Only who operates this installation may do this.")
+        raise gate.refuse(request, session, error)
+    return session
+
+
+Operator = Annotated[Session, Depends(operator_session)]
 
 
 def guild_id_of(guild_id: Annotated[str, Path(description="A Discord guild id")]) -> int:
@@ -65,16 +133,6 @@ def guild_id_of(guild_id: Annotated[str, Path(description="A Discord guild id")]
 
 
 GuildId = Annotated[int, Depends(guild_id_of)]
-
-
-async def role_in(store: DashboardStore, session: Session, member: SessionGuild) -> Role | None:
-    """Return the person's role in a guild of theirs. Raises ``StoreUnavailable``: then the answer is no."""
-    assigned = await store.assigned_roles(session.user.user_id, [member.guild_id])
-    return resolve_role(
-        owns_guild=member.owns,
-        discord_permissions=member.permissions,
-        assigned=assigned.get(member.guild_id),
-    )
 
 
 class Granted(NamedTuple):
@@ -91,10 +149,9 @@ class Needs:
     def __init__(self, permission: Permission) -> None:
         self.permission = permission
 
-    async def __call__(self, session: LoggedIn, guild_id: GuildId, ports: Ports) -> Granted:
+    async def __call__(self, request: Request, session: LoggedIn, guild_id: GuildId, gate: OfGate) -> Granted:
         """Refuse with 403, or say who asks."""
-        member = session.guild(guild_id)
-        role = await role_in(ports.store, session, member) if member else None
+        role = await gate.role_in(session, guild_id)
         if not may(role, self.permission):
-            raise missing_permission(self.permission)
+            raise gate.refuse(request, session, missing_permission(self.permission), guild_id)
         return Granted(session, guild_id, role)

@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 
 from domain.errors import GuildhallError
 from serve_app import auth, config, rules, servers, warnings
-from serve_app.access import Ports
+from serve_app.access import Gate, Ports
 from serve_app.errors import ErrorBody, install_error_handlers
 from serve_app.middleware import RequestMiddleware
 from serve_app.page import install_page
@@ -45,7 +45,10 @@ def create_app(settings: WebSettings, open_ports: Callable[[], Awaitable[ApiPort
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         ports = await open_ports()
         app.state.ports = ports
+        app.state.gate = gate = Gate(ports.roles, ports.audit, ports.monotonic_s)
+        gate.denials.start()
         yield
+        await gate.denials.stop()
         await ports.close()
 
     app = FastAPI(

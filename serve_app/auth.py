@@ -29,6 +29,8 @@ class Me(BaseModel):
 
     user: UserView
     csrf_token: str
+    operator: bool
+    """Whether the person operates this installation."""
 
 
 @router.get("/login", status_code=307, response_class=RedirectResponse)
@@ -104,9 +106,13 @@ async def logout(request: Request, session: Changing, ports: Ports) -> Response:
 
 
 @router.get("/me")
-async def me(session: LoggedIn) -> Me:
+async def me(session: LoggedIn, ports: Ports) -> Me:
     """Say who is logged in."""
-    return Me(user=user_view(session.user), csrf_token=session.csrf_token)
+    return Me(
+        user=user_view(session.user),
+        csrf_token=session.csrf_token,
+        operator=session.user.user_id in ports.settings.operators,
+    )
 
 
 def _own_path(path: str) -> str:

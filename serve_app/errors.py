@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -10,7 +10,15 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from domain.errors import SessionsUnavailable, StoreUnavailable
+from domain.errors import (
+    DiscordOwnerStays,
+    LastOwner,
+    NoSuchRole,
+    RolesUnavailable,
+    SessionsUnavailable,
+    StoreUnavailable,
+    TooManyMappings,
+)
 from domain.guild_settings import NoSuchRule, TooManyRules, VersionConflict
 from domain.permissions import Permission
 
@@ -43,6 +51,29 @@ def missing_permission(permission: Permission) -> ApiError:
     return ApiError(403, "missing_permission", "You may not do this here.", {"permission": permission})
 
 
+class _Told(NamedTuple):
+    """How an error of ours is told to whoever asked; without a message it speaks for itself."""
+
+    status: int
+    error_code: str
+    message: str | None = None
+
+
+_TOLD: dict[type, _Told] = {
+    StoreUnavailable: _Told(503, "database_unavailable", "The database is away. Try again in a moment."),
+    SessionsUnavailable: _Told(
+        503, "sessions_unavailable", "Logins cannot be checked. Try again in a moment."
+    ),
+    RolesUnavailable: _Told(503, "roles_unavailable", "Roles cannot be checked. Try again in a moment."),
+    DiscordOwnerStays: _Told(409, "discord_owner"),
+    LastOwner: _Told(409, "last_owner"),
+    NoSuchRole: _Told(404, "no_such_role"),
+    TooManyMappings: _Told(409, "too_many_mappings"),
+    NoSuchRule: _Told(404, "no_such_rule"),
+    TooManyRules: _Told(409, "too_many_rules"),
+}
+
+
 def install_error_handlers(app: FastAPI) -> None:
     """Make the app answer every failure in the one form, and tell nothing internal."""
 
@@ -66,30 +97,17 @@ def install_error_handlers(app: FastAPI) -> None:
         answer.headers.update(error.headers or {})  # 405 says what is allowed
         return answer
 
-    @app.exception_handler(StoreUnavailable)
-    async def database_away(request: Request, error: StoreUnavailable) -> JSONResponse:
-        del error
-        return _answer(request, 503, "database_unavailable", "The database is away. Try again in a moment.")
-
     @app.exception_handler(VersionConflict)
     async def changed_meanwhile(request: Request, error: VersionConflict) -> JSONResponse:
         message = "Somebody else changed this meanwhile. Load it again, and make your change there."
         return _answer(request, 409, "version_conflict", message, {"version": error.current_version})
 
-    @app.exception_handler(NoSuchRule)
-    async def no_such_rule(request: Request, error: NoSuchRule) -> JSONResponse:
-        return _answer(request, 404, "no_such_rule", str(error))
+    async def troubled(request: Request, error: Exception) -> JSONResponse:
+        told = next(told for kind in type(error).__mro__ if (told := _TOLD.get(kind)))
+        return _answer(request, told.status, told.error_code, told.message or str(error))
 
-    @app.exception_handler(TooManyRules)
-    async def too_many_rules(request: Request, error: TooManyRules) -> JSONResponse:
-        return _answer(request, 409, "too_many_rules", str(error))
-
-    @app.exception_handler(SessionsUnavailable)
-    async def sessions_away(request: Request, error: SessionsUnavailable) -> JSONResponse:
-        del error
-        return _answer(
-            request, 503, "sessions_unavailable", "Logins cannot be checked. Try again in a moment."
-        )
+    for kind in _TOLD:
+        app.add_exception_handler(kind, troubled)
 
 
 def internal_error(request_id: str) -> JSONResponse:

@@ -79,6 +79,10 @@ class Hub:
         subscriptions = self._by_socket.get(socket, {})
         return {guild_id for guild_id, subscription in subscriptions.items() if subscription.wanted}
 
+    def watching(self) -> list[tuple[Socket, int]]:
+        """Return who follows which guild."""
+        return [(socket, guild_id) for socket in self._by_socket for guild_id in self.guilds_of(socket)]
+
     def subscribe(self, socket: Socket, guild_id: int, position: tuple[int, int] | None) -> None:
         """Let a socket follow a guild, from its position on where that can be done.
 

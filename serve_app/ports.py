@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from domain.audit import AuditLog
 from domain.guild_settings import GuildSettingsStore
 from domain.people import People
 from domain.ports import Announcer, DashboardStore
+from domain.roles import Roles
 from domain.sessions import LoginProvider, SessionStore
 from domain.user_warnings import WarningStore
 from serve_app.cache import Caches
@@ -27,6 +29,8 @@ class WebSettings(msgspec.Struct, frozen=True):
     """The built page (``web/dist``)."""
     invite_url: str
     """Where a bot is invited, to be completed with ``&guild_id=…``."""
+    operators: frozenset[int] = frozenset()
+    """Who operates this installation, by user id."""
 
     @property
     def host(self) -> str:
@@ -54,12 +58,16 @@ class ApiPorts(NamedTuple):
     caches: Caches
     guild_settings: GuildSettingsStore
     warnings: WarningStore
+    roles: Roles
+    monotonic_s: Callable[[], float] = time.monotonic
 
 
 class RelayPorts(NamedTuple):
     """Everything a relay replica reaches outside of itself, the hosts aside."""
 
     settings: WebSettings
-    store: DashboardStore
     sessions: SessionStore
+    roles: Roles
+    audit: AuditLog
     close: Callable[[], Awaitable[None]]
+    monotonic_s: Callable[[], float] = time.monotonic

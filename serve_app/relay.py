@@ -10,8 +10,8 @@ from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
 from actors.routing import GuildDirectory, RoutingSource
-from domain.errors import MalformedMessage, SessionsUnavailable, StoreUnavailable
-from domain.permissions import may
+from domain.errors import MalformedMessage, RolesUnavailable, SessionsUnavailable, StoreUnavailable
+from domain.permissions import Permission, may
 from domain.protocol import (
     MAX_SUBSCRIPTIONS,
     CloseCode,
@@ -21,12 +21,18 @@ from domain.protocol import (
     unsubscribed,
 )
 from domain.sessions import Session
-from serve_app.access import role_in, session_cookie_name
+from serve_app.access import Gate, member_of, session_cookie_name
+from serve_app.denials import Denial, Kind
 from serve_app.hub import Hub
 from serve_app.ports import RelayPorts
 from serve_app.socket import Socket
 
 log = structlog.get_logger()
+
+NEEDED: Permission = "view_violations"
+RECHECK_S = 1.0
+RECHECKED_AT_ONCE = 1_000
+"""Where more than these are watching, it takes some seconds until everybody was looked at again."""
 
 
 class Relay:
@@ -38,6 +44,7 @@ class Relay:
         self._open_ports = open_ports
         self._find_routing = find_routing
         self._ports: RelayPorts
+        self._gate: Gate
         self._hub: Hub
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,9 +65,14 @@ class Relay:
         await directory.start()
         self._hub = Hub(directory)
         await self._hub.start()
+        self._gate = Gate(self._ports.roles, self._ports.audit, self._ports.monotonic_s)
+        self._gate.denials.start()
+        rechecking = asyncio.create_task(self._recheck_forever(), name="recheck")
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        rechecking.cancel()
         await self._hub.stop()
+        await self._gate.denials.stop()
         await self._ports.close()
         await send({"type": "lifespan.shutdown.complete"})
 
@@ -127,16 +139,47 @@ class Relay:
             return
         try:
             allowed = await self._may_watch(socket.session, wanted.guild_id)
-        except StoreUnavailable:
+        except (StoreUnavailable, RolesUnavailable):
             message = "Roles cannot be read right now. Try again in a moment."
             socket.push(error("unavailable", message, wanted.guild_id))
             return
         if not allowed:
-            socket.push(error("not_allowed", "You may not watch this server.", wanted.guild_id))
+            self._refuse(socket, wanted.guild_id)
             return
         self._hub.subscribe(socket, wanted.guild_id, wanted.position)
 
     async def _may_watch(self, session: Session, guild_id: int) -> bool:
-        member = session.guild(guild_id)
-        role = await role_in(self._ports.store, session, member) if member else None
-        return may(role, "view_violations")
+        return may(await self._gate.role_in(session, guild_id), NEEDED)
+
+    def _refuse(self, socket: Socket, guild_id: int) -> None:
+        kind = Kind(socket.session.user.user_id, guild_id, "missing_permission", NEEDED)
+        self._gate.denials.note(Denial(kind, "subscribe", "/ws", None))
+        socket.push(error("not_allowed", "You may not watch this server.", guild_id))
+
+    async def _recheck_forever(self) -> None:
+        """Look again and again whether those who watch still may."""
+        while True:
+            watching = self._hub.watching()
+            for start in range(0, max(1, len(watching)), RECHECKED_AT_ONCE):
+                await asyncio.sleep(RECHECK_S)
+                try:
+                    await self._recheck(watching[start : start + RECHECKED_AT_ONCE])
+                except (StoreUnavailable, RolesUnavailable) as problem:
+                    # What takes a role away is away too: what was granted still holds.
+                    log.warning("roles_not_rechecked", error=str(problem))
+                except Exception:
+                    log.exception("recheck_broke")
+
+    async def _recheck(self, watching: list[tuple[Socket, int]]) -> None:
+        members = {
+            (socket, guild_id): member_of(socket.session, guild)
+            for socket, guild_id in watching
+            if (guild := socket.session.guild(guild_id)) is not None
+        }
+        if not members:
+            return
+        roles = await self._ports.roles.roles_of(set(members.values()))
+        for (socket, guild_id), member in members.items():
+            if not may(roles.get(member), NEEDED) and guild_id in self._hub.guilds_of(socket):
+                self._hub.unsubscribe(socket, guild_id)
+                self._refuse(socket, guild_id)

@@ -9,11 +9,11 @@ from pydantic import BaseModel
 
 from domain.guild import HourCounts
 from domain.ids import HOUR_MS, hour_start
-from domain.permissions import Role, resolve_role
+from domain.permissions import PERMISSIONS, Permission, Role
 from domain.ports import GuildRow
 from domain.sessions import SessionGuild
 from domain.views import HourView, SeverityCounts, ViolationView, hour_view, severity_counts
-from serve_app.access import Granted, LoggedIn, Needs, Ports
+from serve_app.access import Granted, LoggedIn, Needs, OfGate, Ports
 from serve_app.paging import Page, PageWanted, page_of
 
 router = APIRouter(prefix="/api/servers", tags=["servers"])
@@ -25,13 +25,17 @@ BUCKET_HOURS: dict[Period, int] = {"hour": 1, "day": 1, "week": 1, "month": 24}
 
 
 class Server(BaseModel):
-    """A server that the person may look at. ``invite_url`` is there when the bot is not."""
+    """A server that the person may look at, and what they may do there.
+
+    ``invite_url`` is there when the bot is not.
+    """
 
     id: str
     name: str
     icon_url: str | None
     member_count: int | None
     role: Role
+    permissions: list[Permission]
     bot_present: bool
     bot_online: bool
     invite_url: str | None
@@ -55,28 +59,18 @@ class Metrics(BaseModel):
 
 
 @router.get("")
-async def servers(session: LoggedIn, ports: Ports, wanted: PageWanted) -> Page[Server]:
+async def servers(session: LoggedIn, ports: Ports, gate: OfGate, wanted: PageWanted) -> Page[Server]:
     """List the servers that the person may look at, by name."""
-    ids = [guild.guild_id for guild in session.guilds]
-    assigned = await ports.store.assigned_roles(session.user.user_id, ids)
-    roles = {
-        guild.guild_id: resolve_role(
-            owns_guild=guild.owns,
-            discord_permissions=guild.permissions,
-            assigned=assigned.get(guild.guild_id),
-        )
-        for guild in session.guilds
-    }
+    roles = await gate.roles_of(session)
     visible = sorted(
-        (guild for guild in session.guilds if roles[guild.guild_id] is not None),
+        (guild for guild in session.guilds if guild.guild_id in roles),
         key=lambda guild: (guild.name.casefold(), guild.guild_id),
     )
     page = visible[wanted.offset : wanted.offset + wanted.per_page]
     known = await ports.store.guilds([guild.guild_id for guild in page])
     rows = [
-        _server(guild, role, known.get(guild.guild_id), ports.settings.invite_url)
+        _server(guild, roles[guild.guild_id], known.get(guild.guild_id), ports.settings.invite_url)
         for guild in page
-        if (role := roles[guild.guild_id]) is not None
     ]
     return page_of(
         rows,
@@ -132,6 +126,7 @@ def _server(guild: SessionGuild, role: Role, row: GuildRow | None, invite_url: s
         icon_url=guild.icon_url,
         member_count=row.member_count if row else None,
         role=role,
+        permissions=sorted(PERMISSIONS[role]),
         bot_present=present,
         bot_online=row is not None and row.bot_online,
         invite_url=None if present else f"{invite_url}&guild_id={guild.guild_id}",

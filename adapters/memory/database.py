@@ -10,7 +10,7 @@ import msgspec
 
 from adapters.clock import now_ms as wall_clock_ms
 from domain.audit import AuditEntry, AuditRow
-from domain.errors import BatchTaken, EventRefused, Fenced, StoreUnavailable
+from domain.errors import BatchTaken, EventRefused, Fenced, PlacementTaken, StoreUnavailable
 from domain.events import ActionSettled, ActionStatus, Gap, UserRef, ViolationDetected
 from domain.guild import (
     ActionRecorded,
@@ -25,6 +25,7 @@ from domain.ids import hour_start
 from domain.permissions import Role
 from domain.placement import Placement
 from domain.ports import Commit, Committed, GuildRow, HostRow, Incarnation, PoisonRow
+from domain.roles import Mapping
 from domain.views import UserView, ViolationView, user_view, violation_view
 
 CommitHook = Callable[[Commit], Awaitable[None]]
@@ -61,7 +62,11 @@ class MemoryDatabase:
         self.users: dict[int, UserRef] = {}
         self.marks: dict[str, int] = {}
         self.gaps: list[tuple[str, Gap]] = []
+        self.owners: dict[int, int] = {}
         self.roles: dict[tuple[int, int], Role] = {}
+        self.assigned: dict[tuple[int, int], tuple[int | None, int]] = {}
+        """By guild and person: who gave them their role, and when."""
+        self.role_mappings: dict[tuple[int, int], Mapping] = {}
         self.audit: list[AuditRow] = []
 
     def require(self) -> None:
@@ -126,8 +131,7 @@ class MemoryGuildStore:
         """See the port."""
         self._database.require()
         if placement.version in self._database.placements:
-            message = f"placement {placement.version} is written already"
-            raise ValueError(message)
+            raise PlacementTaken(f"Placement {placement.version} is written already.")
         self._database.placements[placement.version] = placement
 
     async def last_placement(self) -> Placement | None:
@@ -184,10 +188,15 @@ class MemoryGuildStore:
         self._database.require()
         _check(self._database, incarnation, commit)
 
-    async def poison(self, *, limit: int) -> list[PoisonRow]:
+    async def poison(self, *, limit: int, source: str | None = None) -> list[PoisonRow]:
         """See the port."""
         self._database.require()
-        return self._database.poison[:limit]
+        return [row for row in self._database.poison if source in {None, row.event.source}][:limit]
+
+    async def find_poison(self, poison_id: int) -> PoisonRow | None:
+        """See the port."""
+        self._database.require()
+        return next((row for row in self._database.poison if row.poison_id == poison_id), None)
 
     async def settle_poison(self, poison_id: int) -> None:
         """See the port."""
@@ -280,6 +289,8 @@ def _write(database: MemoryDatabase, commit: Commit) -> Committed:
 
 def _write_guild(database: MemoryDatabase, effect: GuildChanged) -> None:
     state = effect.state
+    if effect.described is not None:
+        database.owners[state.guild_id] = effect.described.owner_id
     old = database.guilds.get(state.guild_id) or GuildRow(state.guild_id, None, None, None, False, False)
     database.guilds[state.guild_id] = GuildRow(
         guild_id=state.guild_id,

@@ -1,9 +1,10 @@
 -- The audit log. One statement a name; adapters/queries.py reads this file.
 
 -- name: write
--- In the order in which they are given: the identity is drawn row by row.
-INSERT INTO audit_log (guild_id, actor_id, action, target, details, request_id)
-SELECT guild_id, actor_id, action, target, details::jsonb, request_id
+-- In the order in which they are given. The time is that of the writing and not of the transaction's begin:
+-- changes that waited for each other stand in the order in which they were made.
+INSERT INTO audit_log (guild_id, actor_id, action, target, details, request_id, at)
+SELECT guild_id, actor_id, action, target, details::jsonb, request_id, clock_timestamp()
 FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[])
     WITH ORDINALITY AS e (guild_id, actor_id, action, target, details, request_id, number)
 ORDER BY number;

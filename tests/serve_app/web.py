@@ -12,6 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 import httpx2
 from fastapi import FastAPI
 
+from actors.member_roles import MemberRoles, MemberRolesSettings
+from actors.rbac import Rbac
 from adapters.memory import (
     MemoryAnnouncer,
     MemoryAuditLog,
@@ -19,7 +21,9 @@ from adapters.memory import (
     MemoryDashboardStore,
     MemoryDatabase,
     MemoryLogin,
+    MemoryMembers,
     MemoryPeople,
+    MemoryRoleStore,
     MemorySessions,
     MemorySettingsStore,
     MemoryWarningStore,
@@ -70,6 +74,8 @@ class Web:
         self.login = MemoryLogin()
         self.announcer = MemoryAnnouncer()
         self.caches = Caches(self.clock)
+        self.members = MemoryMembers()
+        self.rbac = Rbac(self._open_roles, self._make_member_roles)
         self.opened = self.closed = 0
         self.app: FastAPI = create_app(self.settings, self._open)
         self.browser = self.new_browser()
@@ -89,7 +95,18 @@ class Web:
             warnings=self.warnings,
             announcer=ForgettingAnnouncer(self.caches, self.announcer),
             caches=self.caches,
+            roles=self.rbac,
+            monotonic_s=self.monotonic_s,
         )
+
+    async def _open_roles(self) -> MemoryRoleStore:
+        return MemoryRoleStore(self.database)
+
+    def _make_member_roles(self) -> MemberRoles:
+        return MemberRoles(MemberRolesSettings(), self.members, self.monotonic_s)
+
+    def monotonic_s(self) -> float:
+        return self.clock() / 1000
 
     async def _close(self) -> None:
         self.closed += 1

@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from domain.permissions import ADMINISTRATOR, PERMISSIONS, Permission, Role, may, resolve_role
+from domain.permissions import ADMINISTRATOR, PERMISSIONS, ROLES, Permission, Role, may, resolve_role
 
 # As the documentation prints it: owner, admin, moderator, viewer.
 TABLE = {
@@ -21,7 +21,6 @@ TABLE = {
     "delete_rules": "✓–––",
     "manage_roles": "✓–––",
 }
-ROLES: tuple[Role, ...] = ("owner", "admin", "moderator", "viewer")
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -44,18 +43,25 @@ def test_without_a_role_nothing_is_allowed(permission: Permission) -> None:
 
 
 @pytest.mark.parametrize(
-    ("owns", "bits", "assigned", "role"),
+    ("owns", "bits", "assigned", "mapped", "role"),
     [
-        (True, 0, None, "owner"),
-        (True, 0, "viewer", "owner"),  # Discord's owner cannot be made less
-        (False, ADMINISTRATOR, None, "admin"),
-        (False, ADMINISTRATOR | 1, None, "admin"),
-        (False, ADMINISTRATOR, "viewer", "viewer"),  # an assignment outweighs ADMINISTRATOR
-        (False, 0, "admin", "admin"),  # in both directions
-        (False, ~ADMINISTRATOR & 0xFFFF, None, None),  # every bit but that one
-        (False, 0, None, None),
+        (True, 0, None, None, "owner"),
+        (True, 0, "viewer", "viewer", "owner"),  # Discord's owner cannot be made less
+        (False, ADMINISTRATOR, None, None, "admin"),
+        (False, ADMINISTRATOR | 1, None, None, "admin"),
+        (False, ADMINISTRATOR, "viewer", None, "viewer"),  # an assignment outweighs ADMINISTRATOR
+        (False, ADMINISTRATOR, None, "viewer", "viewer"),  # and so does a mapping
+        (False, 0, "admin", None, "admin"),  # in both directions
+        (False, 0, None, "owner", "owner"),
+        (False, 0, "viewer", "owner", "viewer"),  # a person's own assignment outweighs their Discord roles
+        (False, ADMINISTRATOR, "moderator", "viewer", "moderator"),
+        (False, ~ADMINISTRATOR & 0xFFFF, None, None, None),  # every bit but that one
+        (False, 0, None, None, None),
     ],
 )
-def test_how_a_role_comes_about(*, owns: bool, bits: int, assigned: Role | None, role: Role | None) -> None:
-    """Owner on Discord, then assignment, then ADMINISTRATOR, then nothing."""
-    assert resolve_role(owns_guild=owns, discord_permissions=bits, assigned=assigned) == role
+def test_how_a_role_comes_about(
+    *, owns: bool, bits: int, assigned: Role | None, mapped: Role | None, role: Role | None
+) -> None:
+    """Owner on Discord, then assignment, then mapping, then ADMINISTRATOR, then nothing."""
+    found = resolve_role(owns_guild=owns, discord_permissions=bits, assigned=assigned, mapped=mapped)
+    assert found == role
