@@ -6,11 +6,10 @@ import asyncpg
 
 from adapters.postgres import open_pool, to_datetime, unavailable_when_away
 from adapters.queries import load_queries
-from adapters.rows import hour_from_row, violation_from_row
+from adapters.rows import hour_from_row
 from domain.guild import HourCounts
 from domain.permissions import Role
 from domain.ports import GuildRow
-from domain.views import ViolationView
 
 _SQL = load_queries("dashboard_store.sql")
 
@@ -46,13 +45,6 @@ class PostgresDashboardStore:
         """Give a person a role in a guild, in place of the one they had."""
         with unavailable_when_away():
             await self._pool.execute(_SQL["assign_role"], guild_id, user_id, role, assigned_by)
-
-    async def violations(self, guild_id: int, *, limit: int, offset: int) -> tuple[list[ViolationView], int]:
-        """See the port."""
-        with unavailable_when_away():
-            rows = await self._pool.fetch(_SQL["violations"], guild_id, limit, offset)
-            total = await self._pool.fetchval(_SQL["count_violations"], guild_id)
-        return [violation_from_row(row) for row in rows], int(total)
 
     async def hours(self, guild_id: int, since_ms: int) -> list[HourCounts]:
         """See the port."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -30,9 +30,14 @@ _AWAY = (
 
 
 async def open_pool(
-    database_url: str, *, min_size: int = 1, max_size: int, name: str = "guildhall"
+    database_url: str,
+    *,
+    min_size: int = 1,
+    max_size: int,
+    name: str = "guildhall",
+    settings: Mapping[str, str] | None = None,
 ) -> asyncpg.Pool[asyncpg.Record]:
-    """Open a pool; raise :class:`StoreUnavailable` when the database cannot be reached."""
+    """Open a pool, perhaps with settings of Postgres; raise :class:`StoreUnavailable` when it is away."""
     with unavailable_when_away():
         return await asyncpg.create_pool(
             database_url,
@@ -44,6 +49,7 @@ async def open_pool(
                 "application_name": name,
                 "timezone": "UTC",
                 "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS),
+                **(settings or {}),
             },
         )
 

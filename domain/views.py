@@ -72,6 +72,11 @@ class SeverityCounts(View):
     high: int
     critical: int
 
+    @property
+    def total(self) -> int:
+        """Violations of every severity."""
+        return self.low + self.medium + self.high + self.critical
+
 
 class HourView(View):
     """One bucket of a chart; ``ts`` is its start."""
