@@ -55,14 +55,18 @@ class Departure:
 
     def from_memory(self, batch: Batch) -> None:
         """Hand over a batch that was never spooled and all that waits; what belongs here comes back."""
-        events = [*batch.events, *self._waiting.take_all()]
+        events = (*batch.events, *self._waiting.take_all())
         gaps = (*batch.gaps, *self._waiting.take_gaps())
+        try:
+            self._neighbours.route(events)
+        except Exception:
+            self._waiting.put_back(events, gaps)
+            raise
         if self._is_gone():
             for gap in gaps:
                 self._neighbours.report(gap)
         else:
             self._waiting.add_gaps(gaps)
-        self._neighbours.route(events)
 
     async def from_spool(self) -> None:
         """Hand over what the spool holds of other hosts' guilds, batch by batch.

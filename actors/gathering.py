@@ -75,8 +75,23 @@ class Gathering:
         """Return all events and counts; they wait no more."""
         return self.take(len(self) + 1)
 
+    def put_back(self, events: tuple[Event, ...], gaps: tuple[Gap, ...]) -> None:
+        """Let what was taken wait again, before everything else."""
+        self._events.extendleft(reversed(events))
+        self._gaps[:0] = gaps
+
     def batch(self, events: tuple[Event, ...], gaps: tuple[Gap, ...]) -> Encoded:
-        """Make the next batch, encoded; what cannot be encoded is lost, and its gap goes along."""
+        """Make the next batch, encoded; what cannot be encoded is lost, and its gap goes along.
+
+        Whatever else goes wrong, all of it waits again.
+        """
+        try:
+            return self._encoded(events, gaps)
+        except Exception:
+            self.put_back(events, gaps)
+            raise
+
+    def _encoded(self, events: tuple[Event, ...], gaps: tuple[Gap, ...]) -> Encoded:
         self._number += 1
         batch = Batch(self._source, self._number, events, gaps)
         try:

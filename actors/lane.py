@@ -154,17 +154,27 @@ class Lane:
 
     async def _run(self) -> None:
         while True:
-            if self.spooling:
-                await self._drain()
-            elif self.waiting:
-                await self._send_directly()
-            else:
-                self.drained.set()
-                for event in (self._something, self._urgent, self._full):
-                    event.clear()
-                await self._something.wait()
-                if not self.spooling:
-                    await self._gather()
+            try:
+                await self._step()
+            except Exception:
+                # A lane that ended would take all its events along, and nobody would hear of it.
+                log.exception("lane_broke", host=self.host_id)
+                await asyncio.sleep(self._settings.longest_retry_s)
+
+    async def _step(self) -> None:
+        if self._flight is not None and self._flight.position is None:
+            await self._fly(self._flight)  # once more: something broke
+        elif self.spooling:
+            await self._drain()
+        elif self.waiting:
+            await self._send_directly()
+        else:
+            self.drained.set()
+            for event in (self._something, self._urgent, self._full):
+                event.clear()
+            await self._something.wait()
+            if not self.spooling:
+                await self._gather()
 
     async def _gather(self) -> None:
         """Give a batch a moment to fill. A full one goes at once; counts alone are in no hurry."""
@@ -181,7 +191,11 @@ class Lane:
             return
         room = min(self._settings.batch_events, self._delivery.credit or self._settings.batch_events)
         gaps = self.waiting.take_gaps()
-        flight = self._flight = _Flight(*self.waiting.batch(self.waiting.take(room), gaps))
+        self._flight = _Flight(*self.waiting.batch(self.waiting.take(room), gaps))
+        await self._fly(self._flight)
+
+    async def _fly(self, flight: _Flight) -> None:
+        """Deliver a batch that is not spooled; one that takes too long is, and everything behind it."""
         away = asyncio.get_running_loop().call_later(self._settings.spool_after_s, self.spool)
         try:
             await self._settle(flight)

@@ -134,9 +134,10 @@ class Outbox:
     def route(self, events: Iterable[Event]) -> None:
         """See :class:`actors.departure.Neighbours`."""
         placement = self._directory.routing.placement
-        for event in events:
-            self._homes[event.guild_id] = host_id = placement.owner_of(event.guild_id)
-            self._lane(host_id).add(event)
+        lanes = [(event, self._lane(placement.owner_of(event.guild_id))) for event in events]
+        for event, lane in lanes:  # all or nothing: whatever could go wrong has not
+            self._homes[event.guild_id] = lane.host_id
+            lane.add(event)
 
     def moved_away(self, host_id: str) -> None:
         """See :class:`actors.departure.Neighbours`."""

@@ -37,7 +37,7 @@ class SpoolWriter:
     ) -> None:
         self.index = index
         self.heard_until_ms: Callable[[], int] | None = None
-        """What is noted as the time until which this life heard everything; nothing, as long as it is None."""
+        """Tells until when this life heard everything; None until it listens."""
         self._spool = spool
         self._now_ms = now_ms
         self._settings = settings
@@ -107,6 +107,7 @@ class SpoolWriter:
             done.set()
             if self._failing:
                 await asyncio.sleep(self._settings.retry_s)
+                self._changed.set()
 
     async def _write(self) -> None:
         changes = self.index.changes()
@@ -118,6 +119,9 @@ class SpoolWriter:
         except StoreUnavailable as error:
             self._failing = True
             self._complain(error)
+        except Exception:  # lanes wait for what this writes
+            self._failing = True
+            log.exception("spool_broke")
         else:
             self._failing = False
             self.index.wrote(changes)

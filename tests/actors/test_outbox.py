@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import itertools
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+import structlog
 
 from actors.delivery import LaneSettings
 from actors.outbox import Outbox, OutboxSettings
 from actors.routing import GuildDirectory
+from actors.spool_writer import WriterSettings
 from adapters.memory import MemoryClock, MemorySpool
 from adapters.memory.samples import NOON_MS, violation
 from domain.errors import HostUnreachable, MalformedBatch
-from domain.events import Busy, Event, Gap, MessagesCounted, NotMine
+from domain.events import Batch, Busy, Event, Gap, MessagesCounted, NotMine
 from domain.ids import SLOTS, slot_of
 from domain.placement import Placement, place
-from tests.actors.hosts import Director, RecordingHost, settled
+from tests.actors.hosts import Director, RecordingHost, settled, until
 
 OUTBOXES = place(1, ["h0", "h1"])
 GUILD = next(guild for guild in range(1, 100) if OUTBOXES.owner_of(guild) == "h0")
@@ -50,7 +54,8 @@ async def start(network: Network, clock: MemoryClock) -> AsyncIterator[StartOutb
         await directory.start()
         quick = {"batch_wait_s": 0, "count_wait_s": 0, "first_retry_s": 0.001, "longest_retry_s": 0.001}
         lane = LaneSettings(**(quick | {"spool_after_s": 3_600} | settings))
-        outboxes.append(Outbox("s", directory, MemorySpool(), clock, OutboxSettings(lane)))
+        chosen = OutboxSettings(lane, writer=WriterSettings(alive_every_s=3_600, retry_s=0.001))
+        outboxes.append(Outbox("s", directory, MemorySpool(), clock, chosen))
         await outboxes[-1].start()
         return outboxes[-1]
 
@@ -261,3 +266,191 @@ async def test_a_lone_event_does_not_wait_for_counts(network: Network, start: St
     outbox.add(violation(GUILD, 2))
     await flush(outbox)
     assert network.h0.events[1:] == [violation(GUILD, 2), MessagesCounted(GUILD, NOON_MS, 1)]
+
+
+# -- what nobody thought of ---------------------------------------------------------------------
+
+
+class Broken(Exception):
+    """A bug."""
+
+
+def break_once(owner: Any, name: str, *, after: bool = False, good: int = 0) -> list[Broken]:
+    """Let one call of a method raise, before or after it has done its work; return what was raised.
+
+    So many calls are ``good`` before.
+    """
+    method, raised = getattr(owner, name), []
+    good_ones = iter(range(good))
+
+    def trouble() -> Broken:
+        setattr(owner, name, method)
+        raised.append(Broken(name))
+        return raised[0]
+
+    def breaks(*arguments: Any) -> Any:
+        if next(good_ones, None) is not None:
+            return method(*arguments)
+        if after:
+            method(*arguments)
+        raise trouble()
+
+    async def breaks_later(*arguments: Any) -> Any:
+        if after:
+            await method(*arguments)
+        raise trouble()
+
+    setattr(owner, name, breaks_later if inspect.iscoroutinefunction(method) else breaks)
+    return raised
+
+
+def taken(host: RecordingHost) -> list[Event]:
+    """Return the events as a host takes them that knows a batch by its number: each once."""
+    batches: dict[int, Batch] = {}
+    for batch in host.batches:
+        assert batches.setdefault(batch.number, batch) == batch
+    return [event for batch in batches.values() for event in batch.events]
+
+
+@pytest.mark.parametrize(
+    ("collaborator", "method", "after"),
+    [
+        ("_delivery", "send", False),
+        ("_delivery", "send", True),
+        ("_delivery", "wait_for_credit", False),
+        ("waiting", "_encoded", False),
+    ],
+)
+async def test_a_lane_survives_what_nobody_thought_of(
+    network: Network, start: StartOutbox, collaborator: str, method: str, after: bool
+) -> None:
+    """It says so and goes on: what was on its way goes again under its number, and nothing is lost."""
+    outbox = await start(batch_events=2)
+    lane = outbox._lane("h0")
+    broken = break_once(getattr(lane, collaborator), method, after=after)
+    with structlog.testing.capture_logs() as logs:
+        lane.waiting.add_gaps([Gap(1, 2, 3)])
+        for event in numbered(1, 2, 3, 4, 5):
+            outbox.add(event)
+        outbox.count_message(GUILD, NOON_MS)
+        await flush(outbox)
+    assert broken
+    assert [log["event"] for log in logs if log["log_level"] == "error"] == ["lane_broke"]
+    events = taken(network.h0)
+    assert [event for event in events if not isinstance(event, MessagesCounted)] == numbered(1, 2, 3, 4, 5)
+    assert events.count(MessagesCounted(GUILD, NOON_MS, 1)) == 1
+    assert {batch.number for batch in network.h0.batches if batch.gaps} == {network.h0.batches[0].number}
+
+
+@pytest.mark.parametrize(
+    ("collaborator", "method", "after"),
+    [
+        ("_writer", "read", False),
+        ("_writer", "written", True),
+        ("_index", "remove", False),
+        ("_delivery", "send", False),
+        ("_delivery", "send", True),
+    ],
+)
+async def test_so_does_one_that_spools(
+    network: Network, start: StartOutbox, collaborator: str, method: str, after: bool
+) -> None:
+    """The first batch of the spool goes again, with its number."""
+    outbox = await start(batch_events=2, waiting_events=3)
+    lane = outbox._lane("h0")
+    for event in numbered(1, 2, 3, 4, 5):
+        outbox.add(event)
+    assert lane.spooling
+    broken = break_once(getattr(lane, collaborator), method, after=after)
+    with structlog.testing.capture_logs() as logs:
+        await flush(outbox)
+    assert broken
+    assert [log["event"] for log in logs if log["log_level"] == "error"] == ["lane_broke"]
+    assert taken(network.h0) == numbered(1, 2, 3, 4, 5)
+    assert not lane.spooling
+
+
+async def test_a_broken_flight_is_spooled_when_its_time_comes(network: Network, start: StartOutbox) -> None:
+    """Under its number, and before what came after it."""
+    outbox = await start(batch_events=2, longest_retry_s=0.05)
+    lane = outbox._lane("h0")
+    break_once(lane._delivery, "send", after=True)
+    for event in numbered(1, 2, 3):
+        outbox.add(event)
+    await network.h0.got(1)
+    await settled()
+    lane.spool()
+    assert outbox.stats().spooled_batches == 2
+    await flush(outbox)
+    assert [batch.number for batch in network.h0.batches] == [1, 1, 2]
+    assert taken(network.h0) == numbered(1, 2, 3)
+
+
+@pytest.mark.parametrize(("method", "good"), [("route", 0), ("_lane", 0), ("_lane", 3)])
+async def test_what_could_not_be_handed_over_waits(
+    network: Network, start: StartOutbox, method: str, good: int
+) -> None:
+    """A guild moved, and its events find no way on at first: all of them arrive later, in order."""
+    outbox = await start(batch_events=2)
+    network.h0.open.clear()
+    for event in numbered(1, 2, 3, 4, 5):
+        outbox.add(event)
+    await network.h0.got(1)
+    network.director.place(2, "h1")
+    network.h0.script = [NotMine(2), NotMine(2)]
+    broken = break_once(outbox, method, good=good)
+    network.h0.open.set()
+    await flush(outbox)
+    assert broken
+    assert network.h1.events == numbered(1, 2, 3, 4, 5)
+
+
+async def test_what_was_handed_over_does_not_go_again(network: Network, start: StartOutbox) -> None:
+    """Not even when something breaks right after it left the spool."""
+    outbox = await start(waiting_events=0)
+    network.h0.open.clear()
+    outbox.add(violation(GUILD))
+    await network.h0.got(1)
+    network.director.place(2, "h1")
+    network.h0.script = [NotMine(2)]
+    broken = break_once(outbox, "moved_away")
+    network.h0.open.set()
+    await flush(outbox)
+    await until(lambda: bool(broken))
+    await flush(outbox)
+    assert len(network.h0.batches) == 1
+    assert network.h1.events == [violation(GUILD)]
+
+
+async def test_a_lane_that_breaks_again_and_again_pauses(network: Network, start: StartOutbox) -> None:
+    """It does not keep the runner busy with breaking."""
+    outbox = await start(longest_retry_s=0.03)
+    lane, times = outbox._lane("h0"), list[float]()
+    loop = asyncio.get_running_loop()
+
+    async def breaks(*_: Any) -> Any:
+        times.append(loop.time())
+        raise Broken
+
+    send, lane._delivery.send = lane._delivery.send, breaks
+    outbox.add(violation(GUILD))
+    await until(lambda: len(times) == 3)
+    assert min(later - earlier for earlier, later in itertools.pairwise(times)) >= 0.029
+    lane._delivery.send = send
+    await flush(outbox)
+    assert network.h0.events == [violation(GUILD)]
+
+
+async def test_a_writer_survives_it_too(network: Network, start: StartOutbox) -> None:
+    """Lanes wait for what it writes: it says so, and writes it later."""
+    outbox = await start(waiting_events=0)
+    broken = break_once(outbox._writer._spool, "write")
+    with structlog.testing.capture_logs() as logs:
+        network.h0.open.clear()
+        outbox.add(violation(GUILD))
+        await until(lambda: len(outbox._writer._spool.batches) == 1)
+        network.h0.open.set()
+        await flush(outbox)
+    assert broken
+    assert [log["event"] for log in logs if log["log_level"] == "error"] == ["spool_broke"]
+    assert network.h0.events == [violation(GUILD)]

@@ -444,4 +444,6 @@ _BUGS = {
     "event_refused",
     "spooled_batch_lost",
     "batch_refused",
+    "lane_broke",
+    "spool_broke",
 }
