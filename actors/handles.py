@@ -6,11 +6,13 @@ A handle pickles, so it travels between processes. Every call turns Ray's errors
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Collection
 from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.util import list_named_actors
 
 from actors.fan_out import Item
 from actors.guild import Admission
@@ -29,6 +31,7 @@ from domain.roles import Assignment, Mapping, Member, RoleChange
 DIRECTOR_NAME = "guildhall-director"
 RBAC_NAME = "guildhall-rbac"
 RESOLVER_NAME = "guildhall-users-{number}"
+RUNNER_PREFIX = "guildhall-runner-"
 NAMESPACE = "guildhall"
 
 STREAM_AHEAD = 64
@@ -284,9 +287,31 @@ class AnyDirector:
 
     async def routing(self) -> Routing:
         """See ``Director.routing``."""
+        return await (await self._director()).routing()
+
+    async def list_hosts(self) -> list[HostStats | str]:
+        """See ``Director.list_hosts``."""
+        return await (await self._director()).list_hosts()
+
+    async def _director(self) -> DirectorHandle:
         if self._found is None:
             try:
                 self._found = await asyncio.to_thread(find_director)
             except ValueError as error:
                 raise HostUnreachable("There is no Director yet.") from error
-        return await self._found.routing()
+        return self._found
+
+
+async def find_runners() -> dict[str, RunnerHandle]:
+    """Return the shard runners that live, by their ids. Slow: for who looks at the whole network."""
+    return await asyncio.to_thread(_find_runners)
+
+
+def _find_runners() -> dict[str, RunnerHandle]:
+    found: dict[str, RunnerHandle] = {}
+    for name in list_named_actors():
+        if name.startswith(RUNNER_PREFIX):
+            with contextlib.suppress(ValueError):  # it died a moment ago
+                actor = ray.get_actor(name, namespace=NAMESPACE)
+                found[name.removeprefix(RUNNER_PREFIX)] = RunnerHandle(actor)
+    return found

@@ -12,6 +12,7 @@ from actors.handles import (
     NAMESPACE,
     RBAC_NAME,
     RESOLVER_NAME,
+    RUNNER_PREFIX,
     DirectorHandle,
     HostHandle,
     RbacHandle,
@@ -37,7 +38,7 @@ def create_host(actor_name: str, *args: Any) -> HostHandle:
 
 def create_runner(runner_id: str, *args: Any) -> RunnerHandle:
     """Create a :class:`ShardRunner` with these arguments; it connects with ``start``."""
-    return RunnerHandle(_create(ShardRunner, f"guildhall-runner-{runner_id}", args))
+    return RunnerHandle(_create(ShardRunner, f"{RUNNER_PREFIX}{runner_id}", args))
 
 
 def create_director(*args: Any) -> DirectorHandle:

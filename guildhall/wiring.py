@@ -6,7 +6,7 @@ Everything here is picklable: actors and replicas build their parts in their own
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
@@ -25,9 +25,11 @@ from actors.handles import (
     find_host,
     find_rbac,
     find_resolvers,
+    find_runners,
 )
 from actors.host import HostSettings
 from actors.member_roles import MemberRoles, MemberRolesSettings
+from actors.network import LiveNetwork
 from actors.outbox import OutboxSettings
 from actors.people import ResolvedPeople
 from actors.routing import GuildDirectory
@@ -42,18 +44,24 @@ from adapters.discord_login import DiscordLogin
 from adapters.discord_members import DiscordMembers
 from adapters.discord_people import DiscordPeople
 from adapters.guild_store import PostgresGuildStore
+from adapters.insight_store import PostgresInsightStore
+from adapters.network_store import PostgresNetworkStore
 from adapters.people_table import PeopleTable
 from adapters.postgres import open_pool
+from adapters.rate_limiter import RedisRateLimiter
 from adapters.re2_patterns import compile_pattern
 from adapters.redis_people import RedisPeople
 from adapters.redis_sessions import RedisSessions
 from adapters.role_store import PostgresRoleStore
+from adapters.sealing import Sealer
 from adapters.settings_store import PostgresSettingsStore
 from adapters.sqlite_spool import SqliteSpool
 from adapters.warning_store import PostgresWarningStore
+from domain.rates import Rates
 from serve_app.cache import Caches, ForgettingAnnouncer
 from serve_app.guild_watch import GuildWatch
 from serve_app.ports import ApiPorts, RelayPorts, WebSettings
+from serve_app.sessions import Sessions
 
 BOT_PERMISSIONS = 1 << 13 | 1 << 10 | 1 << 7 | 1 << 40
 """Manage messages, view channels, view the audit log, moderate members."""
@@ -73,6 +81,9 @@ class Wiring(msgspec.Struct, frozen=True):
     bot_token: str
     user_resolvers: int
     operators: frozenset[int] = frozenset()
+    secret_keys: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    rates: Rates = Rates()
 
     @property
     def web(self) -> WebSettings:
@@ -83,13 +94,16 @@ class Wiring(msgspec.Struct, frozen=True):
             static_dir=self.static_dir,
             invite_url=f"{invite}&scope=bot+applications.commands&permissions={BOT_PERMISSIONS}",
             operators=self.operators,
+            trusted_proxies=self.trusted_proxies,
         )
 
 
 async def open_api_ports(wiring: Wiring) -> ApiPorts:
     """Open what an API replica needs."""
     pool = await open_pool(wiring.database_url, max_size=8)
-    sessions = RedisSessions(wiring.redis_url)
+    insights = await PostgresInsightStore.open(wiring.database_url)
+    sessions, login, close_sessions = _open_sessions(wiring)
+    limiter = RedisRateLimiter(wiring.redis_url, wiring.rates)
 
     directory = GuildDirectory(AnyDirector())
     watch = GuildWatch(directory)
@@ -99,15 +113,10 @@ async def open_api_ports(wiring: Wiring) -> ApiPorts:
     async def close() -> None:
         await watch.stop()
         pool.terminate()
-        await sessions.close()
+        await insights.close()
+        await close_sessions()
+        await limiter.close()
 
-    login = DiscordLogin(
-        api_base=wiring.api_base,
-        authorize_url=wiring.authorize_url,
-        client_id=wiring.client_id,
-        client_secret=wiring.client_secret,
-        redirect_uri=f"{wiring.public_url}/api/auth/callback",
-    )
     return ApiPorts(
         settings=wiring.web,
         roles=await asyncio.to_thread(find_rbac),
@@ -122,20 +131,43 @@ async def open_api_ports(wiring: Wiring) -> ApiPorts:
         caches=caches,
         guild_settings=PostgresSettingsStore(pool),
         warnings=PostgresWarningStore(pool),
+        limiter=limiter,
+        insights=insights,
+        network=LiveNetwork(AnyDirector(), find_runners, PostgresNetworkStore(pool)),
     )
 
 
 async def open_relay_ports(wiring: Wiring) -> RelayPorts:
     """Open what a relay replica needs."""
     pool = await open_pool(wiring.database_url, max_size=2)
-    sessions = RedisSessions(wiring.redis_url)
+    sessions, _, close_sessions = _open_sessions(wiring)
 
     async def close() -> None:
         pool.terminate()
-        await sessions.close()
+        await close_sessions()
 
     rbac = await asyncio.to_thread(find_rbac)
     return RelayPorts(wiring.web, sessions, rbac, PostgresAuditLog(pool), close)
+
+
+def _open_sessions(wiring: Wiring) -> tuple[Sessions, DiscordLogin, Callable[[], Awaitable[None]]]:
+    """Open what knows who is logged in, and Discord as people are asked about; return how both close."""
+    store = RedisSessions(wiring.redis_url, Sealer(wiring.secret_keys), now_ms)
+    login = DiscordLogin(
+        api_base=wiring.api_base,
+        authorize_url=wiring.authorize_url,
+        client_id=wiring.client_id,
+        client_secret=wiring.client_secret,
+        redirect_uri=f"{wiring.public_url}/api/auth/callback",
+    )
+    sessions = Sessions(store, login, now_ms)
+
+    async def close() -> None:
+        await sessions.close()
+        await login.close()
+        await store.close()
+
+    return sessions, login, close
 
 
 async def open_person_memories(wiring: Wiring) -> PersonMemories:

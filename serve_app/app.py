@@ -5,14 +5,28 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from pydantic import BaseModel
 from starlette.middleware import Middleware
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from domain.errors import GuildhallError
-from serve_app import auth, config, rules, servers, warnings
+from serve_app import (
+    audit_log,
+    auth,
+    config,
+    insights,
+    network,
+    roles,
+    rules,
+    servers,
+    violations,
+    warnings,
+)
 from serve_app.access import Gate, Ports
 from serve_app.errors import ErrorBody, install_error_handlers
+from serve_app.inputs import InputMiddleware
+from serve_app.limits import count_stranger
 from serve_app.middleware import RequestMiddleware
 from serve_app.page import install_page
 from serve_app.ports import ApiPorts, WebSettings
@@ -29,8 +43,9 @@ class Health(BaseModel):
 
 
 @_health.get("/health", responses={503: {"model": Health}})
-async def health(ports: Ports, response: Response) -> Health:
+async def health(request: Request, ports: Ports, response: Response) -> Health:
     """Ask everything that an answer needs; 503 when something is away."""
+    await count_stranger(ports.limiter, request)
     database = await _state(ports.store.ping)
     sessions = await _state(ports.sessions.ping)
     well = database == sessions == "ok"
@@ -59,16 +74,26 @@ def create_app(settings: WebSettings, open_ports: Callable[[], Awaitable[ApiPort
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
-        middleware=[Middleware(RequestMiddleware, behind_tls=settings.behind_tls)],
-        responses={status: {"model": ErrorBody} for status in (401, 403, 422, 503)},
+        redirect_slashes=False,  # such a redirect would lead to whatever host the request names
+        middleware=[
+            Middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies)),
+            Middleware(RequestMiddleware, behind_tls=settings.behind_tls),
+            Middleware(InputMiddleware),
+        ],
+        responses={status: {"model": ErrorBody} for status in (401, 403, 422, 429, 503)},
     )
     install_error_handlers(app)
     app.include_router(_health)
     app.include_router(auth.router)
     app.include_router(servers.router)
+    app.include_router(insights.router)
+    app.include_router(violations.router)
     app.include_router(config.router)
     app.include_router(rules.router)
     app.include_router(warnings.router)
+    app.include_router(network.router)
+    app.include_router(roles.router)
+    app.include_router(audit_log.router)
     install_page(app, settings.static_dir)
     return app
 

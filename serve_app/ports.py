@@ -12,12 +12,16 @@ import msgspec
 
 from domain.audit import AuditLog
 from domain.guild_settings import GuildSettingsStore
+from domain.insights import InsightStore
+from domain.network import Network
 from domain.people import People
 from domain.ports import Announcer, DashboardStore
+from domain.rates import RateLimiter
 from domain.roles import Roles
-from domain.sessions import LoginProvider, SessionStore
+from domain.sessions import LoginProvider, SessionLookup
 from domain.user_warnings import WarningStore
 from serve_app.cache import Caches
+from serve_app.sessions import Sessions
 
 
 class WebSettings(msgspec.Struct, frozen=True):
@@ -31,6 +35,8 @@ class WebSettings(msgspec.Struct, frozen=True):
     """Where a bot is invited, to be completed with ``&guild_id=…``."""
     operators: frozenset[int] = frozenset()
     """Who operates this installation, by user id."""
+    trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    """Addresses and networks whose word is taken for who asks; HAProxy stands on loopback."""
 
     @property
     def host(self) -> str:
@@ -48,7 +54,7 @@ class ApiPorts(NamedTuple):
 
     settings: WebSettings
     store: DashboardStore
-    sessions: SessionStore
+    sessions: Sessions
     login: LoginProvider
     now_ms: Callable[[], int]
     close: Callable[[], Awaitable[None]]
@@ -58,7 +64,10 @@ class ApiPorts(NamedTuple):
     caches: Caches
     guild_settings: GuildSettingsStore
     warnings: WarningStore
+    limiter: RateLimiter
     roles: Roles
+    insights: InsightStore
+    network: Network
     monotonic_s: Callable[[], float] = time.monotonic
 
 
@@ -66,7 +75,7 @@ class RelayPorts(NamedTuple):
     """Everything a relay replica reaches outside of itself, the hosts aside."""
 
     settings: WebSettings
-    sessions: SessionStore
+    sessions: SessionLookup
     roles: Roles
     audit: AuditLog
     close: Callable[[], Awaitable[None]]

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Depends
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from domain.ids import parse_snowflake
 from domain.people import People
 from domain.user_warnings import UserWarnings
 from domain.views import UserView
-from serve_app.access import Granted, Needs, Ports
+from serve_app.access import Granted, Needs, Ports, UserId
 from serve_app.changes import Changes
-from serve_app.errors import ApiError
 from serve_app.paging import Page, PageWanted, page_of
 
 router = APIRouter(prefix="/api/servers/{guild_id}/warnings", tags=["warnings"])
@@ -48,17 +47,6 @@ class BulkClear(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     user_ids: Annotated[list[Annotated[str, AfterValidator(_snowflake)]], Field(min_length=1, max_length=100)]
-
-
-def user_id_of(user_id: Annotated[str, Path(description="A Discord user id")]) -> int:
-    """Return the person whom the path names."""
-    parsed = parse_snowflake(user_id)
-    if parsed is None:
-        raise ApiError(422, "invalid_user_id", "A person's id is a number as Discord writes it.")
-    return parsed
-
-
-UserId = Annotated[int, Depends(user_id_of)]
 
 
 @router.get("")

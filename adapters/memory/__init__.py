@@ -8,7 +8,10 @@ from adapters.memory.audit import MemoryAuditLog
 from adapters.memory.clock import MemoryClock
 from adapters.memory.database import MemoryDashboardStore, MemoryDatabase, MemoryGuildStore
 from adapters.memory.discord import MemoryBot, MemoryLogin
+from adapters.memory.insights import MemoryInsightStore
+from adapters.memory.network import MemoryNetwork, MemoryNetworkStore
 from adapters.memory.people import MemoryPeople, MemoryPersonMemory, MemoryPersonSource
+from adapters.memory.rates import MemoryRateLimiter
 from adapters.memory.roles import MemoryMembers, MemoryRoleStore
 from adapters.memory.sessions import MemorySessions
 from adapters.memory.settings import MemorySettingsStore
@@ -23,11 +26,15 @@ __all__ = [
     "MemoryDashboardStore",
     "MemoryDatabase",
     "MemoryGuildStore",
+    "MemoryInsightStore",
     "MemoryLogin",
     "MemoryMembers",
+    "MemoryNetwork",
+    "MemoryNetworkStore",
     "MemoryPeople",
     "MemoryPersonMemory",
     "MemoryPersonSource",
+    "MemoryRateLimiter",
     "MemoryRoleStore",
     "MemorySessions",
     "MemorySettingsStore",

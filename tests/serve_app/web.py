@@ -12,32 +12,36 @@ from urllib.parse import parse_qs, urlsplit
 import httpx2
 from fastapi import FastAPI
 
-from actors.member_roles import MemberRoles, MemberRolesSettings
-from actors.rbac import Rbac
 from adapters.memory import (
     MemoryAnnouncer,
     MemoryAuditLog,
     MemoryClock,
     MemoryDashboardStore,
     MemoryDatabase,
+    MemoryInsightStore,
     MemoryLogin,
     MemoryMembers,
+    MemoryNetwork,
     MemoryPeople,
-    MemoryRoleStore,
+    MemoryRateLimiter,
     MemorySessions,
     MemorySettingsStore,
     MemoryWarningStore,
 )
 from adapters.memory.samples import person
 from domain.permissions import ADMINISTRATOR, Role
+from domain.rates import Rates
 from domain.sessions import PendingLogin, Session, SessionGuild
 from serve_app.access import session_cookie_name
 from serve_app.app import create_app
 from serve_app.cache import Caches, ForgettingAnnouncer
 from serve_app.ports import ApiPorts, WebSettings
+from serve_app.sessions import Sessions
+from tests.memory_rbac import memory_rbac
 
 PLAIN, TLS = "http://guildhall.test", "https://guildhall.test"
 INVITE_URL = "http://discord.invalid/authorize?client_id=1"
+GENEROUS = Rates(*["100000 per second"] * 4)
 GUILD = 40
 ROLES: tuple[Role, ...] = ("owner", "admin", "moderator", "viewer")
 
@@ -66,16 +70,19 @@ class Web:
         self.clock = MemoryClock()
         self.database = MemoryDatabase(self.clock)
         self.store = MemoryDashboardStore(self.database)
+        self.insights = MemoryInsightStore(self.database)
         self.audit = MemoryAuditLog(self.database)
         self.people = MemoryPeople()
+        self.network = MemoryNetwork(self.database)
         self.guild_settings = MemorySettingsStore(self.database)
         self.warnings = MemoryWarningStore(self.database)
         self.sessions = RememberingSessions(self.clock)
-        self.login = MemoryLogin()
+        self.login = MemoryLogin(now_ms=self.clock)
+        self.limiter = MemoryRateLimiter(GENEROUS, self.clock)
         self.announcer = MemoryAnnouncer()
         self.caches = Caches(self.clock)
         self.members = MemoryMembers()
-        self.rbac = Rbac(self._open_roles, self._make_member_roles)
+        self.rbac = memory_rbac(self.database, self.members, self.monotonic_s)
         self.opened = self.closed = 0
         self.app: FastAPI = create_app(self.settings, self._open)
         self.browser = self.new_browser()
@@ -85,7 +92,7 @@ class Web:
         return ApiPorts(
             settings=self.settings,
             store=self.store,
-            sessions=self.sessions,
+            sessions=Sessions(self.sessions, self.login, self.clock),
             login=self.login,
             now_ms=self.clock,
             close=self._close,
@@ -93,17 +100,14 @@ class Web:
             people=self.people,
             guild_settings=self.guild_settings,
             warnings=self.warnings,
+            network=self.network,
+            limiter=self.limiter,
             announcer=ForgettingAnnouncer(self.caches, self.announcer),
             caches=self.caches,
             roles=self.rbac,
+            insights=self.insights,
             monotonic_s=self.monotonic_s,
         )
-
-    async def _open_roles(self) -> MemoryRoleStore:
-        return MemoryRoleStore(self.database)
-
-    def _make_member_roles(self) -> MemberRoles:
-        return MemberRoles(MemberRolesSettings(), self.members, self.monotonic_s)
 
     def monotonic_s(self) -> float:
         return self.clock() / 1000

@@ -1,0 +1,40 @@
+"""What Postgres counts of the whole network."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from adapters.postgres import to_ms, unavailable_when_away
+from adapters.queries import load_queries
+from domain.network import GapView, Totals
+
+_SQL = load_queries("network.sql")
+
+
+class PostgresNetworkStore:
+    """Implements :class:`domain.network.NetworkStore`."""
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        self._pool = pool
+
+    async def totals(self) -> Totals:
+        """See the port."""
+        with unavailable_when_away():
+            row = await self._pool.fetchrow(_SQL["totals"])
+        return Totals(**dict(row or {}))
+
+    async def gaps(self, *, limit: int) -> list[GapView]:
+        """See the port."""
+        with unavailable_when_away():
+            rows = await self._pool.fetch(_SQL["gaps"], limit)
+        return [
+            GapView(
+                source=row["source"],
+                reason=row["reason"],
+                since=to_ms(row["since"]),
+                until=to_ms(row["until"]),
+                lost_events=row["lost_events"],
+                recorded_at=to_ms(row["recorded_at"]),
+            )
+            for row in rows
+        ]

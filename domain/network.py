@@ -1,0 +1,96 @@
+"""The whole network as its operators see it: hosts, shard runners, placement, gaps and rates."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from domain.views import View
+
+
+class HostView(View):
+    """A guild host. One that does not answer has an id and the guilds it was given, no figures."""
+
+    id: str
+    answers: bool
+    slots: int
+    """Of the 4,096 that guilds are hashed into."""
+    dedicated_guilds: list[str]
+    incarnation: int | None = None
+    guilds: int | None = None
+    """That are alive in its memory."""
+    watched_guilds: int | None = None
+    waiting_events: int | None = None
+    committed_events: int | None = None
+    """In this life of the host."""
+    poison_events: int | None = None
+    refused_batches: int | None = None
+    store_available: bool | None = None
+
+
+class RunnerView(View):
+    """A shard runner. One that does not answer has an id, no figures."""
+
+    id: str
+    answers: bool
+    messages: int | None = None
+    """In this life of the runner, like all that follows but the spool."""
+    violations: int | None = None
+    sent_events: int | None = None
+    waiting_events: int | None = None
+    lost_events: int | None = None
+    spooled_batches: int | None = None
+    spooled_bytes: int | None = None
+    oldest_spooled: int | None = None
+
+
+class GapView(View):
+    """A time for which a source heard nothing ("blind"), or had to give events up ("overflow")."""
+
+    source: str
+    reason: str
+    since: int
+    until: int
+    lost_events: int
+    recorded_at: int
+
+
+class Totals(View):
+    """What the database counts, over the last hour and the one that runs."""
+
+    guilds: int
+    guilds_online: int
+    messages: int
+    violations: int
+    open_poison: int
+
+
+class NetworkView(View):
+    """Everything at one look. ``director_answers`` is false when nobody can say what the hosts do."""
+
+    director_answers: bool
+    placement_version: int | None
+    hosts: list[HostView]
+    runners: list[RunnerView]
+    totals: Totals
+    gaps: list[GapView]
+    """The newest, at most fifty."""
+
+
+class Network(Protocol):
+    """Whoever can look at all of it."""
+
+    async def look(self) -> NetworkView:
+        """Ask everybody, for a bounded time. Raises ``StoreUnavailable`` when the database is away."""
+        ...
+
+
+class NetworkStore(Protocol):
+    """The database's part. All calls raise ``StoreUnavailable`` when it is away."""
+
+    async def totals(self) -> Totals:
+        """Return what is counted."""
+        ...
+
+    async def gaps(self, *, limit: int) -> list[GapView]:
+        """Return the newest gaps, newest first."""
+        ...
