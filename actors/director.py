@@ -16,7 +16,7 @@ from actors.routing import HostCalls, Routing
 from domain.errors import GuildhallError, HostUnreachable, MalformedBatch, NoSuchHost, StoreUnavailable
 from domain.events import Accepted, Batch, decode_event, decode_reply, encode_batch
 from domain.ids import HOUR_MS, SLOTS
-from domain.placement import NOBODY, Placement, between, place
+from domain.placement import NOBODY, Placement, between, may_be_host, place
 from domain.ports import GuildStore
 
 log = structlog.get_logger()
@@ -140,6 +140,10 @@ class Director:
 
         Returns the host's id, or None when the guild is among the others again.
         """
+        if host_id and not may_be_host(host_id):
+            raise NoSuchHost(
+                f"{host_id!r} cannot be a host's id: up to 31 of a to z, 0 to 9 and dashes, no dash first."
+            )
         await self._recovered()
         async with self._changing:
             dedicated = dict(self._placement_now().dedicated)
@@ -155,27 +159,31 @@ class Director:
             return dedicated.get(guild_id)
 
     async def retry_poison(self, poison_id: int) -> bool:
-        """Send an event that was set aside once more; return whether it was taken this time."""
+        """Send an event that was set aside once more; return whether it was taken this time.
+
+        Raises:
+            NoSuchHost: there is no such event, or it is dealt with.
+            HostUnreachable: it was not taken now, or nobody knows. Tried again, it counts once all the same.
+
+        """
         placement = await self._recovered()
-        row = next(
-            (row for row in await self._store.poison(limit=10_000) if row.poison_id == poison_id), None
-        )
+        row = await self._store.find_poison(poison_id)
         if row is None:
             raise NoSuchHost(f"There is no event {poison_id} set aside.")
         try:
             event = decode_event(row.event.payload)
         except MalformedBatch:
             return False
-        before = len(await self._store.poison(limit=10_000))
-        host = self._hosts[placement.owner_of(event.guild_id)]
-        # The number is the time, so that a second retry is not taken for the first.
-        batch = Batch(f"poison-{poison_id}", self._now_ms(), (event,))
-        taken = isinstance(decode_reply(await host.ingest(encode_batch(batch))), Accepted)
-        if taken:
-            await self._store.settle_poison(poison_id)
-            # Set aside again under a new number, it is one more, and one less.
-            return len(await self._store.poison(limit=10_000)) < before
-        return False
+        host = self._hosts.get(placement.owner_of(event.guild_id))
+        # A source of its own, and always its first batch: however often it is sent, it is taken once.
+        # Refused again it is set aside under a new id, and a retry of that is another source.
+        source = f"poison-{poison_id}"
+        payload = encode_batch(Batch(source, 1, (event,)))
+        if host is None or not isinstance(decode_reply(await host.ingest(payload)), Accepted):
+            raise HostUnreachable(f"No host takes event {poison_id} now: try again in a moment.")
+        refused_again = await self._store.poison(limit=1, source=source)
+        await self._store.settle_poison(poison_id)
+        return not refused_again
 
     async def tick(self) -> None:
         """Look after every host, and make the coming months ready for violations."""

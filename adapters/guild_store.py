@@ -12,7 +12,7 @@ import msgspec
 from adapters.postgres import open_pool, to_datetime, to_ms, unavailable_when_away
 from adapters.queries import load_queries
 from adapters.rows import hour_from_row, violation_from_row
-from domain.errors import BatchTaken, EventRefused, Fenced
+from domain.errors import BatchTaken, EventRefused, Fenced, PlacementTaken
 from domain.guild import (
     ActionRecorded,
     GuildChanged,
@@ -64,9 +64,12 @@ class PostgresGuildStore:
         """See the port."""
         dedicated = msgspec.json.encode(placement.dedicated).decode()
         with unavailable_when_away():
-            await self._pool.execute(
-                _SQL["write_placement"], placement.version, list(placement.owners), dedicated
-            )
+            try:
+                await self._pool.execute(
+                    _SQL["write_placement"], placement.version, list(placement.owners), dedicated
+                )
+            except asyncpg.UniqueViolationError as error:
+                raise PlacementTaken(f"Placement {placement.version} is written already.") from error
 
     async def last_placement(self) -> Placement | None:
         """See the port."""
@@ -105,18 +108,20 @@ class PostgresGuildStore:
         with unavailable_when_away(), _refused():
             return int(await self._pool.fetchval(_SQL["taken_number"], source) or 0)
 
-    async def poison(self, *, limit: int) -> list[PoisonRow]:
+    async def poison(self, *, limit: int, source: str | None = None) -> list[PoisonRow]:
         """See the port."""
         with unavailable_when_away():
-            rows = await self._pool.fetch(_SQL["poison"], limit)
-        return [
-            PoisonRow(
-                row["poison_id"],
-                PoisonEvent(row["source"], row["number"], row["guild_id"], row["reason"], row["payload"]),
-                to_ms(row["at"]),
-            )
-            for row in rows
-        ]
+            if source is None:
+                rows = await self._pool.fetch(_SQL["poison"], limit)
+            else:
+                rows = await self._pool.fetch(_SQL["poison_of_source"], limit, source)
+        return [_poison_row(row) for row in rows]
+
+    async def find_poison(self, poison_id: int) -> PoisonRow | None:
+        """See the port."""
+        with unavailable_when_away():
+            row = await self._pool.fetchrow(_SQL["find_poison"], poison_id)
+        return None if row is None else _poison_row(row)
 
     async def settle_poison(self, poison_id: int) -> None:
         """See the port."""
@@ -235,6 +240,11 @@ async def _write(connection: Any, commit: Commit) -> Committed:
         settled=tuple(violation_from_row(row) for row in settled),
         committed_at_ms=to_ms(await connection.fetchval("SELECT clock_timestamp()")),
     )
+
+
+def _poison_row(row: asyncpg.Record) -> PoisonRow:
+    event = PoisonEvent(row["source"], row["number"], row["guild_id"], row["reason"], row["payload"])
+    return PoisonRow(row["poison_id"], event, to_ms(row["at"]))
 
 
 def _guild_rows(commit: Commit) -> list[tuple[Any, ...]]:

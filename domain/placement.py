@@ -7,6 +7,7 @@ for neighbours can have a host of its own.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from functools import partial
 
@@ -16,6 +17,8 @@ from domain.ids import SLOTS, slot_of
 
 NOBODY = ""
 """Owner of a slot that is on its way from one host to another: every host refuses it."""
+
+_HOST_ID = re.compile("[a-z0-9][a-z0-9-]{0,30}")
 
 
 class Placement(msgspec.Struct, frozen=True):
@@ -34,6 +37,11 @@ class Placement(msgspec.Struct, frozen=True):
     def slots_of(self, host_id: str) -> frozenset[int]:
         """Return the slots that a host owns."""
         return frozenset(slot for slot, owner in enumerate(self.owners) if owner == host_id)
+
+
+def may_be_host(host_id: str) -> bool:
+    """Whether a host can have this id; the marks of those who own nothing are none."""
+    return _HOST_ID.fullmatch(host_id) is not None
 
 
 def place(version: int, host_ids: Iterable[str], dedicated: Mapping[int, str] | None = None) -> Placement:

@@ -93,7 +93,7 @@ class GuildStore(Protocol):
         ...
 
     async def write_placement(self, placement: Placement) -> None:
-        """Record which host owns which slot."""
+        """Record which host owns which slot; raise ``PlacementTaken`` when its version is not new."""
         ...
 
     async def last_placement(self) -> Placement | None:
@@ -134,8 +134,12 @@ class GuildStore(Protocol):
         """Try a commit and take it back: raises what ``commit`` would raise."""
         ...
 
-    async def poison(self, *, limit: int) -> list[PoisonRow]:
-        """Return the events that are set aside, oldest first."""
+    async def poison(self, *, limit: int, source: str | None = None) -> list[PoisonRow]:
+        """Return the events that are set aside, of all sources or of one, oldest first."""
+        ...
+
+    async def find_poison(self, poison_id: int) -> PoisonRow | None:
+        """Return an event that is set aside, or None when there is none or it is dealt with."""
         ...
 
     async def settle_poison(self, poison_id: int) -> None:

@@ -115,7 +115,11 @@ def list_poison(
 def retry_poison(poison_id: int, data_dir: DataDir = None) -> None:
     """Send an event that was set aside once more."""
     taken = _ask(data_dir, lambda director: director.retry_poison(poison_id))
-    typer.echo(f"Event {poison_id} was taken." if taken else f"Event {poison_id} was refused again.")
+    typer.echo(
+        f"Event {poison_id} was taken."
+        if taken
+        else f"Event {poison_id} was refused again: `guildhall poison list` says why."
+    )
 
 
 def _ask(data_dir: Path | None, question: Callable[[DirectorHandle], Awaitable[T]]) -> T:

@@ -17,7 +17,7 @@ from actors.host import HostPing
 from adapters.memory import MemoryClock, MemoryDatabase, MemoryGuildStore
 from adapters.memory.samples import NOON_MS
 from domain.errors import GuildhallError, HostUnreachable, NoSuchHost, StoreUnavailable
-from domain.events import Accepted, Busy, MessagesCounted, encode_event
+from domain.events import Accepted, Batch, Busy, MessagesCounted, decode_batch, encode_event
 from domain.ids import SLOTS, slot_of
 from domain.placement import NOBODY, Placement, place
 from domain.ports import BatchMark, Commit, Incarnation, PoisonEvent
@@ -504,6 +504,17 @@ async def test_a_guild_has_a_host_of_its_own_and_comes_back(network: Network) ->
     await network.check_whole()
 
 
+@pytest.mark.parametrize("host_id", ["-", "-h1", "H1", "h 1", "h1\n", "ä", "h" * 32])
+async def test_what_cannot_be_a_hosts_id_is_refused(network: Network, host_id: str) -> None:
+    """No host is begun under it, and no guild moves."""
+    await network.director.start()
+    before = await network.placement()
+    with pytest.raises(NoSuchHost, match="cannot be a host's id"):
+        await network.director.dedicate(1, host_id)
+    assert await network.placement() == before
+    assert len(network.all) == 3
+
+
 async def test_not_every_host_can_be_dedicated(network: Network) -> None:
     """One must be left for the other guilds."""
     await network.director.start()
@@ -598,10 +609,10 @@ async def test_hosts_are_listed_and_those_that_do_not_answer_named(network: Netw
 # -- events that were set aside -----------------------------------------------------------------------
 
 
-async def set_aside(network: Network, payload: bytes) -> int:
+async def set_aside(network: Network, payload: bytes, source: str = "s") -> int:
     """Set an event aside; return its id."""
     host = network.host("h0")
-    poison = PoisonEvent("s", 1, 1, "why", payload)
+    poison = PoisonEvent(source, 1, 1, "why", payload)
     marks = (BatchMark(f"s{len(network.database.marks)}", 1),)
     store = MemoryGuildStore(network.database)
     await store.commit(Incarnation("h0", host.incarnation), Commit((), (), marks, poison=(poison,)))
@@ -609,20 +620,20 @@ async def set_aside(network: Network, payload: bytes) -> int:
 
 
 async def test_an_event_set_aside_is_tried_again(network: Network, database: MemoryDatabase) -> None:
-    """It goes to its guild's host under a new number; taken, it is settled."""
+    """It goes to its guild's host, the same batch each time; taken, it is settled."""
     await network.director.start()
     event = MessagesCounted(1, NOON_MS, 5)
     poison_id = await set_aside(network, encode_event(event))
     host = network.host((await network.placement()).owner_of(1))
     host.script = [Busy(1)]
-    assert await network.director.retry_poison(poison_id) is False
+    with pytest.raises(HostUnreachable, match="try again"):
+        await network.director.retry_poison(poison_id)
     assert len(database.poison) == 1
     network.clock.advance(1)
     assert await network.director.retry_poison(poison_id) is True
     assert database.poison == []
     one, two = host.batches
-    assert one.events == two.events == (event,)
-    assert two.number > one.number
+    assert one == two == Batch(f"poison-{poison_id}", 1, (event,))
     with pytest.raises(NoSuchHost):
         await network.director.retry_poison(poison_id)
 
@@ -639,7 +650,7 @@ async def test_an_event_that_is_still_bad_stays_aside(network: Network, database
     ingest = host.ingest
 
     async def refuse(payload: bytes) -> bytes:
-        await set_aside(network, encode_event(event))
+        await set_aside(network, encode_event(event), source=decode_batch(payload).source)
         return await ingest(payload)
 
     host.ingest = refuse  # type: ignore[method-assign]

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from adapters import postgres
 from adapters.guild_store import PostgresGuildStore
 from adapters.memory.samples import NOON_MS, described, person, violation
-from domain.errors import BatchTaken, EventRefused, Fenced, StoreUnavailable
+from domain.errors import BatchTaken, EventRefused, Fenced, PlacementTaken, StoreUnavailable
 from domain.events import (
     SEVERITIES,
     ActionSettled,
@@ -337,6 +337,17 @@ async def test_placements_are_numbered_on(stores: Stores) -> None:
     assert await stores.guilds.last_placement() == newest
 
 
+async def test_a_placement_that_is_written_stays(stores: Stores) -> None:
+    """A second one of its version is refused as such, and the store goes on."""
+    last = await stores.guilds.last_placement()
+    first = place((last.version if last else 0) + 1, ["a"], {1: "own"})
+    await stores.guilds.write_placement(first)
+    for second in (place(first.version, ["b"]), first):
+        with pytest.raises(PlacementTaken, match=f"Placement {first.version} "):
+            await stores.guilds.write_placement(second)
+    assert await stores.guilds.last_placement() == first
+
+
 async def test_hosts_that_write_the_same_people_wait_for_each_other(stores: Stores) -> None:
     """Many hosts, many commits, the same people in different orders: each is made, none is a deadlock."""
     people = [person(fresh_id()) for _ in range(30)]
@@ -408,8 +419,27 @@ async def test_what_is_set_aside_stays_until_it_is_settled(stores: Stores, host:
     [kept, again] = await rows()
     assert kept == found[1]
     assert again.poison_id not in {row.poison_id for row in found}
+    assert await stores.guilds.find_poison(kept.poison_id) == kept
+    for gone in (found[0].poison_id, again.poison_id + 1, 0, -1):
+        assert await stores.guilds.find_poison(gone) is None
     for row in (kept, again):
         await stores.guilds.settle_poison(row.poison_id)
+
+
+async def test_what_is_set_aside_is_found_by_its_source(stores: Stores, host: Host) -> None:
+    """As long as it is not settled; the limit counts what is of the source."""
+    source = f"poison-{fresh_id()}"
+    others, own = replace(POISON, source=f"{source}0"), replace(POISON, source=source)
+    await host.commit(poison=(others, own, own))
+    first, second = await stores.guilds.poison(limit=10, source=source)
+    assert (first.event, second.event) == (own, own)
+    assert await stores.guilds.poison(limit=1, source=source) == [first]
+    await stores.guilds.settle_poison(first.poison_id)
+    assert await stores.guilds.poison(limit=1, source=source) == [second]
+    [other] = await stores.guilds.poison(limit=10, source=others.source)
+    for row in (second, other):
+        await stores.guilds.settle_poison(row.poison_id)
+    assert await stores.guilds.poison(limit=10, source=source) == []
 
 
 REFUSED: dict[str, dict[str, Any]] = {

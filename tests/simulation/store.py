@@ -205,8 +205,11 @@ class SimulatedStore:
     async def probe(self, incarnation: Incarnation, commit: Commit) -> None:
         await self._ask(self._inner.probe, incarnation, commit)
 
-    async def poison(self, *, limit: int) -> list[PoisonRow]:
-        return await self._server.ask(lambda: run(self._inner.poison(limit=limit)))
+    async def poison(self, *, limit: int, source: str | None = None) -> list[PoisonRow]:
+        return await self._server.ask(lambda: run(self._inner.poison(limit=limit, source=source)))
+
+    async def find_poison(self, poison_id: int) -> PoisonRow | None:
+        return await self._ask(self._inner.find_poison, poison_id)
 
     async def settle_poison(self, poison_id: int) -> None:
         await self._ask(self._inner.settle_poison, poison_id)

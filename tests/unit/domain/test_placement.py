@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.ids import SLOTS, slot_of
-from domain.placement import NOBODY, Placement, between, place
+from domain.placement import NOBODY, Placement, between, may_be_host, place
 
 hosts = st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=6, unique=True)
 
@@ -17,6 +17,13 @@ def test_a_placement_never_changes() -> None:
     """Known owners, the same in every process and release."""
     owners = place(1, ["h0", "h1", "h2"]).owners
     assert [owners[slot] for slot in (0, 1, 2, 100, 4095)] == ["h1", "h2", "h1", "h0", "h2"]
+
+
+def test_what_owns_nothing_can_be_no_host() -> None:
+    """Neither the owner of slots on their way nor that of a single guild that is."""
+    held = between(2, place(1, ["a", "b"], {1: "a"}), place(3, ["a", "b"], {1: "b"})).dedicated[1]
+    assert not any(may_be_host(mark) for mark in (NOBODY, held))
+    assert all(may_be_host(host_id) for host_id in ("h0", "0", "a-host-", "h" * 31))
 
 
 @settings(max_examples=20)
