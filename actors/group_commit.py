@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
+from functools import partial
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
@@ -45,6 +46,8 @@ class CommitSettings(msgspec.Struct, frozen=True):
     commit_events: int = 2_000
     """Events that one transaction takes at most."""
     retry_after_ms: int = 500
+    late_after_s: float = 3.0
+    """A transaction that takes longer says that the database is away: it need not refuse, it may hang."""
 
 
 class CommitStats(msgspec.Struct, frozen=True):
@@ -191,6 +194,8 @@ class GroupCommit:
 
     async def _take(self, group: list[_Waiting]) -> None:
         """Commit a group and answer every batch of it, whatever happens."""
+        say_late = partial(self._note_store, available=False)
+        late = asyncio.get_running_loop().call_later(self._settings.late_after_s, say_late)
         try:
             await self._commit_or_set_aside(group)
         except StoreUnavailable as error:
@@ -211,6 +216,8 @@ class GroupCommit:
             # A bug of ours: tried again rather than given up, and loud until somebody looks.
             log.exception("commit_broke", host=self._incarnation.host_id, batches=len(group))
             self._answer_all(group, self.busy())
+        finally:
+            late.cancel()
 
     async def _commit_or_set_aside(self, group: list[_Waiting]) -> None:
         try:

@@ -253,6 +253,21 @@ async def test_a_search_that_breaks_off_is_made_again(
     assert (await host.actor.stats()).commit.store_available
 
 
+async def test_a_database_that_hangs_counts_as_away(clock: MemoryClock, database: MemoryDatabase) -> None:
+    """While the transaction takes its time; not any more when it is made after all."""
+    commit = CommitSettings(late_after_s=0.01)
+    host = await HostUnderTest(database, clock, commit=commit).start()
+    held = Held(database)
+    sending = asyncio.create_task(host.send(messages(1)))
+    async with asyncio.timeout(10):
+        while (await host.actor.stats()).commit.store_available:
+            await asyncio.sleep(0.001)
+    held.let_go.set()
+    assert isinstance(await sending, Accepted)
+    assert (await host.actor.stats()).commit.store_available
+    await host.stop()
+
+
 async def test_a_host_fenced_while_it_searches_gives_up(
     host: HostUnderTest, database: MemoryDatabase, probing: list[Any]
 ) -> None:
