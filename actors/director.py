@@ -32,6 +32,8 @@ class DirectorSettings(msgspec.Struct, frozen=True):
     """Pings in a row that a host may leave unanswered."""
     start_within_s: float = 30.0
     assign_within_s: float = 10.0
+    retention_days: int = 365
+    """For how long violations are kept."""
 
 
 class HostAccess(NamedTuple):
@@ -72,6 +74,7 @@ class Director:
         self._partitions_made_ms = 0
         self._changing = asyncio.Lock()
         self._ticking: asyncio.Task[None] | None = None
+        self._forgetting: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Find or create the hosts, place the guilds, and begin to watch over them."""
@@ -79,8 +82,9 @@ class Director:
 
     async def stop(self, reason: str) -> None:
         """Stop the hosts, then rest."""
-        if self._ticking is not None:
-            self._ticking.cancel()
+        for task in (self._ticking, self._forgetting):
+            if task is not None:
+                task.cancel()
         await asyncio.gather(*(host.stop(reason) for host in self._hosts.values()), return_exceptions=True)
 
     async def routing(self) -> Routing:
@@ -229,11 +233,25 @@ class Director:
         await self._hand_over(self._hosts, dedicated)
 
     async def _make_partitions(self) -> None:
-        """Make the coming months ready for violations, once an hour."""
+        """Once an hour make the coming months ready for violations, and begin to forget what is too old."""
         now_ms = self._now_ms()
         if now_ms - self._partitions_made_ms >= HOUR_MS:
             await self._store.ensure_partitions(now_ms)
             self._partitions_made_ms = now_ms
+            if self._forgetting is None or self._forgetting.done():
+                self._forgetting = asyncio.create_task(self._forget(now_ms), name="director-forgets")
+
+    async def _forget(self, now_ms: int) -> None:
+        """Forget what is too old, a little at a time; nobody waits for it."""
+        more = True
+        try:
+            while more:
+                more = await self._store.forget(now_ms, self._settings.retention_days)
+                await asyncio.sleep(self._settings.tick_s if more else 0)
+        except StoreUnavailable as error:
+            log.warning("director_forgets_later", error=str(error))
+        except Exception:
+            log.exception("forgetting_broke")  # in an hour it is tried again
 
     async def _begin_life(self, host_id: str) -> None:
         """Create a host's actor and start it; from then on an earlier life of it can write nothing."""

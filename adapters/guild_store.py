@@ -11,6 +11,7 @@ import msgspec
 
 from adapters.postgres import open_pool, to_datetime, to_ms, unavailable_when_away
 from adapters.queries import load_queries
+from adapters.retention import forget
 from adapters.rows import hour_from_row, violation_from_row
 from domain.errors import BatchTaken, EventRefused, Fenced, PlacementTaken
 from domain.guild import (
@@ -140,6 +141,10 @@ class PostgresGuildStore:
         with unavailable_when_away():
             await self._pool.execute(_SQL["ensure_months"], to_datetime(now_ms))
 
+    async def forget(self, now_ms: int, retention_days: int) -> bool:
+        """See the port."""
+        return await forget(self._pool, now_ms, retention_days)
+
     async def commit(self, incarnation: Incarnation, commit: Commit) -> Committed:
         """See the port."""
         with unavailable_when_away(), _refused():
@@ -233,7 +238,15 @@ async def _write(connection: Any, commit: Commit) -> Committed:
     await run("write_hours", _columns(_hour_rows(commit)))
     settled = await run(
         "write_actions",
-        _columns((a.event_id, to_datetime(a.ts_ms), a.status) for a in actions),
+        _columns(
+            (
+                a.event_id,
+                to_datetime(a.ts_ms),
+                a.status,
+                None if a.settled_ms is None else to_datetime(a.settled_ms),
+            )
+            for a in actions
+        ),
     )
     return Committed(
         new_violations=frozenset(row["event_id"] for row in fresh),

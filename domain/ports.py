@@ -150,6 +150,14 @@ class GuildStore(Protocol):
         """Make the months around ``now_ms`` ready to take violations."""
         ...
 
+    async def forget(self, now_ms: int, retention_days: int) -> bool:
+        """Delete some of what is too old, with its reviews and counts; return whether to go on at once.
+
+        A month goes once all of it is older than ``retention_days``. A guild may keep violations for fewer
+        days (``retention_days`` in its configuration): then each goes when it is older.
+        """
+        ...
+
 
 class GuildRow(msgspec.Struct, frozen=True):
     """What the store knows of a guild."""
@@ -171,10 +179,6 @@ class DashboardStore(Protocol):
 
     async def assigned_roles(self, user_id: int, guild_ids: list[int]) -> dict[int, Role]:
         """Return the roles that were assigned to a person, by guild."""
-        ...
-
-    async def violations(self, guild_id: int, *, limit: int, offset: int) -> tuple[list[ViolationView], int]:
-        """Return a page of a guild's violations, newest first, and how many there are in all."""
         ...
 
     async def hours(self, guild_id: int, since_ms: int) -> list[HourCounts]:

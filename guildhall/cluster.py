@@ -15,6 +15,7 @@ from typing import Any
 import ray
 import structlog
 
+from actors.director import DirectorSettings
 from actors.handles import NAMESPACE, DirectorHandle, RunnerHandle
 from adapters.discord_api import GatewayInfo
 from domain.errors import GuildhallError, HostUnreachable
@@ -101,7 +102,9 @@ class Cluster:
         settings = self._settings
         shard_count = settings.shards or gateway.shards
         with self._stages.stage(f"Director and {settings.hosts} guild hosts"):
-            self._director = create_director(wiring, settings.hosts)
+            self._director = create_director(
+                wiring, DirectorSettings(settings.hosts, retention_days=settings.retention_days)
+            )
             await self._director.start()
             create_resolvers(wiring)
             await create_rbac(wiring).start()

@@ -72,6 +72,8 @@ class Settings(BaseSettings):
         """The folder of the spools, absolute: runners have working folders of their own."""
         return (self.spool_dir or self.data_dir / "spool").expanduser().absolute()
 
+    retention_days: Annotated[int, Field(ge=7, le=3650)] = 365
+    """For how long violations are kept, and their counts; servers can choose less for themselves."""
     @property
     def door(self) -> str:
         """Host and port of the front door, as this machine itself reaches it."""

@@ -193,11 +193,11 @@ def create_rbac(wiring: Wiring) -> RbacHandle:
     )
 
 
-def create_director(wiring: Wiring, hosts: int) -> DirectorHandle:
-    """Create the Director, who will see to it that there are this many hosts at least."""
+def create_director(wiring: Wiring, settings: DirectorSettings) -> DirectorHandle:
+    """Create the Director."""
     open_store = partial(PostgresGuildStore.open, wiring.database_url)
     access = HostAccess(partial(_create_host, wiring.database_url), find_host)
-    return remote.create_director(DirectorSettings(hosts), access, open_store, now_ms)
+    return remote.create_director(settings, access, open_store, now_ms)
 
 
 def plan_runners(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import assert_never
 from uuid import UUID
 
@@ -21,20 +22,28 @@ from domain.guild import (
     ViolationRecorded,
     one_violation,
 )
-from domain.ids import hour_start
+from domain.ids import HOUR_MS, hour_start
 from domain.permissions import Role
 from domain.placement import Placement
 from domain.ports import Commit, Committed, GuildRow, HostRow, Incarnation, PoisonRow
 from domain.roles import Mapping
-from domain.views import UserView, ViolationView, user_view, violation_view
+from domain.views import ReviewView, UserView, ViolationView, user_view, violation_view
 
 CommitHook = Callable[[Commit], Awaitable[None]]
 
 
-class _Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, frozen=True):
+    """A violation as it is stored."""
+
     violation: ViolationDetected
     action_status: ActionStatus
     committed_at_ms: int
+    settled_ms: int | None = None
+
+    @property
+    def key(self) -> tuple[UUID, int]:
+        """Its primary key."""
+        return self.violation.event_id, self.violation.ts_ms
 
 
 class MemoryDatabase:
@@ -58,10 +67,13 @@ class MemoryDatabase:
         self.placements: dict[int, Placement] = {}
         self.guilds: dict[int, GuildRow] = {}
         self.hours: dict[tuple[int, int], HourCounts] = {}
-        self.violations: dict[tuple[UUID, int], _Row] = {}
+        self.violations: dict[tuple[UUID, int], Row] = {}
+        self.reviews: dict[tuple[UUID, int], ReviewView] = {}
         self.users: dict[int, UserRef] = {}
         self.marks: dict[str, int] = {}
         self.gaps: list[tuple[str, Gap]] = []
+        self.retention_days: dict[int, int] = {}
+        """By guild, where it is configured."""
         self.owners: dict[int, int] = {}
         self.roles: dict[tuple[int, int], Role] = {}
         self.assigned: dict[tuple[int, int], tuple[int | None, int]] = {}
@@ -81,14 +93,34 @@ class MemoryDatabase:
             AuditRow(number, entry.storable(), now_ms) for number, entry in enumerate(entries, first)
         )
 
-    def view(self, row: _Row) -> ViolationView:
-        """Return a violation with its person as they are known today."""
+    def view(self, row: Row) -> ViolationView:
+        """Return a violation with its person as they are known today, and its review."""
         view = violation_view(row.violation, row.committed_at_ms)
         user = self.users.get(row.violation.user.user_id)
         unknown = UserView(id=view.user.id, username=None, display_name=None, avatar_url=None)
         return view.model_copy(
-            update={"user": user_view(user) if user else unknown, "action_status": row.action_status}
+            update={
+                "user": user_view(user) if user else unknown,
+                "action_status": row.action_status,
+                "review": self.reviews.get(row.key),
+            }
         )
+
+    def forget(self, now_ms: int, retention_days: int) -> None:
+        """Delete what is too old, with its reviews and counts."""
+        month_ms = _month_start(now_ms - retention_days * 24 * HOUR_MS)
+        self.hours = {key: counts for key, counts in self.hours.items() if key[1] >= month_ms}
+        for key, row in list(self.violations.items()):
+            one = row.violation
+            days = min(retention_days, self.retention_days.get(one.guild_id, retention_days))
+            shorter = days < retention_days and one.ts_ms < now_ms - days * 24 * HOUR_MS
+            if shorter or one.ts_ms < month_ms:
+                del self.violations[key]
+                self.reviews.pop(key, None)
+            if shorter and one.ts_ms >= month_ms:
+                hour = (one.guild_id, hour_start(one.ts_ms))
+                left = getattr(self.hours[hour], one.severity) - 1
+                self.hours[hour] = msgspec.structs.replace(self.hours[hour], **{one.severity: left})
 
     def add_hour(self, guild_id: int, counts: HourCounts) -> None:
         """Add to a guild's hour."""
@@ -171,6 +203,12 @@ class MemoryGuildStore:
         del now_ms
         self._database.require()
 
+    async def forget(self, now_ms: int, retention_days: int) -> bool:
+        """See the port; all at once."""
+        self._database.require()
+        self._database.forget(now_ms, retention_days)
+        return False
+
     async def commit(self, incarnation: Incarnation, commit: Commit) -> Committed:
         """See the port. All that writes happens between two awaits, so it happens whole."""
         database = self._database
@@ -238,13 +276,6 @@ class MemoryDashboardStore:
         self._database.require()
         self._database.roles[guild_id, user_id] = role
 
-    async def violations(self, guild_id: int, *, limit: int, offset: int) -> tuple[list[ViolationView], int]:
-        """See the port."""
-        self._database.require()
-        rows = [row for row in self._database.violations.values() if row.violation.guild_id == guild_id]
-        rows.sort(key=lambda row: (-row.violation.ts_ms, -row.violation.message_id, row.violation.event_id))
-        return [self._database.view(row) for row in rows[offset : offset + limit]], len(rows)
-
     async def hours(self, guild_id: int, since_ms: int) -> list[HourCounts]:
         """See the port."""
         self._database.require()
@@ -275,7 +306,7 @@ def _write(database: MemoryDatabase, commit: Commit) -> Committed:
             case ViolationRecorded(violation):
                 key = (violation.event_id, violation.ts_ms)
                 if key not in database.violations:
-                    database.violations[key] = _Row(violation, violation.action_status, now_ms)
+                    database.violations[key] = Row(violation, violation.action_status, now_ms)
                     database.add_hour(
                         violation.guild_id, one_violation(hour_start(violation.ts_ms), violation.severity)
                     )
@@ -285,6 +316,11 @@ def _write(database: MemoryDatabase, commit: Commit) -> Committed:
             case _:
                 assert_never(effect)
     return Committed(frozenset(new), tuple(_settle(database, actions)), now_ms)
+
+
+def _month_start(ts_ms: int) -> int:
+    moment = datetime.fromtimestamp(ts_ms / 1000, UTC)
+    return int(datetime(moment.year, moment.month, 1, tzinfo=UTC).timestamp()) * 1000
 
 
 def _write_guild(database: MemoryDatabase, effect: GuildChanged) -> None:
@@ -307,7 +343,9 @@ def _settle(database: MemoryDatabase, actions: list[ActionSettled]) -> Iterator[
         key = (settled.event_id, settled.ts_ms)
         row = database.violations.get(key)
         if row is not None and row.action_status == "pending":
-            database.violations[key] = msgspec.structs.replace(row, action_status=settled.status)
+            database.violations[key] = msgspec.structs.replace(
+                row, action_status=settled.status, settled_ms=settled.settled_ms
+            )
             yield database.view(database.violations[key])
 
 
@@ -358,4 +396,4 @@ def _numbers(commit: Commit) -> Iterator[tuple[int | None, range]]:
             case ViolationRecorded(violation):
                 yield violation.ts_ms, _TIMES
             case ActionRecorded(settled):
-                yield settled.ts_ms, _TIMES
+                yield from ((settled.ts_ms, _TIMES), (settled.settled_ms, _TIMES))

@@ -40,6 +40,7 @@ class MemorySettingsStore:
             raise VersionConflict(before.version)
         after = StoredConfig(config, before.version + 1, change.by_user_id, self._database.now_ms())
         self._configs[guild_id] = after
+        self._database.retention_days[guild_id] = config.retention_days
         details = what_changed(before.config, config)
         self._database.write_audit([change.entry(guild_id, "config.updated", None, details)])
         return after

@@ -127,15 +127,17 @@ SET messages = m.messages + excluded.messages, joins = m.joins + excluded.joins,
 -- name: write_actions
 -- An action settles once: a resend of "done" finds nothing pending and changes nothing.
 WITH settled AS (
-    UPDATE violations AS v SET action_status = s.status
-    FROM unnest($1::uuid[], $2::timestamptz[], $3::text[]) AS s (event_id, ts, status)
+    UPDATE violations AS v SET action_status = s.status, settled_at = s.settled_at
+    FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::timestamptz[]) AS s (event_id, ts, status, settled_at)
     WHERE v.event_id = s.event_id AND v.ts = s.ts AND v.action_status = 'pending'
     RETURNING v.*
 )
 SELECT s.event_id, s.guild_id, s.channel_id, s.channel_name, s.message_id, s.user_id,
        s.detection, s.rule, s.severity, s.action, s.action_status, s.excerpt, s.ts, s.committed_at,
-       u.username, u.display_name, u.avatar_url
-FROM settled AS s LEFT JOIN user_cache AS u USING (user_id);
+       u.username, u.display_name, u.avatar_url, u.deleted,
+       r.verdict, r.note, r.reviewed_by, r.reviewed_at
+FROM settled AS s
+     LEFT JOIN user_cache AS u USING (user_id) LEFT JOIN violation_reviews AS r USING (event_id, ts);
 
 -- name: ensure_months
 SELECT ensure_violation_month((date_trunc('month', $1::timestamptz, 'UTC') AT TIME ZONE 'UTC'

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import asyncpg
 import psutil
 
+from actors.director import DirectorSettings
 from adapters.embedded_postgres import EmbeddedPostgres
 from adapters.migrate import migrate
 from benchmarks.chaos.check import RECORD_WRITERS, check, read
@@ -123,7 +124,7 @@ class Chaos:
             bot_token="",
             user_resolvers=1,
         )
-        self._director = create_director(wiring, HOSTS)
+        self._director = create_director(wiring, DirectorSettings(HOSTS))
         await self._director.start()
         for shard in range(SHARDS):
             await self._start_shard(shard)

@@ -9,8 +9,10 @@ import asyncpg
 
 from adapters.dashboard_store import PostgresDashboardStore
 from adapters.guild_store import PostgresGuildStore
-from adapters.memory import MemoryDashboardStore, MemoryDatabase, MemoryGuildStore
+from adapters.insight_store import PostgresInsightStore
+from adapters.memory import MemoryDashboardStore, MemoryDatabase, MemoryGuildStore, MemoryInsightStore
 from domain.guild import Effect, GuildState, apply_all
+from domain.insights import InsightStore
 from domain.ports import BatchMark, Commit, Committed, DashboardStore, GuildStore, Incarnation
 
 _numbers = count(1_000)
@@ -40,6 +42,7 @@ class Stores(NamedTuple):
     dashboard: DashboardStore
     assign_role: Any
     books: Books
+    insights: InsightStore
 
     async def begin(self, host_id: str = "h0", actor_name: str = "") -> Host:
         return Host(self, await self.guilds.register_host(host_id, actor_name))
@@ -107,12 +110,20 @@ class PostgresBooks:
 def memory_stores() -> Stores:
     database = MemoryDatabase()
     dashboard = MemoryDashboardStore(database)
-    return Stores(MemoryGuildStore(database), dashboard, dashboard.assign_role, MemoryBooks(database))
+    return Stores(
+        MemoryGuildStore(database),
+        dashboard,
+        dashboard.assign_role,
+        MemoryBooks(database),
+        MemoryInsightStore(database),
+    )
 
 
 async def postgres_stores(dsn: str) -> tuple[Stores, list[Any]]:
     """Return the stores, and what to close in the end."""
     guilds = await PostgresGuildStore.open(dsn)
     dashboard = await PostgresDashboardStore.open(dsn)
+    insights = await PostgresInsightStore.open(dsn)
     pool: asyncpg.Pool[asyncpg.Record] = await asyncpg.create_pool(dsn, min_size=1, max_size=2)
-    return Stores(guilds, dashboard, dashboard.assign_role, PostgresBooks(pool)), [guilds, dashboard, pool]
+    stores = Stores(guilds, dashboard, dashboard.assign_role, PostgresBooks(pool), insights)
+    return stores, [guilds, dashboard, insights, pool]

@@ -217,6 +217,9 @@ class SimulatedStore:
     async def ensure_partitions(self, now_ms: int) -> None:
         await self._ask(self._inner.ensure_partitions, now_ms)
 
+    async def forget(self, now_ms: int, retention_days: int) -> bool:
+        return bool(await self._ask(self._inner.forget, now_ms, retention_days))
+
     async def _ask(self, method: Any, *arguments: Any) -> Any:
         return await self._server.ask(lambda: run(method(*arguments)))
 

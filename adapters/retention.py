@@ -1,0 +1,33 @@
+"""Deletes violations that are old enough: whole months, and rows of guilds that want it sooner."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import asyncpg
+
+from adapters.postgres import to_datetime, unavailable_when_away
+from adapters.queries import load_queries
+
+_SQL = load_queries("retention.sql")
+
+BATCH_ROWS = 5_000
+"""What one transaction deletes: about a tenth of a second."""
+
+_DROP_TIMEOUT_S = 600.0
+"""Hours of a whole month are deleted before its rows are dropped; nobody waits for that meanwhile."""
+
+
+async def forget(
+    pool: asyncpg.Pool[asyncpg.Record], now_ms: int, retention_days: int, batch_rows: int = BATCH_ROWS
+) -> bool:
+    """See :meth:`domain.ports.GuildStore.forget`."""
+    now = to_datetime(now_ms)
+    with unavailable_when_away():
+        try:
+            oldest = now - timedelta(days=retention_days)
+            await pool.execute(_SQL["drop_months"], oldest, timeout=_DROP_TIMEOUT_S)
+        except asyncpg.LockNotAvailableError:
+            pass  # the table was in use; the months go another time
+        deleted: int = await pool.fetchval(_SQL["delete_batch"], now, retention_days, batch_rows)
+    return deleted == batch_rows
