@@ -14,10 +14,10 @@ WEB_BUILT := web/dist/index.html
 # Folders too: a deleted file shows only there.
 WEB_SOURCES := $(shell find web -mindepth 1 \( -path web/node_modules -o -path web/dist \) -prune -o -print 2>/dev/null)
 
-.PHONY: help setup web demo test check bench chaos clean
+.PHONY: help setup web demo test check api-types bench chaos clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo 'Arguments for demo, bench, chaos and test go in ARGS: make demo ARGS="--guilds 500"'
 
 setup: $(INSTALLED) ## install the locked Python packages into .venv
@@ -46,7 +46,12 @@ check: setup $(WEB_INSTALLED) ## lint, format, types and the import contract, in
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@$(BIN)/guildhall openapi | cmp -s - web/openapi.json || { echo "web/openapi.json is not this API's: run make api-types." >&2; exit 1; }
 	scripts/npm.sh run check
+
+api-types: setup $(WEB_INSTALLED) ## describe the API anew for the dashboard's types
+	$(BIN)/guildhall openapi > web/openapi.json
+	scripts/npm.sh run api-types
 
 # Without a browser the end-to-end tests are skipped on a person's machine and an error in CI.
 test: check web ## check, then every test, the browser's included

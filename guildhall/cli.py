@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -66,6 +67,15 @@ def migrate() -> None:
 
 app.add_typer(operate.hosts, name="hosts")
 app.add_typer(operate.poison, name="poison")
+
+@app.command()
+def openapi() -> None:
+    """Print the description of the HTTP API, as a running Guildhall serves it at /api/openapi.json."""
+    from serve_app.openapi import describe_api  # noqa: PLC0415 - no other command has need of the whole API
+
+    described = json.dumps(describe_api(), indent=1, sort_keys=True, ensure_ascii=False)
+    typer.echo(described)
+
 
 bench = typer.Typer(help="Print the figures that the documentation states.", no_args_is_help=True)
 app.add_typer(bench, name="bench")

@@ -28,7 +28,9 @@ export const SERVERS: Server[] = NAMES.map((name, index) => ({
   member_count:
     index === 5 ? null : ([48_213, 1_902, 640, 12_550, 88, 0, 7_431, 215, 3_120, 159_004][index] ?? 0),
   role: ROLES[index % 4] ?? "viewer",
+  permissions: ["view_dashboard", "view_violations", "view_warnings"],
   bot_present: index !== 7 && index !== 2,
+  bot_online: index !== 7 && index !== 2,
   invite_url: index === 7 ? "https://discord.com/oauth2/authorize?client_id=1" : null,
 }));
 
@@ -45,7 +47,7 @@ const PEOPLE = [
   ["a_very_long_username_indeed_32", "Bartholomew Featherstonehaugh-Cholmondeley III"],
 ] as const;
 
-const CASES: [detection: string, severity: Severity, excerpts: string[]][] = [
+const CASES: [detection: Violation["detection"], severity: Severity, excerpts: string[]][] = [
   [
     "phishing_link",
     "critical",

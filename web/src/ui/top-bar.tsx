@@ -57,20 +57,16 @@ function UserMenu({ user }: { user: User }): JSX.Element {
   const leave = async () => {
     logOutProblem.value = await logOut();
   };
+  const name = user.display_name ?? user.username ?? user.id;
   return (
     <div class="user-menu">
-      <button
-        type="button"
-        class="user-button"
-        popovertarget="user-menu"
-        aria-label={`Menu of ${user.display_name}`}
-      >
-        <Avatar id={user.id} name={user.display_name} url={user.avatar_url} />
+      <button type="button" class="user-button" popovertarget="user-menu" aria-label={`Menu of ${name}`}>
+        <Avatar id={user.id} name={name} url={user.avatar_url} />
       </button>
       <div id="user-menu" class="menu" popover="auto">
         <p class="menu-name">
-          <strong>{user.display_name}</strong>
-          <span class="handle">@{user.username}</span>
+          <strong>{name}</strong>
+          {user.username !== null && <span class="handle">@{user.username}</span>}
         </p>
         {logOutProblem.value !== null && (
           <p class="menu-problem" role="alert">
