@@ -9,12 +9,14 @@ from typing import Annotated, NamedTuple
 from fastapi import Depends, Path, Request
 
 from domain.audit import AuditLog
+from domain.errors import SessionsUnavailable
 from domain.ids import parse_snowflake
 from domain.permissions import Permission, Role, may
 from domain.roles import Member, Roles
 from domain.sessions import Session, SessionGuild
 from serve_app.denials import Denial, Denials, Kind
 from serve_app.errors import ApiError, missing_permission, no_session
+from serve_app.limits import SAFE_METHODS, count_person, count_stranger
 from serve_app.ports import ApiPorts, WebSettings
 from serve_app.role_reader import RoleReader
 
@@ -24,6 +26,11 @@ CSRF_HEADER = "x-csrf-token"
 def session_cookie_name(settings: WebSettings) -> str:
     """Return the cookie's name; behind TLS its prefix makes browsers hold it to this host."""
     return "__Host-guildhall" if settings.behind_tls else "guildhall"
+
+
+def session_token(request: Request, ports: ApiPorts) -> str | None:
+    """Return what the browser says opens its session, if it says anything."""
+    return request.cookies.get(session_cookie_name(ports.settings)) or None
 
 
 def ports_of(request: Request) -> ApiPorts:
@@ -87,11 +94,20 @@ OfGate = Annotated[Gate, Depends(gate_of)]
 
 
 async def current_session(request: Request, ports: Ports) -> Session:
-    """Return the session of the request, or refuse with 401."""
-    token = request.cookies.get(session_cookie_name(ports.settings))
+    """Return the session of the request, or refuse: with 401, or 429 when there were too many.
+
+    Raises:
+        SessionsUnavailable: it cannot be looked up, or only remembered, and something is to be changed.
+
+    """
+    token = session_token(request, ports)
     session = await ports.sessions.get(token) if token else None
     if session is None:
+        await count_stranger(ports.limiter, request)
         raise no_session()
+    await count_person(ports.limiter, request, session)
+    if not session.confirmed and request.method not in SAFE_METHODS:
+        raise SessionsUnavailable
     return session
 
 
@@ -101,7 +117,8 @@ LoggedIn = Annotated[Session, Depends(current_session)]
 async def changing_session(request: Request, session: LoggedIn, ports: Ports, gate: OfGate) -> Session:
     """Return the session of a request that changes something: from our own page, with its token."""
     origin = request.headers.get("origin")
-    if origin is not None and origin != ports.settings.public_url:
+    site = request.headers.get("sec-fetch-site")
+    if (origin is not None and origin != ports.settings.public_url) or site not in (None, "same-origin"):
         error = ApiError(403, "wrong_origin", "This request did not come from the dashboard.")
         raise gate.refuse(request, session, error)
     if not secrets.compare_digest(request.headers.get(CSRF_HEADER, "").encode(), session.csrf_token.encode()):
@@ -124,15 +141,28 @@ async def operator_session(request: Request, session: LoggedIn, ports: Ports, ga
 Operator = Annotated[Session, Depends(operator_session)]
 
 
-def guild_id_of(guild_id: Annotated[str, Path(description="A Discord guild id")]) -> int:
-    """Return the guild that the path names."""
-    parsed = parse_snowflake(guild_id)
+def snowflake_of(text: str, error_code: str, whose: str) -> int:
+    """Return the id that somebody wrote, or refuse with 422."""
+    parsed = parse_snowflake(text)
     if parsed is None:
-        raise ApiError(422, "invalid_guild_id", "A server's id is a number as Discord writes it.")
+        raise ApiError(422, error_code, f"{whose} id is a number as Discord writes it.")
     return parsed
 
 
+def guild_id_of(guild_id: Annotated[str, Path(description="A Discord guild id")]) -> int:
+    """Return the guild that the path names."""
+    return snowflake_of(guild_id, "invalid_guild_id", "A server's")
+
+
 GuildId = Annotated[int, Depends(guild_id_of)]
+
+
+def user_id_of(user_id: Annotated[str, Path(description="A Discord user id")]) -> int:
+    """Return the person whom the path names."""
+    return snowflake_of(user_id, "invalid_user_id", "A person's")
+
+
+UserId = Annotated[int, Depends(user_id_of)]
 
 
 class Granted(NamedTuple):

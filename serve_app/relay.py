@@ -158,17 +158,19 @@ class Relay:
 
     async def _recheck_forever(self) -> None:
         """Look again and again whether those who watch still may."""
+        start = 0
         while True:
+            await asyncio.sleep(RECHECK_S)
             watching = self._hub.watching()
-            for start in range(0, max(1, len(watching)), RECHECKED_AT_ONCE):
-                await asyncio.sleep(RECHECK_S)
-                try:
-                    await self._recheck(watching[start : start + RECHECKED_AT_ONCE])
-                except (StoreUnavailable, RolesUnavailable) as problem:
-                    # What takes a role away is away too: what was granted still holds.
-                    log.warning("roles_not_rechecked", error=str(problem))
-                except Exception:
-                    log.exception("recheck_broke")
+            start = start if start < len(watching) else 0
+            try:
+                await self._recheck(watching[start : start + RECHECKED_AT_ONCE])
+            except (StoreUnavailable, RolesUnavailable) as problem:
+                # What takes a role away is away too: what was granted still holds.
+                log.warning("roles_not_rechecked", error=str(problem))
+            except Exception:
+                log.exception("recheck_broke")
+            start += RECHECKED_AT_ONCE
 
     async def _recheck(self, watching: list[tuple[Socket, int]]) -> None:
         members = {

@@ -10,8 +10,8 @@ import pytest
 
 from actors.host import GuildHost, HostSettings
 from adapters.memory import (
+    MemoryAuditLog,
     MemoryClock,
-    MemoryDashboardStore,
     MemoryDatabase,
     MemoryGuildStore,
     MemorySessions,
@@ -22,6 +22,7 @@ from domain.placement import place
 from serve_app import host_links
 from serve_app.ports import RelayPorts, WebSettings
 from serve_app.relay import Relay
+from tests.memory_rbac import memory_rbac
 from tests.serve_app.scripted_host import GUILD, ScriptedRouting, session_of, until
 from tests.serve_app.test_relay import Connection
 from tests.serve_app.web import PLAIN, membership
@@ -49,8 +50,9 @@ class House:
         async def close() -> None:
             pass
 
-        store, settings = MemoryDashboardStore(self.database), WebSettings(PLAIN, None, "")  # type: ignore[arg-type]
-        return RelayPorts(settings, store, self.sessions, close)
+        settings = WebSettings(PLAIN, None, "")  # type: ignore[arg-type]
+        roles, audit = memory_rbac(self.database), MemoryAuditLog(self.database)
+        return RelayPorts(settings, self.sessions, roles, audit, close)
 
     async def start(self) -> House:
         async def heard(message: Any) -> None:

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from actors.fan_out import Item
-from adapters.memory import MemoryClock, MemoryDashboardStore, MemoryDatabase, MemorySessions
-from adapters.redis_sessions import SESSION_TTL_S
+from adapters.memory import MemoryAuditLog, MemoryClock, MemoryDatabase, MemorySessions
 from domain.protocol import MAX_SUBSCRIPTIONS
+from domain.sessions import SESSION_MS
 from serve_app import socket as socket_module
 from serve_app.ports import RelayPorts, WebSettings
 from serve_app.relay import Relay
+from tests.memory_rbac import memory_rbac
 from tests.serve_app.scripted_host import GUILD, ScriptedHost, ScriptedRouting, item, session_of, until
 from tests.serve_app.web import PLAIN, membership
 
@@ -83,8 +84,9 @@ class RelayUnderTest:
         self._connections: list[Connection] = []
 
     async def _open(self) -> RelayPorts:
-        store, settings = MemoryDashboardStore(self.database), WebSettings(PLAIN, None, "")  # type: ignore[arg-type]
-        return RelayPorts(settings, store, self.sessions, self._close)
+        settings = WebSettings(PLAIN, None, "")  # type: ignore[arg-type]
+        roles, audit = memory_rbac(self.database), MemoryAuditLog(self.database)
+        return RelayPorts(settings, self.sessions, roles, audit, self._close)
 
     async def _close(self) -> None:
         self.closed += 1
@@ -209,7 +211,7 @@ async def test_an_ended_session_opens_nothing(relay: RelayUnderTest) -> None:
     tokens = [await relay.token(GUILD), await relay.token(GUILD)]
     await relay.sessions.end(tokens[0])
     assert (await relay.connect((b"cookie", f"guildhall={tokens[0]}".encode())).close())[0] == 4001
-    relay.clock.advance(SESSION_TTL_S * 1000)
+    relay.clock.advance(SESSION_MS)
     assert (await relay.connect((b"cookie", f"guildhall={tokens[1]}".encode())).close())[0] == 4001
 
 
