@@ -18,9 +18,7 @@ _DROP_TIMEOUT_S = 600.0
 """Hours of a whole month are deleted before its rows are dropped; nobody waits for that meanwhile."""
 
 
-async def forget(
-    pool: asyncpg.Pool[asyncpg.Record], now_ms: int, retention_days: int, batch_rows: int = BATCH_ROWS
-) -> bool:
+async def forget(pool: asyncpg.Pool[asyncpg.Record], now_ms: int, retention_days: int) -> bool:
     """See :meth:`domain.ports.GuildStore.forget`."""
     now = to_datetime(now_ms)
     with unavailable_when_away():
@@ -29,5 +27,5 @@ async def forget(
             await pool.execute(_SQL["drop_months"], oldest, timeout=_DROP_TIMEOUT_S)
         except asyncpg.LockNotAvailableError:
             pass  # the table was in use; the months go another time
-        deleted: int = await pool.fetchval(_SQL["delete_batch"], now, retention_days, batch_rows)
-    return deleted == batch_rows
+        deleted: int = await pool.fetchval(_SQL["delete_batch"], now, retention_days, BATCH_ROWS)
+    return deleted == BATCH_ROWS

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from itertools import count
 from typing import Any, NamedTuple, Protocol
 
 import asyncpg
 
+from adapters.audit import PostgresAuditLog
 from adapters.dashboard_store import PostgresDashboardStore
 from adapters.guild_store import PostgresGuildStore
 from adapters.insight_store import PostgresInsightStore
 from adapters.memory import MemoryDashboardStore, MemoryDatabase, MemoryGuildStore, MemoryInsightStore
+from domain.audit import AuditEntry
 from domain.guild import Effect, GuildState, apply_all
 from domain.insights import InsightStore
 from domain.ports import BatchMark, Commit, Committed, DashboardStore, GuildStore, Incarnation
@@ -32,6 +35,14 @@ class Books(Protocol):
 
     async def gaps(self, source: str) -> list[tuple[int, str]]:
         """Return (lost events, reason) of a source's gaps."""
+        ...
+
+    async def audit(self, guild_id: int) -> list[AuditEntry]:
+        """Return what the audit log has of a guild, oldest first."""
+        ...
+
+    async def keep_for(self, guild_id: int, days: object) -> None:
+        """Configure for how long a guild keeps its violations."""
         ...
 
 
@@ -87,6 +98,13 @@ class MemoryBooks:
     async def gaps(self, source: str) -> list[tuple[int, str]]:
         return [(gap.lost_events, gap.reason) for name, gap in self._database.gaps if name == source]
 
+    async def audit(self, guild_id: int) -> list[AuditEntry]:
+        return [row.entry for row in self._database.audit if row.entry.guild_id == guild_id]
+
+    async def keep_for(self, guild_id: int, days: object) -> None:
+        if isinstance(days, int):
+            self._database.retention_days[guild_id] = days
+
 
 class PostgresBooks:
     def __init__(self, pool: Any) -> None:
@@ -105,6 +123,18 @@ class PostgresBooks:
             "SELECT lost_events, reason FROM coverage_gaps WHERE source = $1 ORDER BY gap_id", source
         )
         return [(row["lost_events"], row["reason"]) for row in rows]
+
+    async def audit(self, guild_id: int) -> list[AuditEntry]:
+        rows, _ = await PostgresAuditLog(self._pool).page(guild_id, limit=1_000, offset=0)
+        return [row.entry for row in reversed(rows)]
+
+    async def keep_for(self, guild_id: int, days: object) -> None:
+        await self._pool.execute(
+            "INSERT INTO guild_config (guild_id, config) VALUES ($1, $2) "
+            "ON CONFLICT (guild_id) DO UPDATE SET config = excluded.config",
+            guild_id,
+            json.dumps({"retention_days": days}),
+        )
 
 
 def memory_stores() -> Stores:

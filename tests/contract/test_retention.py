@@ -1,0 +1,177 @@
+"""One suite for what is deleted because it is old, in Postgres and in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import asyncpg
+import pytest
+
+from adapters import retention
+from adapters.memory.samples import violation
+from domain.audit import Change
+from domain.events import MessagesCounted, Severity
+from domain.ids import HOUR_MS
+from domain.insights import Wanted
+from tests.contract.stores import Host, Stores, fresh_id, memory_stores, postgres_stores
+
+DAY_MS = 24 * HOUR_MS
+BY = Change(77, None)
+
+
+def at(month: int, day: int, hour: int = 0) -> int:
+    """Return a time in a year of which no other test has rows."""
+    return int(datetime(2003, month, day, hour, tzinfo=UTC).timestamp()) * 1000
+
+
+NOW_MS = at(6, 20, 12)
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def stores(request: pytest.FixtureRequest, postgres_dsn: str) -> AsyncIterator[Stores]:
+    if request.param == "memory":
+        yield memory_stores()
+        return
+    found, opened = await postgres_stores(postgres_dsn)
+    yield found
+    for store in opened:
+        await store.close()
+
+
+@pytest.fixture
+def guild_id() -> int:
+    return fresh_id()
+
+
+@pytest.fixture
+async def host(stores: Stores) -> Host:
+    return await stores.begin(f"host{fresh_id()}")
+
+
+async def tell(stores: Stores, host: Host, guild_id: int, *times: int, severity: Severity = "low") -> None:
+    """Commit a violation at each of the times, each with a message and a review."""
+    for ts_ms in times:
+        one = violation(guild_id, ts_ms // 1000, ts_ms=ts_ms, severity=severity)
+        await host.tell(guild_id, one, MessagesCounted(guild_id, ts_ms, 1))
+        assert await stores.insights.review(guild_id, one.event_id, "confirmed", None, BY)
+
+
+async def left(stores: Stores, guild_id: int) -> list[int]:
+    """Return the times of what is left; totals, hours and reviews must say the same."""
+    ask = stores.insights.violations
+    rows, total = await ask(guild_id, Wanted(), limit=1_000, offset=0)
+    assert total == len(rows)
+    for wanted in (Wanted(review="reviewed"), Wanted(rule="invite-links"), Wanted(severity="low")):
+        assert (await ask(guild_id, wanted, limit=1_000, offset=0))[1] == total
+    assert sum(hour.violations for hour in await stores.dashboard.hours(guild_id, 0)) == total
+    return sorted(row.ts for row in rows)
+
+
+async def forget(stores: Stores, days: int) -> int:
+    """Forget until there is nothing more; return how often it took."""
+    times = 1
+    async with asyncio.timeout(30):
+        while await stores.guilds.forget(NOW_MS, days):
+            times += 1
+    return times
+
+
+@pytest.mark.parametrize("made", [True, False], ids=["months", "default"])
+async def test_months_go_when_all_of_them_is_old(
+    stores: Stores, host: Host, guild_id: int, made: bool
+) -> None:
+    """With hours and reviews; the month in which the last day to keep lies stays whole."""
+    if made:
+        for month in range(1, 6):
+            await stores.guilds.ensure_partitions(at(month, 1))
+    times = [at(1, 5), at(4, 30, 23), at(5, 1), at(5, 20), at(5, 22), NOW_MS]
+    await tell(stores, host, guild_id, *times)
+    await forget(stores, 365)
+    assert await left(stores, guild_id) == times
+    await forget(stores, 30)
+    assert await left(stores, guild_id) == times[2:]
+    hours = await stores.dashboard.hours(guild_id, 0)
+    assert [hour.hour_ms for hour in hours] == times[2:]
+    assert sum(hour.messages for hour in hours) == 4
+
+
+async def test_a_guild_may_keep_its_violations_for_less_time(
+    stores: Stores, host: Host, guild_id: int
+) -> None:
+    """To the millisecond, and the other guilds keep theirs; messages are still counted."""
+    other = fresh_id()
+    times = [at(5, 3), NOW_MS - 7 * DAY_MS - 1, NOW_MS - 7 * DAY_MS, NOW_MS]
+    for one in (guild_id, other):
+        await tell(stores, host, one, *times)
+    await stores.books.keep_for(guild_id, 7)
+    await forget(stores, 365)
+    assert await left(stores, guild_id) == times[2:]
+    assert await left(stores, other) == times
+    assert sum(hour.messages for hour in await stores.dashboard.hours(guild_id, 0)) == 4
+    assert await stores.insights.violation(guild_id, violation(guild_id, times[0] // 1000).event_id) is None
+
+
+@pytest.mark.parametrize("days", [365, 366, 3650])
+async def test_no_guild_keeps_longer_than_the_installation(
+    stores: Stores, host: Host, guild_id: int, days: int
+) -> None:
+    """What it may configure is less."""
+    times = [at(5, 30), NOW_MS]
+    await tell(stores, host, guild_id, *times)
+    await stores.books.keep_for(guild_id, days)
+    await forget(stores, 365)
+    assert await left(stores, guild_id) == times
+
+
+@pytest.mark.parametrize("stores", ["postgres"], indirect=True)
+@pytest.mark.parametrize("days", [10**12, -(10**12), 0, -5, "7", None, [7], True])
+async def test_nonsense_in_a_configuration_deletes_nothing(
+    stores: Stores, host: Host, guild_id: int, days: object
+) -> None:
+    """And keeps nobody else's violations from being deleted."""
+    times = [at(5, 30), NOW_MS]
+    for one in (guild_id, other := fresh_id()):
+        await tell(stores, host, one, *times)
+    await stores.books.keep_for(guild_id, days)
+    await stores.books.keep_for(other, 7)
+    await forget(stores, 365)
+    assert await left(stores, guild_id) == times
+    assert await left(stores, other) == times[1:]
+
+
+@pytest.mark.parametrize("stores", ["postgres"], indirect=True)
+async def test_it_is_deleted_a_little_at_a_time(
+    stores: Stores, host: Host, guild_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is counted is what is there, after every step."""
+    times = [at(5, 2, hour) for hour in range(11)]
+    await tell(stores, host, guild_id, *times, severity="low")
+    await stores.books.keep_for(guild_id, 7)
+    monkeypatch.setattr(retention, "BATCH_ROWS", 4)
+    sizes = [len(await left(stores, guild_id))]
+    while await stores.guilds.forget(NOW_MS, 365):
+        sizes.append(len(await left(stores, guild_id)))
+    assert sizes == [11, 7, 3]
+    assert await left(stores, guild_id) == []
+
+
+async def test_months_in_use_go_another_time(postgres_dsn: str, guild_id: int) -> None:
+    """Somebody reads: nobody is kept waiting behind that, and nothing is half done."""
+    stores, opened = await postgres_stores(postgres_dsn)
+    host = await stores.begin(f"host{guild_id}")
+    await stores.guilds.ensure_partitions(at(2, 1))
+    await tell(stores, host, guild_id, at(2, 5), NOW_MS)
+    reader = await asyncpg.connect(postgres_dsn)
+    try:
+        async with reader.transaction():
+            await reader.fetch("SELECT 1 FROM violations LIMIT 1")
+            assert await forget(stores, 30) == 1
+            assert await left(stores, guild_id) == [at(2, 5), NOW_MS]
+        await forget(stores, 30)
+        assert await left(stores, guild_id) == [NOW_MS]
+    finally:
+        await reader.close()
+        for store in opened:
+            await store.close()
