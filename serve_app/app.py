@@ -24,7 +24,8 @@ from serve_app import (
     warnings,
 )
 from serve_app.access import Gate, Ports
-from serve_app.errors import ErrorBody, install_error_handlers
+from serve_app.error_docs import EVERYWHERE
+from serve_app.errors import install_error_handlers
 from serve_app.inputs import InputMiddleware
 from serve_app.limits import count_stranger
 from serve_app.middleware import RequestMiddleware
@@ -80,7 +81,7 @@ def create_app(settings: WebSettings, open_ports: Callable[[], Awaitable[ApiPort
             Middleware(RequestMiddleware, behind_tls=settings.behind_tls),
             Middleware(InputMiddleware),
         ],
-        responses={status: {"model": ErrorBody} for status in (401, 403, 422, 429, 503)},
+        responses=EVERYWHERE,
     )
     install_error_handlers(app)
     app.include_router(_health)
