@@ -28,6 +28,8 @@ class ResolverSettings(msgspec.Struct, frozen=True):
     answer_within_s: float = 2.0
     """What Discord has not said by then is answered from what is known; it is remembered when it comes."""
     busy_at_least_s: float = 0.5
+    busy_at_most_s: float = 600.0
+    """Whatever Discord says, or something that is not Discord."""
 
 
 class ResolverStats(msgspec.Struct, frozen=True):
@@ -175,6 +177,7 @@ class UserResolver:
             except DiscordBusy as error:
                 self._busy += 1
                 wait_s = max(error.retry_after_s, self._settings.busy_at_least_s)
+                wait_s = min(wait_s, self._settings.busy_at_most_s)  # also of what is no number
                 self._quiet_until = max(self._quiet_until, loop.time() + wait_s)
 
 

@@ -35,7 +35,7 @@ class DiscordMembers:
             if response.status_code == httpx2.codes.OK:
                 return frozenset({guild_id, *map(int, body["roles"])})
             if response.status_code == httpx2.codes.TOO_MANY_REQUESTS:
-                raise DiscordBusy(float(body.get("retry_after", BUSY_S)))
+                raise DiscordBusy(retry_after_s=float(body.get("retry_after", BUSY_S)))
         except httpx2.HTTPError as error:
             raise DiscordUnavailable(f"Discord could not be asked: {type(error).__name__}.") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -47,7 +47,7 @@ class DiscordPeople:
             if response.status_code == httpx2.codes.NOT_FOUND and body["code"] == UNKNOWN_USER:
                 return gone(user_id, seen_ms=seen_ms)
             if response.status_code == httpx2.codes.TOO_MANY_REQUESTS:
-                raise DiscordBusy(float(body.get("retry_after", BUSY_S)))
+                raise DiscordBusy(retry_after_s=float(body.get("retry_after", BUSY_S)))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DiscordUnavailable("What answered was not Discord.") from error
         raise DiscordUnavailable(f"Discord answered {response.status_code}.")

@@ -53,7 +53,7 @@ class PostgresSettingsStore:
                 await connection.execute(_SQL["lock_settings"], guild_id)
                 before = _config(await connection.fetchrow(_SQL["config"], guild_id))
                 if before.version != from_version:
-                    raise VersionConflict(before.version)
+                    raise VersionConflict(current_version=before.version)
                 row = await connection.fetchrow(
                     _SQL["write_config"], guild_id, config.model_dump_json(), change.by_user_id
                 )
@@ -78,7 +78,7 @@ class PostgresSettingsStore:
                 before = await self._locked(connection, guild_id, name)
                 version = before["version"] if before else 0
                 if version != from_version:
-                    raise VersionConflict(version)
+                    raise VersionConflict(current_version=version)
                 if before is None and await connection.fetchval(_SQL["count_rules"], guild_id) >= MAX_RULES:
                     raise TooManyRules(f"A server can have {MAX_RULES} rules.")
                 row: Any = await connection.fetchrow(
@@ -104,7 +104,7 @@ class PostgresSettingsStore:
                 if before is None:
                     raise NoSuchRule
                 if from_version not in (None, before["version"]):
-                    raise VersionConflict(before["version"])
+                    raise VersionConflict(current_version=before["version"])
                 await connection.execute(_SQL["delete_rule"], guild_id, name)
                 old = _rule(before)
                 details = what_changed(old.rule if old else None, default_rules().get(name))

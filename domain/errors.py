@@ -94,9 +94,9 @@ class DiscordUnavailable(GuildhallError):
 class DiscordBusy(DiscordUnavailable):
     """Discord asks to be left alone for a while."""
 
-    def __init__(self, retry_after_s: float) -> None:
+    def __init__(self, message: str | None = None, *, retry_after_s: float = 1.0) -> None:
         """Take the seconds for which nothing may be asked."""
-        super().__init__(f"Discord asks to wait for {retry_after_s:.1f} s.")
+        super().__init__(message)
         self.retry_after_s = retry_after_s
 
 

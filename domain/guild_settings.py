@@ -192,9 +192,9 @@ class StoredRule(msgspec.Struct, frozen=True):
 class VersionConflict(GuildhallError):
     """Somebody else changed it meanwhile."""
 
-    def __init__(self, current_version: int) -> None:
+    def __init__(self, message: str | None = None, *, current_version: int = 0) -> None:
         """Take the version that is there now, 0 for none."""
-        super().__init__(f"It is at version {current_version} by now.")
+        super().__init__(message)
         self.current_version = current_version
 
 

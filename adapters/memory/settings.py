@@ -37,7 +37,7 @@ class MemorySettingsStore:
         """See the port."""
         before = await self.config(guild_id)
         if before.version != from_version:
-            raise VersionConflict(before.version)
+            raise VersionConflict(current_version=before.version)
         after = StoredConfig(config, before.version + 1, change.by_user_id, self._database.now_ms())
         self._configs[guild_id] = after
         self._database.retention_days[guild_id] = config.retention_days
@@ -61,7 +61,7 @@ class MemorySettingsStore:
         before = own.get(name)
         version = before.version if before else 0
         if version != from_version:
-            raise VersionConflict(version)
+            raise VersionConflict(current_version=version)
         if before is None and len(own) >= MAX_RULES:
             raise TooManyRules(f"A server can have {MAX_RULES} rules.")
         after = own[name] = StoredRule(name, rule, version + 1, change.by_user_id, self._database.now_ms())
@@ -79,7 +79,7 @@ class MemorySettingsStore:
         if before is None:
             raise NoSuchRule
         if from_version not in (None, before.version):
-            raise VersionConflict(before.version)
+            raise VersionConflict(current_version=before.version)
         del own[name]
         details = what_changed(before.rule, default_rules().get(name))
         self._database.write_audit([change.entry(guild_id, "rule.deleted", name, details)])

@@ -95,7 +95,7 @@ async def test_an_old_description_is_asked_about_again(world: World) -> None:
     assert world.discord.calls == [7]
 
 
-@pytest.mark.parametrize("fault", [DiscordBusy(3600.0), DiscordUnavailable()])
+@pytest.mark.parametrize("fault", [DiscordBusy(retry_after_s=3600.0), DiscordUnavailable()])
 async def test_while_discord_does_not_answer_the_old_description_is_shown(fault: DiscordUnavailable) -> None:
     """Within a bounded time; who was never described is missing."""
     world = World(SOON)
@@ -107,7 +107,7 @@ async def test_while_discord_does_not_answer_the_old_description_is_shown(fault:
 async def test_busy_quiets_every_question(world: World) -> None:
     """Discord said no once: nobody asks again until the time is over, and then everybody is answered."""
     world = World(ResolverSettings(answer_within_s=0.01, busy_at_least_s=0.0))
-    world.discord.fault = DiscordBusy(0.2)
+    world.discord.fault = DiscordBusy(retry_after_s=0.2)
     await world.resolver.resolve([1])
     calls = len(world.discord.calls)
     await world.resolver.resolve([2, 3])
