@@ -29,7 +29,8 @@ from adapters.memory import (
     MemoryWarningStore,
 )
 from adapters.memory.samples import person
-from domain.permissions import ADMINISTRATOR, Role
+from domain.audit import AuditRow
+from domain.permissions import ADMINISTRATOR
 from domain.rates import Rates
 from domain.sessions import PendingLogin, Session, SessionGuild
 from serve_app.access import session_cookie_name
@@ -43,7 +44,7 @@ PLAIN, TLS = "http://guildhall.test", "https://guildhall.test"
 INVITE_URL = "http://discord.invalid/authorize?client_id=1"
 GENEROUS = Rates(*["100000 per second"] * 4)
 GUILD = 40
-ROLES: tuple[Role, ...] = ("owner", "admin", "moderator", "viewer")
+USER_IDS = {"owner": 2, "admin": 3, "outsider": 4, "moderator": 5, "viewer": 6, "operator": 7, "stranger": 8}
 
 
 def membership(guild_id: int = GUILD, *, owns: bool = False, permissions: int = 0) -> SessionGuild:
@@ -66,7 +67,8 @@ class Web:
     """The application, its twins, and a browser."""
 
     def __init__(self, public_url: str, static_dir: Path) -> None:
-        self.settings = WebSettings(public_url, static_dir, INVITE_URL)
+        operators = frozenset({USER_IDS["operator"]})
+        self.settings = WebSettings(public_url, static_dir, INVITE_URL, operators)
         self.clock = MemoryClock()
         self.database = MemoryDatabase(self.clock)
         self.store = MemoryDashboardStore(self.database)
@@ -126,22 +128,30 @@ class Web:
         return self.new_browser(await self.sessions.create(session))
 
     async def browser_of_role(self, role: str) -> httpx2.AsyncClient:
-        """Return the browser of nobody, of an outsider, or of somebody with a role in ``GUILD``."""
+        """Return the browser of nobody, a stranger, a member without a role, or who has one in ``GUILD``."""
+        if role == "nobody":
+            return self.new_browser()
+        user_id = USER_IDS[role]
         match role:
-            case "nobody":
-                return self.new_browser()
-            case "owner":
-                return await self.browser_of(membership(owns=True), user_id=2)
+            case "stranger":
+                return await self.browser_of(user_id=user_id)
+            case "moderator" | "viewer":
+                self.database.roles[GUILD, user_id] = role
+                member = membership()
             case "admin":
-                return await self.browser_of(membership(permissions=ADMINISTRATOR), user_id=3)
-            case "outsider":
-                return await self.browser_of(membership(), user_id=4)
-            case "moderator":
-                self.database.roles[GUILD, 5] = "moderator"
-                return await self.browser_of(membership(), user_id=5)
+                member = membership(permissions=ADMINISTRATOR)
             case _:
-                self.database.roles[GUILD, 6] = "viewer"
-                return await self.browser_of(membership(), user_id=6)
+                member = membership(owns=role == "owner")
+        return await self.browser_of(member, user_id=user_id)
+
+    def csrf_of(self, role: str) -> str:
+        """Return the token that somebody of :meth:`browser_of_role` has to show for a change."""
+        return f"csrf-{USER_IDS.get(role)}"
+
+    async def denied(self) -> list[AuditRow]:
+        """Return who was turned away, as the audit log tells it."""
+        await self.app.state.gate.denials.write(everything=True)
+        return [row for row in self.database.audit if row.entry.action == "access.denied"]
 
     async def begin_login(self, next_path: str = "/") -> str:
         """Send the browser off to log in; return the state that it carries."""
