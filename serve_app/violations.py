@@ -6,13 +6,12 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from domain.events import Detection, Severity
 from domain.ids import parse_snowflake
 from domain.insights import ReviewState, Wanted
 from domain.people import People
-from domain.text import storable
 from domain.views import Verdict, ViolationView
 from serve_app.access import Granted, Needs, Ports
 from serve_app.changes import Changes
@@ -34,7 +33,7 @@ class NewReview(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     verdict: Verdict
-    note: Annotated[str, Field(max_length=MAX_NOTE), AfterValidator(storable)] | None = None
+    note: Annotated[str, Field(max_length=MAX_NOTE)] | None = None
 
 
 def wanted_violations(
@@ -55,7 +54,7 @@ def wanted_violations(
         severity=severity,
         detection=detection,
         user_id=person,
-        rule=None if rule is None else storable(rule),
+        rule=rule,
         since_ms=since,
         until_ms=until,
         review=review,

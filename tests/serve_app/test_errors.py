@@ -25,7 +25,7 @@ def break_store(web: Web, monkeypatch: pytest.MonkeyPatch, problem: Exception) -
     async def broken(*_: object, **__: object) -> Any:
         raise problem
 
-    for call in ("hours", "guilds", "assigned_roles", "violations"):
+    for call in ("hours", "guilds"):
         monkeypatch.setattr(web.store, call, broken)
 
 
@@ -98,7 +98,7 @@ async def test_tls_is_held_to(tls: Web, status: int, monkeypatch: pytest.MonkeyP
 
 async def test_what_broke_is_told_to_the_log_only(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer to a bug names nothing of it; the log has it, with the id that the answer names."""
-    with structlog.testing.capture_logs() as logs:
+    with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as logs:
         answer = await answer_of(web, 500, monkeypatch)
     assert check_form(answer)["error_code"] == "internal_error"
     assert "hunter2" not in answer.text
