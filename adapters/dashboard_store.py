@@ -8,7 +8,6 @@ from adapters.postgres import open_pool, to_datetime, unavailable_when_away
 from adapters.queries import load_queries
 from adapters.rows import hour_from_row
 from domain.guild import HourCounts
-from domain.permissions import Role
 from domain.ports import GuildRow
 
 _SQL = load_queries("dashboard_store.sql")
@@ -34,17 +33,6 @@ class PostgresDashboardStore:
         with unavailable_when_away():
             rows = await self._pool.fetch(_SQL["guilds"], guild_ids)
         return {row["guild_id"]: GuildRow(**dict(row)) for row in rows}
-
-    async def assigned_roles(self, user_id: int, guild_ids: list[int]) -> dict[int, Role]:
-        """See the port."""
-        with unavailable_when_away():
-            rows = await self._pool.fetch(_SQL["assigned_roles"], user_id, guild_ids)
-        return {row["guild_id"]: row["role"] for row in rows}
-
-    async def assign_role(self, guild_id: int, user_id: int, role: Role, *, assigned_by: int | None) -> None:
-        """Give a person a role in a guild, in place of the one they had."""
-        with unavailable_when_away():
-            await self._pool.execute(_SQL["assign_role"], guild_id, user_id, role, assigned_by)
 
     async def hours(self, guild_id: int, since_ms: int) -> list[HourCounts]:
         """See the port."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, assert_never
 
@@ -29,6 +31,8 @@ from domain.roles import (
 
 _SQL = load_queries("role_store.sql")
 
+READ_WITHIN_S = 5.0
+
 
 class PostgresRoleStore:
     """Implements :class:`domain.roles.RoleStore`."""
@@ -48,8 +52,9 @@ class PostgresRoleStore:
     async def records(self, members: Collection[Member]) -> dict[Member, GuildRoles]:
         """See the port."""
         guild_ids = [member.guild_id for member in members]
-        with unavailable_when_away():
-            rows = await self._pool.fetch(_SQL["records"], guild_ids, [member.user_id for member in members])
+        user_ids = [member.user_id for member in members]
+        async with self._reading():
+            rows = await self._pool.fetch(_SQL["records"], guild_ids, user_ids)
             mapped = _by_guild(await self._pool.fetch(_SQL["mapped"], guild_ids))
         return {
             member: GuildRoles(
@@ -64,7 +69,7 @@ class PostgresRoleStore:
         """See the port."""
         guild_id = author.member.guild_id
         with unavailable_when_away():
-            async with self._pool.acquire() as connection, connection.transaction():
+            async with self._pool.acquire(timeout=READ_WITHIN_S) as connection, connection.transaction():
                 await connection.execute(_SQL["lock"], guild_id)
                 entry = decide(await _roles_of_note(connection, change, author), author, change)
                 now = await connection.fetchval(_SQL["now"])
@@ -79,7 +84,7 @@ class PostgresRoleStore:
 
     async def assignments(self, guild_id: int, *, limit: int, offset: int) -> tuple[list[Assignment], int]:
         """See the port."""
-        with unavailable_when_away():
+        async with self._reading():
             rows = await self._pool.fetch(_SQL["assignments"], guild_id, limit, offset)
             total = await self._pool.fetchval(_SQL["count_assignments"], guild_id)
         found = [Assignment(user_id, role, by, to_ms(at)) for user_id, role, by, at in rows]
@@ -87,10 +92,17 @@ class PostgresRoleStore:
 
     async def mappings(self, guild_id: int, *, limit: int, offset: int) -> tuple[list[Mapping], int]:
         """See the port."""
-        with unavailable_when_away():
+        async with self._reading():
             rows = await self._pool.fetch(_SQL["mappings"], guild_id, limit, offset)
             total = await self._pool.fetchval(_SQL["count_mappings"], guild_id)
         return [Mapping(role_id, role, by, to_ms(at)) for role_id, role, by, at in rows], int(total)
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[None]:
+        """Give a read, and the wait for a connection, a bounded time: whoever asks gave up by then."""
+        with unavailable_when_away():
+            async with asyncio.timeout(READ_WITHIN_S):
+                yield
 
 
 async def _roles_of_note(connection: Any, change: RoleChange, author: Author) -> GuildRoles:

@@ -13,7 +13,6 @@ import msgspec
 from domain.detection import Message
 from domain.events import Event, Gap, UserRef
 from domain.guild import Effect, GuildState, HourCounts
-from domain.permissions import Role
 from domain.placement import Placement
 from domain.views import ViolationView
 
@@ -175,10 +174,6 @@ class DashboardStore(Protocol):
 
     async def guilds(self, guild_ids: list[int]) -> dict[int, GuildRow]:
         """Return the guilds that are known, by id."""
-        ...
-
-    async def assigned_roles(self, user_id: int, guild_ids: list[int]) -> dict[int, Role]:
-        """Return the roles that were assigned to a person, by guild."""
         ...
 
     async def hours(self, guild_id: int, since_ms: int) -> list[HourCounts]:

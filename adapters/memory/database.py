@@ -264,18 +264,6 @@ class MemoryDashboardStore:
         known = self._database.guilds
         return {guild_id: known[guild_id] for guild_id in guild_ids if guild_id in known}
 
-    async def assigned_roles(self, user_id: int, guild_ids: list[int]) -> dict[int, Role]:
-        """See the port."""
-        self._database.require()
-        roles = self._database.roles
-        return {guild_id: roles[guild_id, user_id] for guild_id in guild_ids if (guild_id, user_id) in roles}
-
-    async def assign_role(self, guild_id: int, user_id: int, role: Role, *, assigned_by: int | None) -> None:
-        """Give a person a role in a guild, in place of the one they had."""
-        del assigned_by
-        self._database.require()
-        self._database.roles[guild_id, user_id] = role
-
     async def hours(self, guild_id: int, since_ms: int) -> list[HourCounts]:
         """See the port."""
         self._database.require()

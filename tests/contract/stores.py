@@ -51,7 +51,6 @@ class Stores(NamedTuple):
 
     guilds: GuildStore
     dashboard: DashboardStore
-    assign_role: Any
     books: Books
     insights: InsightStore
 
@@ -143,7 +142,6 @@ def memory_stores() -> Stores:
     return Stores(
         MemoryGuildStore(database),
         dashboard,
-        dashboard.assign_role,
         MemoryBooks(database),
         MemoryInsightStore(database),
     )
@@ -155,5 +153,5 @@ async def postgres_stores(dsn: str) -> tuple[Stores, list[Any]]:
     dashboard = await PostgresDashboardStore.open(dsn)
     insights = await PostgresInsightStore.open(dsn)
     pool: asyncpg.Pool[asyncpg.Record] = await asyncpg.create_pool(dsn, min_size=1, max_size=2)
-    stores = Stores(guilds, dashboard, dashboard.assign_role, PostgresBooks(pool), insights)
+    stores = Stores(guilds, dashboard, PostgresBooks(pool), insights)
     return stores, [guilds, dashboard, insights, pool]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from typing import Any, get_args
+from typing import Any
 
 import asyncpg
 import pytest
@@ -32,7 +32,6 @@ from domain.events import (
 from domain.guild import GuildChanged, GuildState, HourCounts, apply_all
 from domain.ids import HOUR_MS, MAX_SNOWFLAKE, hour_start
 from domain.insights import Wanted
-from domain.permissions import Role
 from domain.placement import place
 from domain.ports import HostRow, PoisonEvent, PoisonRow
 from tests.contract.stores import Host, Stores, fresh_id, mark, memory_stores, postgres_stores
@@ -208,18 +207,6 @@ async def test_pages_are_stable_and_newest_first(stores: Stores, host: Host, gui
     assert [number for one in pages for number in one] == whole
     assert (await stores.insights.violations(guild_id, Wanted(), limit=7, offset=21))[1] == 23
     assert await stores.insights.violations(fresh_id(), Wanted(), limit=7, offset=0) == ([], 0)
-
-
-async def test_a_person_has_one_role_in_a_guild(stores: Stores, guild_id: int) -> None:
-    """The last assignment counts; other guilds and other people are not concerned."""
-    user_id, other = fresh_id(), fresh_id()
-    for role in get_args(Role):
-        await stores.assign_role(guild_id, user_id, role, assigned_by=None)
-    await stores.assign_role(other, user_id, "viewer", assigned_by=1)
-    roles = await stores.dashboard.assigned_roles(user_id, [guild_id, other, fresh_id()])
-    assert roles == {guild_id: get_args(Role)[-1], other: "viewer"}
-    assert await stores.dashboard.assigned_roles(fresh_id(), [guild_id]) == {}
-    await stores.dashboard.ping()
 
 
 # -- once ---------------------------------------------------------------------------------------------
