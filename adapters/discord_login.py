@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx2
 from authlib.common.errors import AuthlibBaseError
 from authlib.integrations.httpx_client import AsyncOAuth2Client
 
-from domain.errors import LoginFailed
+from domain.errors import DiscordBusy, DiscordUnavailable, LoginFailed
 from domain.events import UserRef
-from domain.sessions import Identity, SessionGuild
+from domain.sessions import Identity, SessionGuild, Tokens
 from domain.text import storable
 
 SCOPE = "identify guilds"
 CDN = "https://cdn.discordapp.com"
 TIMEOUT_S = 15.0
+"""For a login, which a person waits for and would have to begin anew."""
+ASK_TIMEOUT_S = 5.0
+"""For everything that can be asked again later."""
+BUSY_S = 1.0
+"""How long to wait when Discord does not say."""
 
 
 class DiscordLogin:
-    """Implements :class:`domain.ports.LoginProvider`.
-
-    The access token lives as long as one ``identify``: nothing of it is kept.
-    """
+    """Implements :class:`domain.sessions.LoginProvider`."""
 
     def __init__(
         self, *, api_base: str, authorize_url: str, client_id: str, client_secret: str, redirect_uri: str
@@ -32,10 +37,15 @@ class DiscordLogin:
         self._client_id = client_id
         self._client_secret = client_secret
         self._redirect_uri = redirect_uri
+        self._http = httpx2.AsyncClient(timeout=ASK_TIMEOUT_S)
+
+    async def close(self) -> None:
+        """Let the connections go."""
+        await self._http.aclose()
 
     def authorize_url(self, state: str, code_verifier: str) -> str:
         """See the port."""
-        url, _ = self._client().create_authorization_url(
+        url, _ = self._client(TIMEOUT_S).create_authorization_url(
             self._authorize_url, state=state, code_verifier=code_verifier
         )
         return str(url)
@@ -43,13 +53,13 @@ class DiscordLogin:
     async def identify(self, code: str, code_verifier: str) -> Identity:
         """See the port."""
         try:
-            async with self._client() as client:
-                await client.fetch_token(
+            async with self._client(TIMEOUT_S) as client:
+                answer = await client.fetch_token(
                     f"{self._api_base}/oauth2/token", code=code, code_verifier=code_verifier
                 )
                 person = await self._get(client, "/users/@me")
                 guilds = await self._get(client, "/users/@me/guilds")
-            return Identity(_user(person), tuple(_guild(guild) for guild in guilds))
+            return Identity(_user(person), _guilds(guilds), _tokens(answer))
         except AuthlibBaseError as error:
             raise LoginFailed(f"Discord did not accept the login: {error.error}.") from error
         except httpx2.HTTPError as error:
@@ -57,20 +67,87 @@ class DiscordLogin:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise LoginFailed("What answered the login was not Discord.") from error
 
-    def _client(self) -> Any:
+    async def guilds(self, access_token: str) -> tuple[SessionGuild, ...]:
+        """See the port."""
+        with _unavailable_when_strange():
+            answer = await self._http.get(
+                f"{self._api_base}/users/@me/guilds", headers={"Authorization": f"Bearer {access_token}"}
+            )
+            _require_calm(answer)
+            if answer.status_code == httpx2.codes.UNAUTHORIZED:
+                raise LoginFailed("Discord does not know the access token any more.")
+            return _guilds(answer.raise_for_status().json())
+
+    async def renew(self, refresh_token: str) -> Tokens:
+        """See the port."""
+        with _unavailable_when_strange():
+            try:
+                async with self._client(ASK_TIMEOUT_S) as client:
+                    client.register_compliance_hook("refresh_token_response", _require_calm)
+                    answer = await client.refresh_token(
+                        f"{self._api_base}/oauth2/token", refresh_token=refresh_token
+                    )
+            except AuthlibBaseError as error:
+                # Anything else, a wrong client secret say, is no word about the person.
+                if error.error == "invalid_grant":
+                    raise LoginFailed("Discord does not take the refresh token any more.") from error
+                raise DiscordUnavailable(f"Discord renews nothing: {error.error}.") from error
+            return _tokens(answer)
+
+    async def revoke(self, tokens: Tokens) -> None:
+        """See the port."""
+        with _unavailable_when_strange():
+            async with self._client(ASK_TIMEOUT_S) as client:
+                answer = await client.revoke_token(
+                    f"{self._api_base}/oauth2/token/revoke", tokens.refresh_token, "refresh_token"
+                )
+            _require_calm(answer)
+            answer.raise_for_status()
+
+    def _client(self, timeout_s: float) -> Any:
         return AsyncOAuth2Client(
             client_id=self._client_id,
             client_secret=self._client_secret,
             redirect_uri=self._redirect_uri,
             scope=SCOPE,
             code_challenge_method="S256",
-            timeout=TIMEOUT_S,
+            timeout=timeout_s,
         )
 
     async def _get(self, client: Any, path: str) -> Any:
         response = await client.get(f"{self._api_base}{path}")
         response.raise_for_status()
         return response.json()
+
+
+@contextmanager
+def _unavailable_when_strange() -> Iterator[None]:
+    """Take whatever is no answer of Discord's for Discord being away."""
+    try:
+        yield
+    except httpx2.HTTPError as error:
+        raise DiscordUnavailable(f"Discord could not be asked: {type(error).__name__}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DiscordUnavailable("What answered was not Discord.") from error
+
+
+def _require_calm(answer: httpx2.Response) -> httpx2.Response:
+    if answer.status_code == httpx2.codes.TOO_MANY_REQUESTS:
+        wait_s = float(answer.headers.get("retry-after", BUSY_S))
+        raise DiscordBusy(retry_after_s=wait_s if math.isfinite(wait_s) else BUSY_S)
+    return answer
+
+
+def _tokens(answer: dict[str, Any]) -> Tokens:
+    return Tokens(
+        access_token=str(answer["access_token"]),
+        refresh_token=str(answer["refresh_token"]),
+        expires_at_ms=int(answer["expires_at"]) * 1000,
+    )
+
+
+def _guilds(guilds: list[dict[str, Any]]) -> tuple[SessionGuild, ...]:
+    return tuple(_guild(guild) for guild in guilds)
 
 
 def _user(person: dict[str, Any]) -> UserRef:

@@ -1,85 +1,247 @@
-"""Sessions and pending logins in Redis. A token is a secret: Redis sees only its hash."""
+"""Sessions in Redis, logins under way, and the guilds of people who are logged in.
+
+| key | what | until |
+|---|---|---|
+| ``guildhall:session:<id>`` | who it is; Discord's tokens, sealed | nobody used it for a day |
+| ``guildhall:sessions-of:<user>`` | ids of a person's sessions, by their latest end | the last ends |
+| ``guildhall:guilds-of:<user>`` | a person's guilds, and when Discord gave them | a day later |
+| ``guildhall:turn:<task>`` | whose turn it is | the turn or the rest after it ends |
+| ``guildhall:login:<hash>`` | a login under way | ten minutes later |
+
+An id is the hash of the token in the cookie: who can read Redis can still open no session.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from domain.errors import SessionsUnavailable
-from domain.sessions import PendingLogin, Session
-
-SESSION_TTL_S = 7 * 24 * 3600
-LOGIN_TTL_S = 600
+from adapters.clock import now_ms as wall_clock_ms
+from adapters.redis_connection import Fuse, connect
+from adapters.sealing import Sealer
+from domain.errors import SealBroken, SessionsUnavailable
+from domain.events import UserRef
+from domain.sessions import (
+    ENDED_CHANNEL,
+    GUILDS_KEPT_MS,
+    IDLE_MS,
+    LOGIN_MS,
+    SESSION_MS,
+    PendingLogin,
+    Session,
+    SessionGuild,
+    Tokens,
+    session_id_of,
+)
 
 _encode = msgspec.json.encode
+T = TypeVar("T")
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    user: UserRef
+    csrf_token: str
+    created_at_ms: int
+    sealed_tokens: str | None
+
+
+class _GuildList(msgspec.Struct, frozen=True):
+    guilds: tuple[SessionGuild, ...]
+    as_of_ms: int
 
 
 class RedisSessions:
-    """Implements :class:`domain.ports.SessionStore`."""
+    """Implements :class:`domain.sessions.SessionStore`."""
 
-    def __init__(self, redis_url: str) -> None:
-        self._redis = Redis.from_url(redis_url, socket_timeout=5, socket_connect_timeout=5)
+    def __init__(self, redis_url: str, sealer: Sealer, now_ms: Callable[[], int] = wall_clock_ms) -> None:
+        self._redis = connect(redis_url)
+        self._sealer = sealer
+        self._now_ms = now_ms
+        self._unavailable_when_away = Fuse(SessionsUnavailable)
 
     async def close(self) -> None:
         """Let the connections go."""
         await self._redis.aclose()
 
-    async def create(self, session: Session) -> str:
+    async def create(self, session: Session, tokens: Tokens | None = None) -> str:
         """See the port."""
-        token = secrets.token_urlsafe(32)
-        with _unavailable_when_away():
-            await self._redis.set(_session_key(token), _encode(session), ex=SESSION_TTL_S)
+        token, user_id = secrets.token_urlsafe(32), session.user.user_id
+        session_id = session_id_of(token)
+        kept = _Kept(session.user, session.csrf_token, session.created_at_ms, self._seal(tokens))
+        with self._unavailable_when_away():
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.set(_session_key(session_id), _encode(kept), px=IDLE_MS)
+                pipe.zremrangebyscore(_index_key(user_id), "-inf", self._now_ms())
+                pipe.zadd(_index_key(user_id), {session_id: session.created_at_ms + SESSION_MS})
+                pipe.pexpire(_index_key(user_id), SESSION_MS)
+                guilds = _GuildList(session.guilds, session.created_at_ms)
+                pipe.set(_guilds_key(user_id), _encode(guilds), px=GUILDS_KEPT_MS)
+                await pipe.execute()
         return token
 
     async def get(self, token: str) -> Session | None:
         """See the port."""
-        with _unavailable_when_away():
-            found = await self._redis.get(_session_key(token))
-        return None if found is None else msgspec.json.decode(found, type=Session)
+        session_id = session_id_of(token)
+        with self._unavailable_when_away():
+            kept = _read(await self._redis.getex(_session_key(session_id), px=IDLE_MS), _Kept)
+            if kept is None:
+                return None
+            if kept.created_at_ms + SESSION_MS <= self._now_ms():
+                await self._redis.delete(_session_key(session_id))
+                return None
+            found = await self._redis.get(_guilds_key(kept.user.user_id))
+        known = _read(found, _GuildList) or _GuildList((), 0)
+        return Session(
+            user=kept.user,
+            guilds=known.guilds,
+            csrf_token=kept.csrf_token,
+            created_at_ms=kept.created_at_ms,
+            session_id=session_id,
+            guilds_as_of_ms=known.as_of_ms,
+        )
 
-    async def end(self, token: str) -> None:
+    async def end(self, token: str) -> Tokens | None:
         """See the port."""
-        with _unavailable_when_away():
-            await self._redis.delete(_session_key(token))
+        with self._unavailable_when_away():
+            [kept] = await self._end([session_id_of(token)])
+            if kept is None or await self._is_logged_in(kept.user.user_id):
+                return None
+            await self._redis.delete(_guilds_key(kept.user.user_id))
+        return self._open_if_possible(kept)
+
+    async def end_all(self, user_id: int) -> Tokens | None:
+        """See the port."""
+        with self._unavailable_when_away():
+            session_ids = [_text(each) for each in await self._redis.zrange(_index_key(user_id), 0, -1)]
+            if not session_ids:
+                return None
+            ended = [kept for kept in await self._end(session_ids) if kept is not None]
+            async with self._redis.pipeline(transaction=True) as pipe:
+                # Not the whole index: a login may have come in between.
+                pipe.zrem(_index_key(user_id), *session_ids)
+                pipe.delete(_guilds_key(user_id))
+                await pipe.execute()
+        return next((tokens for kept in ended if (tokens := self._open_if_possible(kept))), None)
+
+    async def tokens(self, token: str) -> Tokens | None:
+        """See the port."""
+        with self._unavailable_when_away():
+            kept = _read(await self._redis.get(_session_key(session_id_of(token))), _Kept)
+        return None if kept is None else self._open(kept)
+
+    async def keep_tokens(self, token: str, tokens: Tokens) -> bool:
+        """See the port."""
+        key = _session_key(session_id_of(token))
+        with self._unavailable_when_away():
+            kept = _read(await self._redis.get(key), _Kept)
+            if kept is None:
+                return False
+            new = msgspec.structs.replace(kept, sealed_tokens=self._seal(tokens))
+            # XX: a session that ended a moment ago stays ended.
+            return bool(await self._redis.set(key, _encode(new), xx=True, keepttl=True))
+
+    async def keep_guilds(self, user_id: int, guilds: tuple[SessionGuild, ...], as_of_ms: int) -> None:
+        """See the port."""
+        with self._unavailable_when_away():
+            new = _GuildList(guilds, as_of_ms)
+            await self._redis.set(_guilds_key(user_id), _encode(new), px=GUILDS_KEPT_MS)
+
+    async def take_turn(self, task: str, for_ms: int) -> bool:
+        """See the port."""
+        with self._unavailable_when_away():
+            return bool(await self._redis.set(_turn_key(task), 1, nx=True, px=for_ms))
+
+    async def end_turn(self, task: str, rest_ms: int = 0) -> None:
+        """See the port."""
+        with self._unavailable_when_away():
+            if rest_ms:
+                await self._redis.set(_turn_key(task), 1, px=rest_ms)
+            else:
+                await self._redis.delete(_turn_key(task))
 
     async def remember_login(self, state: str, pending: PendingLogin) -> None:
         """See the port."""
-        with _unavailable_when_away():
-            await self._redis.set(_login_key(state), _encode(pending), ex=LOGIN_TTL_S)
+        with self._unavailable_when_away():
+            await self._redis.set(_login_key(state), _encode(pending), px=LOGIN_MS)
 
     async def take_login(self, state: str) -> PendingLogin | None:
         """See the port."""
-        with _unavailable_when_away():
-            found = await self._redis.getdel(_login_key(state))
-        return None if found is None else msgspec.json.decode(found, type=PendingLogin)
+        with self._unavailable_when_away():
+            return _read(await self._redis.getdel(_login_key(state)), PendingLogin)
 
     async def ping(self) -> None:
         """See the port."""
-        with _unavailable_when_away():
+        with self._unavailable_when_away():
             await self._redis.execute_command("PING")  # type: ignore[no-untyped-call]
 
+    async def _end(self, session_ids: Sequence[str]) -> list[_Kept | None]:
+        """End sessions and tell it, in one step; return what they were."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            for session_id in session_ids:
+                pipe.getdel(_session_key(session_id))
+            for session_id in session_ids:
+                pipe.publish(ENDED_CHANNEL, session_id)
+            answers = await pipe.execute()
+        return [_read(found, _Kept) for found in answers[: len(session_ids)]]
 
-@contextmanager
-def _unavailable_when_away() -> Iterator[None]:
+    async def _is_logged_in(self, user_id: int) -> bool:
+        """Return whether any session of a person is left; what ended by itself leaves the index."""
+        index = _index_key(user_id)
+        session_ids = [_text(each) for each in await self._redis.zrange(index, 0, -1)]
+        if not session_ids:
+            return False
+        alive = await self._redis.mget([_session_key(session_id) for session_id in session_ids])
+        gone = [session_id for session_id, found in zip(session_ids, alive, strict=True) if found is None]
+        if gone:
+            await self._redis.zrem(index, *gone)
+        return len(gone) < len(session_ids)
+
+    def _seal(self, tokens: Tokens | None) -> str | None:
+        return None if tokens is None else self._sealer.seal(_encode(tokens))
+
+    def _open(self, kept: _Kept) -> Tokens | None:
+        if kept.sealed_tokens is None:
+            return None
+        return msgspec.json.decode(self._sealer.open(kept.sealed_tokens), type=Tokens)
+
+    def _open_if_possible(self, kept: _Kept) -> Tokens | None:
+        try:
+            return self._open(kept)
+        except SealBroken:
+            return None
+
+
+def _read(found: bytes | str | None, kind: type[T]) -> T | None:
+    if found is None:
+        return None
     try:
-        yield
-    except RedisError as error:
-        raise SessionsUnavailable from error
+        return msgspec.json.decode(found, type=kind)
+    except msgspec.MsgspecError:  # written by another release: as good as nothing
+        return None
 
 
-def _session_key(token: str) -> str:
-    return f"guildhall:session:{_hash(token)}"
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else bytes(value).decode()
+
+
+def _session_key(session_id: str) -> str:
+    return f"guildhall:session:{session_id}"
+
+
+def _index_key(user_id: int) -> str:
+    return f"guildhall:sessions-of:{user_id}"
+
+
+def _guilds_key(user_id: int) -> str:
+    return f"guildhall:guilds-of:{user_id}"
+
+
+def _turn_key(task: str) -> str:
+    return f"guildhall:turn:{task}"
 
 
 def _login_key(state: str) -> str:
-    return f"guildhall:login:{_hash(state)}"
-
-
-def _hash(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
+    return f"guildhall:login:{session_id_of(state)}"

@@ -86,6 +86,19 @@ def session_id_of(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+class SessionLookup(Protocol):
+    """Who is behind a cookie."""
+
+    async def get(self, token: str) -> Session | None:
+        """Return the session of a token, or None when it is none (any more).
+
+        Raises:
+            SessionsUnavailable: that cannot be said now.
+
+        """
+        ...
+
+
 class SessionStore(Protocol):
     """Sessions, logins under way, and what goes with them. All calls raise ``SessionsUnavailable``.
 
@@ -133,7 +146,7 @@ class SessionStore(Protocol):
         ...
 
     async def take_turn(self, task: str, for_ms: int) -> bool:
-        """Return whether a task is the caller's to do: nobody else gets it for so long, or until ``end_turn``."""
+        """Return whether a task is the caller's to do: nobody else gets it till then, or ``end_turn``."""
         ...
 
     async def end_turn(self, task: str, rest_ms: int = 0) -> None:

@@ -26,6 +26,7 @@ from adapters.role_store import PostgresRoleStore
 from domain.errors import ConfigurationInvalid, ServiceFailed
 from guildhall import environment
 from guildhall.descendants import adopt_orphans, end_descendants, end_leftovers
+from guildhall.secret_keys import secret_keys
 from guildhall.services import Services, start_services
 from guildhall.settings import Settings, require_discord, require_free_port, secret_of
 from guildhall.simulator import BOT_TOKEN, CLIENT_ID, CLIENT_SECRET, Simulator
@@ -139,6 +140,9 @@ async def _start(
         api_base=settings.discord_api_base,
         bot_token=secret_of(settings.discord_token),
         operators=settings.operators,
+        secret_keys=secret_keys(settings, folder.path),
+        trusted_proxies=settings.trusted_proxies,
+        rates=settings.rates,
         user_resolvers=settings.user_resolvers,
     )
     await cluster.start_network(wiring, gateway)

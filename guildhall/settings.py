@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import socket
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from adapters.rate_limiter import require_rate
+from adapters.sealing import Sealer
 from domain.errors import ConfigurationInvalid
 from domain.ids import parse_snowflake
+from domain.rates import Rates
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -24,6 +28,19 @@ def _user_ids(given: object) -> object:
     if wrong := [part for part, user_id in ids.items() if user_id is None]:
         raise ValueError(f"{wrong[0]!r} is no Discord user id")
     return frozenset(ids.values())
+
+
+def _networks(given: object) -> object:
+    """Read a list of addresses and networks with commas between them."""
+    if not isinstance(given, str):
+        return given
+    networks = tuple(part.strip() for part in given.split(",") if part.strip())
+    for network in networks:
+        try:
+            ip_network(network)
+        except ValueError:
+            raise ValueError(f"{network!r} is neither an address nor a network") from None
+    return networks
 
 
 class Settings(BaseSettings):
@@ -65,7 +82,28 @@ class Settings(BaseSettings):
     operators: Annotated[frozenset[int], NoDecode, BeforeValidator(_user_ids)] = frozenset()
     """Discord user ids, with commas between them, of those who operate this installation."""
 
+    secret_keys: SecretStr | None = None
+    """Seal Discord's tokens in Redis: keys with commas between them. The first seals, all open; without one
+    Guildhall makes its own. ``openssl rand -base64 32 | tr '+/' '-_'`` prints a key."""
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)] = ("127.0.0.1", "::1")
+    """Addresses and networks, with commas between them, that are believed when they say who asks
+    (``X-Forwarded-For``). HAProxy stands on loopback; name what stands before it."""
+
+    limit_reads: Annotated[str, AfterValidator(require_rate)] = Rates().reads
+    """How often one person may look at something, over all replicas."""
+    limit_changes: Annotated[str, AfterValidator(require_rate)] = Rates().changes
+    """How often one person may change something."""
+    limit_logins: Annotated[str, AfterValidator(require_rate)] = Rates().logins
+    """How often somebody may come to log in or back from Discord, from one address: two each login."""
+    limit_strangers: Annotated[str, AfterValidator(require_rate)] = Rates().strangers
+    """How often one address may ask for something without being logged in."""
+
     static_dir: Path = _REPOSITORY / "web" / "dist"
+
+    @property
+    def rates(self) -> Rates:
+        """How often somebody may ask."""
+        return Rates(self.limit_reads, self.limit_changes, self.limit_logins, self.limit_strangers)
 
     @property
     def spool_folder(self) -> Path:
@@ -101,6 +139,8 @@ def load_settings(**given: object) -> Settings:
         raise ConfigurationInvalid("; ".join(problems) + ".") from error
     if settings.public_url is not None:
         _check_public_url(settings.public_url)
+    if settings.secret_keys is not None:
+        _check_secret_keys(split_keys(secret_of(settings.secret_keys)))
     if not (settings.static_dir / "index.html").is_file():
         raise ConfigurationInvalid(
             f"The dashboard's page is not built ({settings.static_dir} has no index.html): run `make web`."
@@ -119,6 +159,18 @@ def _check_public_url(url: str) -> None:
         raise ConfigurationInvalid(
             "GUILDHALL_PUBLIC_URL must be http:// or https://, a host, perhaps a port, and no path."
         )
+
+
+def _check_secret_keys(keys: tuple[str, ...]) -> None:
+    try:
+        Sealer(keys)
+    except ConfigurationInvalid as error:
+        raise ConfigurationInvalid(f"GUILDHALL_SECRET_KEYS: {error}") from error
+
+
+def split_keys(given: str) -> tuple[str, ...]:
+    """Return the keys of a list with commas or white space between them."""
+    return tuple(given.replace(",", " ").split())
 
 
 def secret_of(value: SecretStr | None) -> str:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import secrets
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request, Response
+import structlog
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from pydantic import BaseModel
 
-from domain.errors import LoginFailed
-from domain.sessions import PendingLogin, Session
+from domain.audit import AuditEntry
+from domain.errors import LoginFailed, StoreUnavailable
+from domain.sessions import LOGIN_MS, SESSION_MS, PendingLogin
 from domain.views import UserView, user_view
-from serve_app.access import Changing, LoggedIn, Ports, session_cookie_name
-from serve_app.ports import WebSettings
+from serve_app.access import Changing, LoggedIn, Ports, session_cookie_name, session_token
+from serve_app.limits import count_stranger
+from serve_app.ports import ApiPorts, WebSettings
+
+log = structlog.get_logger()
 
 router = APIRouter(prefix="/api/auth", tags=["auth"])
 
 LOGIN_COOKIE = "guildhall_login"
 LOGIN_COOKIE_PATH = "/api/auth"
-LOGIN_COOKIE_S = 600
-SESSION_COOKIE_S = 7 * 24 * 3600
 
 
 class Me(BaseModel):
@@ -29,11 +32,16 @@ class Me(BaseModel):
 
     user: UserView
     csrf_token: str
-    operator: bool
-    """Whether the person operates this installation."""
 
 
-@router.get("/login", status_code=307, response_class=RedirectResponse)
+async def _not_too_often(request: Request, ports: Ports) -> None:
+    await count_stranger(ports.limiter, request, "logins")
+
+
+_NotTooOften = Depends(_not_too_often)
+
+
+@router.get("/login", status_code=307, response_class=RedirectResponse, dependencies=[_NotTooOften])
 async def login(
     request: Request, ports: Ports, next_path: Annotated[str, Query(alias="next", max_length=500)] = "/"
 ) -> Response:
@@ -48,7 +56,7 @@ async def login(
     response.set_cookie(
         LOGIN_COOKIE,
         state,
-        max_age=LOGIN_COOKIE_S,
+        max_age=LOGIN_MS // 1000,
         path=LOGIN_COOKIE_PATH,
         httponly=True,
         samesite="lax",
@@ -57,7 +65,7 @@ async def login(
     return response
 
 
-@router.get("/callback", status_code=303, response_class=RedirectResponse)
+@router.get("/callback", status_code=303, response_class=RedirectResponse, dependencies=[_NotTooOften])
 async def callback(
     request: Request,
     ports: Ports,
@@ -65,7 +73,7 @@ async def callback(
     state: Annotated[str, Query(max_length=200)] = "",
     error: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Response:
-    """Take a person back from Discord, and begin their session."""
+    """Take a person back from Discord, and begin their session in place of the one that the browser had."""
     settings = ports.settings
     # The state must be one of ours, used for the first time, and of this very browser.
     pending = await ports.sessions.take_login(state) if state else None
@@ -76,16 +84,16 @@ async def callback(
         return _back(settings, f"/?login_error={'access_denied' if error == 'access_denied' else 'failed'}")
     try:
         identity = await ports.login.identify(code, pending.code_verifier)
-    except LoginFailed:
+    except LoginFailed as problem:
+        log.info("login_failed", reason=str(problem))
         return _back(settings, "/?login_error=failed")
-    token = await ports.sessions.create(
-        Session(identity.user, identity.guilds, secrets.token_urlsafe(32), ports.now_ms())
-    )
+    token = await ports.sessions.begin(identity, instead_of=session_token(request, ports))
+    await _note(ports, request, identity.user.user_id, "auth.login")
     response = _back(settings, pending.next_path)
     response.set_cookie(
         session_cookie_name(settings),
         token,
-        max_age=SESSION_COOKIE_S,
+        max_age=SESSION_MS // 1000,
         path="/",
         httponly=True,
         samesite="lax",
@@ -97,22 +105,32 @@ async def callback(
 @router.post("/logout", status_code=204)
 async def logout(request: Request, session: Changing, ports: Ports) -> Response:
     """End the session."""
-    del session
-    name = session_cookie_name(ports.settings)
-    await ports.sessions.end(request.cookies[name])
-    response = Response(status_code=204)
-    response.delete_cookie(name, path="/", httponly=True, samesite="lax", secure=ports.settings.behind_tls)
-    return response
+    await ports.sessions.end(session_token(request, ports) or "")
+    await _note(ports, request, session.user.user_id, "auth.logout")
+    return _logged_out(ports.settings)
+
+
+@router.post("/logout-everywhere", status_code=204)
+async def logout_everywhere(request: Request, session: Changing, ports: Ports) -> Response:
+    """End all of the person's sessions, in every browser."""
+    await ports.sessions.end_everywhere(session.user.user_id)
+    await _note(ports, request, session.user.user_id, "auth.logout", everywhere=True)
+    return _logged_out(ports.settings)
 
 
 @router.get("/me")
-async def me(session: LoggedIn, ports: Ports) -> Me:
+async def me(session: LoggedIn) -> Me:
     """Say who is logged in."""
-    return Me(
-        user=user_view(session.user),
-        csrf_token=session.csrf_token,
-        operator=session.user.user_id in ports.settings.operators,
-    )
+    return Me(user=user_view(session.user), csrf_token=session.csrf_token)
+
+
+async def _note(ports: ApiPorts, request: Request, user_id: int, action: str, **details: Any) -> None:
+    """Write to the audit log what has happened already: the database being away undoes no login."""
+    entry = AuditEntry(None, user_id, action, details=details, request_id=request.state.request_id)
+    try:
+        await ports.audit.record([entry])
+    except StoreUnavailable:
+        log.warning("not_in_the_audit_log", action=action, user_id=user_id)
 
 
 def _own_path(path: str) -> str:
@@ -124,4 +142,12 @@ def _own_path(path: str) -> str:
 def _back(settings: WebSettings, path: str) -> RedirectResponse:
     response = RedirectResponse(f"{settings.public_url}{path}", status_code=303)
     response.delete_cookie(LOGIN_COOKIE, path=LOGIN_COOKIE_PATH)
+    return response
+
+
+def _logged_out(settings: WebSettings) -> Response:
+    response = Response(status_code=204)
+    response.delete_cookie(
+        session_cookie_name(settings), path="/", httponly=True, samesite="lax", secure=settings.behind_tls
+    )
     return response

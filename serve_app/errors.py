@@ -35,10 +35,19 @@ class ErrorBody(BaseModel):
 class ApiError(Exception):
     """A refusal that a route decided on."""
 
-    def __init__(self, status: int, error_code: str, message: str, details: Any = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        error_code: str,
+        message: str,
+        details: Any = None,
+        *,
+        headers: dict[str, str] | None = None,
+    ) -> None:
         """Take the HTTP status, a snake_case code and a sentence for a person."""
         super().__init__(message)
         self.status, self.error_code, self.details = status, error_code, details
+        self.headers = headers or {}
 
 
 def no_session() -> ApiError:
@@ -79,7 +88,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(ApiError)
     async def refused(request: Request, error: ApiError) -> JSONResponse:
-        return _answer(request, error.status, error.error_code, str(error), error.details)
+        return error_answer(request.state.request_id, error)
 
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -108,6 +117,13 @@ def install_error_handlers(app: FastAPI) -> None:
 
     for kind in _TOLD:
         app.add_exception_handler(kind, troubled)
+
+
+def error_answer(request_id: str, error: ApiError) -> JSONResponse:
+    """Return the answer that a refusal is."""
+    answer = _error(request_id, error.status, error.error_code, str(error), error.details)
+    answer.headers.update(error.headers)
+    return answer
 
 
 def internal_error(request_id: str) -> JSONResponse:

@@ -27,7 +27,7 @@ def install_page(app: FastAPI, static_dir: Path) -> None:
     app.mount("/assets", _HashedAssets(directory=static_dir / "assets"), name="assets")
     root_files = {path.name for path in static_dir.iterdir() if path.is_file()}
 
-    @app.get("/{path:path}", include_in_schema=False)
+    @app.api_route("/{path:path}", methods=["GET", "HEAD"], include_in_schema=False)
     async def page(path: str) -> FileResponse:
         if path in root_files and path != "index.html":
             return FileResponse(static_dir / path)

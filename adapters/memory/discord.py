@@ -2,27 +2,57 @@
 
 from __future__ import annotations
 
+import secrets
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlencode
 
+import msgspec
+
+from adapters.clock import now_ms as wall_clock_ms
 from adapters.memory.samples import NOON_MS
 from domain.detection import Message
 from domain.errors import BotRefused, LoginFailed
 from domain.events import Event, Gap
 from domain.ports import BotHandler
-from domain.sessions import Identity
+from domain.sessions import Identity, SessionGuild, Tokens
 
 
 class MemoryLogin:
-    """Implements :class:`domain.ports.LoginProvider`: a code is good once, with the verifier made for it."""
+    """Implements :class:`domain.sessions.LoginProvider`: a code is good once, with the verifier made for it.
 
-    def __init__(self, authorize_url: str = "http://discord.invalid/authorize") -> None:
+    ``problem`` is raised by every question, ``asked`` counts them; ``life_ms`` is how long tokens are good.
+    """
+
+    def __init__(
+        self,
+        authorize_url: str = "http://discord.invalid/authorize",
+        now_ms: Callable[[], int] = wall_clock_ms,
+    ) -> None:
+        self.problem: Exception | None = None
+        self.asked: Counter[str] = Counter()
+        self.life_ms = 7 * 24 * 3_600_000
         self._authorize_url = authorize_url
+        self._now_ms = now_ms
         self._codes: dict[tuple[str, str], Identity] = {}
+        self._guilds: dict[int, tuple[SessionGuild, ...]] = {}
+        self._pairs: dict[str, tuple[int, Tokens]] = {}
 
     def allow(self, code: str, code_verifier: str, identity: Identity) -> None:
         """Make a code good for an identity, as the consent page does."""
         self._codes[code, code_verifier] = identity
+
+    def move(self, user_id: int, guilds: tuple[SessionGuild, ...]) -> None:
+        """Let somebody be in these guilds from now on."""
+        self._guilds[user_id] = guilds
+
+    def disown(self, user_id: int) -> None:
+        """Let somebody take back what they allowed us."""
+        self._pairs = {token: pair for token, pair in self._pairs.items() if pair[0] != user_id}
+
+    def has_pairs(self, user_id: int) -> bool:
+        """Return whether any token still speaks for somebody."""
+        return any(pair[0] == user_id for pair in self._pairs.values())
 
     def authorize_url(self, state: str, code_verifier: str) -> str:
         """See the port. The verifier is a secret and does not appear."""
@@ -34,7 +64,43 @@ class MemoryLogin:
         identity = self._codes.pop((code, code_verifier), None)
         if identity is None:
             raise LoginFailed
-        return identity
+        user_id = identity.user.user_id
+        self._guilds[user_id] = identity.guilds
+        return msgspec.structs.replace(identity, tokens=self._issue(user_id))
+
+    async def guilds(self, access_token: str) -> tuple[SessionGuild, ...]:
+        """See the port."""
+        self._note("guilds")
+        user_id, tokens = self._pairs.get(access_token, (0, None))
+        if tokens is None or access_token != tokens.access_token or tokens.expires_at_ms <= self._now_ms():
+            raise LoginFailed
+        return self._guilds[user_id]
+
+    async def renew(self, refresh_token: str) -> Tokens:
+        """See the port."""
+        self._note("renew")
+        user_id, tokens = self._pairs.get(refresh_token, (0, None))
+        if tokens is None or refresh_token != tokens.refresh_token:
+            raise LoginFailed
+        del self._pairs[tokens.access_token], self._pairs[tokens.refresh_token]
+        return self._issue(user_id)
+
+    async def revoke(self, tokens: Tokens) -> None:
+        """See the port."""
+        self._note("revoke")
+        user_id, _ = self._pairs.get(tokens.refresh_token, (0, None))
+        self.disown(user_id)
+
+    def _issue(self, user_id: int) -> Tokens:
+        access_token, refresh_token = secrets.token_urlsafe(16), secrets.token_urlsafe(16)
+        tokens = Tokens(access_token, refresh_token, self._now_ms() + self.life_ms)
+        self._pairs[access_token] = self._pairs[refresh_token] = (user_id, tokens)
+        return tokens
+
+    def _note(self, question: str) -> None:
+        self.asked[question] += 1
+        if self.problem is not None:
+            raise self.problem
 
 
 class MemoryBot:

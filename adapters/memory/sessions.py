@@ -5,43 +5,120 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 
+import msgspec
+
 from adapters.clock import now_ms as wall_clock_ms
-from adapters.redis_sessions import LOGIN_TTL_S, SESSION_TTL_S
 from domain.errors import SessionsUnavailable
-from domain.sessions import PendingLogin, Session
+from domain.sessions import (
+    GUILDS_KEPT_MS,
+    IDLE_MS,
+    LOGIN_MS,
+    SESSION_MS,
+    PendingLogin,
+    Session,
+    SessionGuild,
+    Tokens,
+    session_id_of,
+)
+
+
+class _Kept(msgspec.Struct):
+    session: Session
+    tokens: Tokens | None
+    until_ms: int
 
 
 class MemorySessions:
-    """Implements :class:`domain.ports.SessionStore`. ``available = False`` makes every call raise."""
+    """Implements :class:`domain.sessions.SessionStore`. ``available = False`` makes every call raise.
+
+    ``ended`` holds the ids of the sessions that were told to have ended, in order.
+    """
 
     def __init__(self, now_ms: Callable[[], int] = wall_clock_ms) -> None:
         self.available = True
+        self.ended: list[str] = []
         self._now_ms = now_ms
-        self._sessions: dict[str, tuple[int, Session]] = {}
+        self._sessions: dict[str, _Kept] = {}
+        self._guilds: dict[int, tuple[tuple[SessionGuild, ...], int]] = {}
+        self._turns: dict[str, int] = {}
         self._logins: dict[str, tuple[int, PendingLogin]] = {}
 
-    async def create(self, session: Session) -> str:
+    async def create(self, session: Session, tokens: Tokens | None = None) -> str:
         """See the port."""
         self._require()
         token = secrets.token_urlsafe(32)
-        self._sessions[token] = (self._now_ms() + SESSION_TTL_S * 1000, session)
+        named = msgspec.structs.replace(session, session_id=session_id_of(token))
+        self._sessions[token] = _Kept(named, tokens, self._now_ms() + IDLE_MS)
+        self._guilds[session.user.user_id] = (session.guilds, session.created_at_ms)
         return token
 
     async def get(self, token: str) -> Session | None:
         """See the port."""
         self._require()
-        ends_ms, session = self._sessions.get(token, (0, None))
-        return session if self._now_ms() < ends_ms else None
+        if (kept := self._alive(token)) is None:
+            return None
+        kept.until_ms = self._now_ms() + IDLE_MS
+        guilds, as_of_ms = self._guilds.get(kept.session.user.user_id, ((), 0))
+        if as_of_ms + GUILDS_KEPT_MS <= self._now_ms():
+            guilds, as_of_ms = (), 0
+        return msgspec.structs.replace(kept.session, guilds=guilds, guilds_as_of_ms=as_of_ms)
 
-    async def end(self, token: str) -> None:
+    async def end(self, token: str) -> Tokens | None:
         """See the port."""
         self._require()
-        self._sessions.pop(token, None)
+        kept = self._alive(token)
+        self._end(token)
+        if kept is None or self._tokens_of(kept.session.user.user_id):
+            return None
+        self._guilds.pop(kept.session.user.user_id, None)
+        return kept.tokens
+
+    async def end_all(self, user_id: int) -> Tokens | None:
+        """See the port."""
+        self._require()
+        tokens = self._tokens_of(user_id)
+        pairs = [kept.tokens for token in tokens if (kept := self._alive(token)) and kept.tokens]
+        for token in tokens:
+            self._end(token)
+        self._guilds.pop(user_id, None)
+        return pairs[0] if pairs else None
+
+    async def tokens(self, token: str) -> Tokens | None:
+        """See the port."""
+        self._require()
+        kept = self._alive(token)
+        return kept.tokens if kept else None
+
+    async def keep_tokens(self, token: str, tokens: Tokens) -> bool:
+        """See the port."""
+        self._require()
+        if (kept := self._alive(token)) is None:
+            return False
+        kept.tokens = tokens
+        return True
+
+    async def keep_guilds(self, user_id: int, guilds: tuple[SessionGuild, ...], as_of_ms: int) -> None:
+        """See the port."""
+        self._require()
+        self._guilds[user_id] = (guilds, as_of_ms)
+
+    async def take_turn(self, task: str, for_ms: int) -> bool:
+        """See the port."""
+        self._require()
+        if self._now_ms() < self._turns.get(task, 0):
+            return False
+        self._turns[task] = self._now_ms() + for_ms
+        return True
+
+    async def end_turn(self, task: str, rest_ms: int = 0) -> None:
+        """See the port."""
+        self._require()
+        self._turns[task] = self._now_ms() + rest_ms
 
     async def remember_login(self, state: str, pending: PendingLogin) -> None:
         """See the port."""
         self._require()
-        self._logins[state] = (self._now_ms() + LOGIN_TTL_S * 1000, pending)
+        self._logins[state] = (self._now_ms() + LOGIN_MS, pending)
 
     async def take_login(self, state: str) -> PendingLogin | None:
         """See the port."""
@@ -52,6 +129,21 @@ class MemorySessions:
     async def ping(self) -> None:
         """See the port."""
         self._require()
+
+    def _alive(self, token: str) -> _Kept | None:
+        kept = self._sessions.get(token)
+        if kept is None or min(kept.until_ms, kept.session.created_at_ms + SESSION_MS) <= self._now_ms():
+            return None
+        return kept
+
+    def _tokens_of(self, user_id: int) -> list[str]:
+        """Return the tokens of a person's sessions."""
+        mine = [token for token, kept in self._sessions.items() if kept.session.user.user_id == user_id]
+        return [token for token in mine if self._alive(token)]
+
+    def _end(self, token: str) -> None:
+        if self._sessions.pop(token, None):
+            self.ended.append(session_id_of(token))
 
     def _require(self) -> None:
         if not self.available:

@@ -2,82 +2,296 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from itertools import count
+from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
 from adapters.memory import MemoryClock, MemorySessions
 from adapters.memory.samples import NOON_MS, person
-from adapters.redis_sessions import LOGIN_TTL_S, SESSION_TTL_S, RedisSessions
-from domain.errors import SessionsUnavailable
-from domain.sessions import PendingLogin, Session, SessionGuild, SessionStore
-
-SESSION = Session(
-    user=person(2**63 - 1, display_name="Ünïcode ✨"),
-    guilds=(SessionGuild(2**62, "Guild", None, owns=True, permissions=8),),
-    csrf_token="csrf",
-    created_at_ms=NOON_MS,
+from adapters.redis_sessions import RedisSessions
+from adapters.sealing import Sealer, new_key
+from domain.errors import SealBroken, SessionsUnavailable
+from domain.sessions import (
+    ENDED_CHANNEL,
+    GUILDS_KEPT_MS,
+    IDLE_MS,
+    LOGIN_MS,
+    SESSION_MS,
+    PendingLogin,
+    Session,
+    SessionGuild,
+    SessionStore,
+    Tokens,
+    session_id_of,
 )
+
+GUILDS = (SessionGuild(2**62, "Guild", None, owns=True, permissions=8),)
+TOKENS = Tokens("access-token", "refresh-token", NOON_MS + 1)
+KEY = new_key()
+
+_users = count(2**63 - 10_000)
+
+
+def session_of(user_id: int, created_at_ms: int = NOON_MS) -> Session:
+    someone = person(user_id, display_name="Ünïcode ✨")
+    return Session(someone, GUILDS, csrf_token="csrf", created_at_ms=created_at_ms)
+
+
+class Kept(NamedTuple):
+    """A store, the clock that it looks at, and what was told of ended sessions."""
+
+    store: SessionStore
+    clock: MemoryClock
+    ended: Callable[[], Any]
+
+
+@pytest.fixture
+def user_id() -> int:
+    """Give somebody whom no other test knows."""
+    return next(_users)
 
 
 @pytest.fixture(params=["memory", "redis"])
-async def sessions(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[SessionStore]:
+async def kept(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[Kept]:
+    clock = MemoryClock()
     if request.param == "memory":
-        yield MemorySessions()
+        memory = MemorySessions(clock)
+
+        async def recorded() -> list[str]:
+            return list(memory.ended)
+
+        yield Kept(memory, clock, recorded)
         return
-    store = RedisSessions(redis_url)
-    yield store
-    await store.close()
+    store = RedisSessions(redis_url, Sealer([KEY]), clock)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(store.close)
+        redis = await stack.enter_async_context(Redis.from_url(redis_url, decode_responses=True))
+        listening = await stack.enter_async_context(redis.pubsub())
+        await listening.subscribe(ENDED_CHANNEL)
+        heard: list[str] = []
+
+        async def listened() -> list[str]:
+            """Return everything that was told before now."""
+            await redis.publish(ENDED_CHANNEL, "now")
+            async with asyncio.timeout(5):
+                async for message in listening.listen():
+                    if message["data"] == "now":
+                        return heard
+                    if message["type"] == "message":
+                        heard.append(message["data"])
+            raise AssertionError
+
+        yield Kept(store, clock, listened)
 
 
-async def test_a_session_is_found_by_its_token_alone(sessions: SessionStore) -> None:
+async def test_a_session_is_found_by_its_token_alone(kept: Kept, user_id: int) -> None:
     """Whole, ids up to 2^63 included; any other token finds nothing."""
-    token = await sessions.create(SESSION)
-    assert await sessions.get(token) == SESSION
-    assert await sessions.get(f"{token}x") is None
-    assert await sessions.get("") is None
-    await sessions.ping()
+    given = session_of(user_id)
+    token = await kept.store.create(given)
+    found = await kept.store.get(token)
+    assert found == msgspec.structs.replace(
+        given, session_id=session_id_of(token), guilds_as_of_ms=given.created_at_ms
+    )
+    for other in (f"{token}x", "", found.session_id, "\ud800", "x" * 10_000):
+        assert await kept.store.get(other) is None
+    await kept.store.ping()
 
 
-async def test_every_session_has_a_token_of_its_own(sessions: SessionStore) -> None:
+async def test_every_session_has_a_token_of_its_own(kept: Kept, user_id: int) -> None:
     """Long enough that nobody guesses one."""
-    tokens = {await sessions.create(SESSION) for _ in range(20)}
+    tokens = {await kept.store.create(session_of(user_id)) for _ in range(20)}
     assert len(tokens) == 20
     assert min(map(len, tokens)) >= 43
 
 
-async def test_an_ended_session_is_gone(sessions: SessionStore) -> None:
+async def test_an_ended_session_is_gone_and_told_of(kept: Kept, user_id: int) -> None:
     """It alone; ending it twice is no error."""
-    ended, other = await sessions.create(SESSION), await sessions.create(SESSION)
-    await sessions.end(ended)
-    await sessions.end(ended)
-    assert await sessions.get(ended) is None
-    assert await sessions.get(other) == SESSION
+    ended, other = [await kept.store.create(session_of(user_id)) for _ in range(2)]
+    await kept.store.end(ended)
+    await kept.store.end(ended)
+    assert await kept.store.get(ended) is None
+    assert await kept.store.get(other) is not None
+    told = await kept.ended()
+    assert session_id_of(ended) in told
+    assert session_id_of(other) not in told
 
 
-async def test_a_login_is_taken_once(sessions: SessionStore) -> None:
+async def test_the_last_session_gives_its_tokens_back(kept: Kept, user_id: int) -> None:
+    """Only then may Discord be told: to revoke one pair ends every pair of the person's."""
+    first, second = [await kept.store.create(session_of(user_id), TOKENS) for _ in range(2)]
+    somebody_else = await kept.store.create(session_of(next(_users)), TOKENS)
+    assert await kept.store.end(first) is None
+    assert await kept.store.end(second) == TOKENS
+    assert await kept.store.end(second) is None
+    assert await kept.store.get(somebody_else) is not None
+
+
+async def test_a_session_that_ended_by_itself_is_none_that_is_left(kept: Kept, user_id: int) -> None:
+    """Somebody whose other sessions are over logs out of the last one."""
+    await kept.store.create(session_of(user_id, NOON_MS - SESSION_MS + 1), TOKENS)
+    kept.clock.advance(1)
+    token = await kept.store.create(session_of(user_id), TOKENS)
+    assert await kept.store.end(token) == TOKENS
+
+
+async def test_logging_out_everywhere_ends_all_of_a_persons_sessions(kept: Kept, user_id: int) -> None:
+    """All of theirs are told of, nobody else's is touched; one pair of tokens is enough to revoke all."""
+    other = await kept.store.create(session_of(next(_users)), TOKENS)
+    tokens = [await kept.store.create(session_of(user_id), TOKENS) for _ in range(3)]
+    assert await kept.store.end_all(user_id) == TOKENS
+    assert [await kept.store.get(token) for token in tokens] == [None] * 3
+    assert {session_id_of(token) for token in tokens} <= set(await kept.ended())
+    assert session_id_of(other) not in await kept.ended()
+    assert await kept.store.get(other) is not None
+    assert await kept.store.end_all(user_id) is None
+
+
+async def test_a_session_ends_a_week_after_its_login(kept: Kept, user_id: int) -> None:
+    """However busy it is."""
+    token = await kept.store.create(session_of(user_id))
+    for _ in range(7):
+        assert await kept.store.get(token) is not None
+        kept.clock.advance(IDLE_MS - 1)
+    assert await kept.store.get(token) is not None
+    kept.clock.advance(7)
+    assert await kept.store.get(token) is None
+
+
+async def test_tokens_are_replaced_while_the_session_lives(kept: Kept, user_id: int) -> None:
+    """A session that has ended is not revived by a renewal that comes late."""
+    token = await kept.store.create(session_of(user_id), TOKENS)
+    assert await kept.store.tokens(token) == TOKENS
+    renewed = Tokens("a2", "r2", 2**40)
+    assert await kept.store.keep_tokens(token, renewed)
+    assert await kept.store.tokens(token) == renewed
+    assert (await kept.store.get(token)) is not None
+    await kept.store.end(token)
+    assert not await kept.store.keep_tokens(token, TOKENS)
+    assert await kept.store.tokens(token) is None
+    assert await kept.store.get(token) is None
+
+
+async def test_a_session_may_have_no_tokens(kept: Kept, user_id: int) -> None:
+    """Then there are none to give."""
+    token = await kept.store.create(session_of(user_id))
+    assert await kept.store.tokens(token) is None
+    assert await kept.store.tokens("never given") is None
+    assert await kept.store.end(token) is None
+
+
+async def test_guilds_are_the_persons(kept: Kept, user_id: int) -> None:
+    """What is learned for one session holds for all of them."""
+    tokens = [await kept.store.create(session_of(user_id)) for _ in range(2)]
+    await kept.store.keep_guilds(user_id, (), NOON_MS + 5)
+    for token in tokens:
+        found = await kept.store.get(token)
+        assert found is not None
+        assert (found.guilds, found.guilds_as_of_ms) == ((), NOON_MS + 5)
+
+
+async def test_one_has_the_turn(kept: Kept, user_id: int) -> None:
+    """Of many who ask at once one gets it; ended, it is the next one's, and after a rest not before."""
+    task, other = f"task-{user_id}", f"other-{user_id}"
+    given = await asyncio.gather(*(kept.store.take_turn(task, 60_000) for _ in range(10)))
+    assert given.count(True) == 1
+    assert await kept.store.take_turn(other, 60_000)
+    await kept.store.end_turn(task)
+    assert await kept.store.take_turn(task, 60_000)
+    await kept.store.end_turn(task, 60_000)
+    assert not await kept.store.take_turn(task, 60_000)
+
+
+async def test_a_login_is_taken_once(kept: Kept) -> None:
     """A state that comes back a second time is nobody's."""
     pending = PendingLogin("verifier", "/servers/1")
-    await sessions.remember_login("state", pending)
-    assert await sessions.take_login("state") == pending
-    assert await sessions.take_login("state") is None
+    await kept.store.remember_login("state", pending)
+    assert await kept.store.take_login("state") == pending
+    assert await kept.store.take_login("state") is None
 
 
-async def test_redis_keeps_only_hashes_and_forgets_in_time(redis_url: str) -> None:
-    """No token and no state can be read out of Redis, and every key has its lifetime."""
-    store = RedisSessions(redis_url)
+async def test_redis_keeps_no_secret_and_forgets_in_time(redis_url: str) -> None:
+    """No token, ours or Discord's, and no state can be read out of Redis, and every key has its lifetime."""
+    store = RedisSessions(redis_url, Sealer([KEY]), MemoryClock())
     async with Redis.from_url(redis_url, decode_responses=True) as redis:
         await redis.flushall()
-        token = await store.create(SESSION)
+        user_id = next(_users)
+        token = await store.create(session_of(user_id), TOKENS)
+        assert await store.keep_tokens(token, TOKENS)
+        await store.keep_guilds(user_id, GUILDS, NOON_MS)
         await store.remember_login("state-of-a-login", PendingLogin("v", "/"))
-        keys: list[Any] = await redis.keys("*")
-        assert len(keys) == 2
-        assert not any(token in key or "state-of-a-login" in key for key in keys)
-        lives = sorted([await redis.ttl(key) for key in keys])
-        assert LOGIN_TTL_S - 5 <= lives[0] <= LOGIN_TTL_S
-        assert SESSION_TTL_S - 5 <= lives[1] <= SESSION_TTL_S
+        await store.take_turn("task", 30_000)
+        lives = {}
+        for key in await redis.keys("*"):
+            kind: Any = await redis.type(key)
+            value: Any = await (redis.zrange(key, 0, -1) if kind == "zset" else redis.get(key))
+            for secret in (token, TOKENS.access_token, TOKENS.refresh_token, "state-of-a-login"):
+                assert secret not in key
+                assert secret not in str(value)
+            lives[key.split(":")[1]] = await redis.pttl(key)
+        for name, life_ms in (
+            ("session", IDLE_MS),
+            ("sessions-of", SESSION_MS),
+            ("guilds-of", GUILDS_KEPT_MS),
+            ("login", LOGIN_MS),
+            ("turn", 30_000),
+        ):
+            assert life_ms - 20_000 <= lives.pop(name) <= life_ms, name
+        assert not lives
+        # The last one out leaves nothing of the person behind.
+        await store.end(token)
+        assert not [key for key in await redis.keys("*") if str(user_id) in key]
+    await store.close()
+
+
+async def test_being_used_keeps_a_session_alive(redis_url: str) -> None:
+    """Its day begins anew; renewing tokens changes nothing in that."""
+    store = RedisSessions(redis_url, Sealer([KEY]), MemoryClock())
+    token = await store.create(session_of(next(_users)), TOKENS)
+    key = f"guildhall:session:{session_id_of(token)}"
+    async with Redis.from_url(redis_url) as redis:
+        await redis.pexpire(key, 60_000)
+        assert await store.keep_tokens(token, TOKENS)
+        assert await redis.pttl(key) <= 60_000
+        await store.get(token)
+        assert await redis.pttl(key) > IDLE_MS - 20_000
+    await store.close()
+
+
+async def test_keys_can_be_rotated(redis_url: str) -> None:
+    """What the old key sealed opens as long as it is among the keys, and not without it."""
+    old, new = new_key(), new_key()
+    clock, user_id = MemoryClock(), next(_users)
+    before, between, after = [
+        RedisSessions(redis_url, Sealer(keys), clock) for keys in ([old], [new, old], [new])
+    ]
+    token = await before.create(session_of(user_id), TOKENS)
+    assert await between.tokens(token) == TOKENS
+    with pytest.raises(SealBroken):
+        await after.tokens(token)
+    assert await between.keep_tokens(token, TOKENS)
+    assert await after.tokens(token) == TOKENS
+    with pytest.raises(SealBroken):
+        await before.tokens(token)
+    assert await before.end(token) is None  # who cannot open them can still log out
+    for store in (before, between, after):
+        await store.close()
+
+
+@pytest.mark.parametrize("record", [b"", b"{", b"[]", b"\xff\xfe", b'{"user": 1}'])
+async def test_a_record_that_is_none_is_no_session(redis_url: str, record: bytes) -> None:
+    """Whatever another release left there, somebody logs in again and nothing breaks."""
+    store = RedisSessions(redis_url, Sealer([KEY]), MemoryClock())
+    async with Redis.from_url(redis_url) as redis:
+        await redis.set(f"guildhall:session:{session_id_of('token')}", record)
+        assert await store.get("token") is None
+        assert await store.tokens("token") is None
+        assert await store.end("token") is None
     await store.close()
 
 
@@ -85,27 +299,41 @@ async def test_the_twin_forgets_in_time_too() -> None:
     """At the same age."""
     clock = MemoryClock()
     store = MemorySessions(clock)
-    token = await store.create(SESSION)
+    token = await store.create(session_of(1))
     await store.remember_login("state", PendingLogin("v", "/"))
-    clock.advance(LOGIN_TTL_S * 1000)
+    clock.advance(LOGIN_MS)
     assert await store.take_login("state") is None
-    clock.advance((SESSION_TTL_S - LOGIN_TTL_S) * 1000 - 1)
-    assert await store.get(token) == SESSION
+    clock.advance(IDLE_MS - LOGIN_MS - 1)
+    assert await store.get(token) is not None
     clock.advance(1)
+    found = await store.get(token)
+    assert found is not None
+    assert (found.guilds, found.guilds_as_of_ms) == ((), 0)
+    clock.advance(IDLE_MS)
     assert await store.get(token) is None
+    assert await store.take_turn("task", 10)
+    clock.advance(10)
+    assert await store.take_turn("task", 10)
 
 
 async def test_a_store_that_is_away_says_so() -> None:
     """Whoever asks can then say "try again" instead of "log in"."""
     twin = MemorySessions()
     twin.available = False
-    redis = RedisSessions("redis://127.0.0.1:1")
+    redis = RedisSessions("redis://127.0.0.1:1", Sealer([KEY]))
     stores: list[SessionStore] = [twin, redis]
     for store in stores:
         for call in (
-            store.create(SESSION),
+            store.create(session_of(1)),
             store.get("t"),
             store.end("t"),
+            store.end_all(1),
+            store.tokens("t"),
+            store.keep_tokens("t", TOKENS),
+            store.keep_guilds(1, (), 1),
+            store.take_turn("t", 1),
+            store.end_turn("t"),
+            store.remember_login("s", PendingLogin("v", "/")),
             store.take_login("s"),
             store.ping(),
         ):

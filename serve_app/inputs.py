@@ -1,0 +1,172 @@
+"""What comes in is bounded and plain before anything acts on it: whole JSON in UTF-8, each key once.
+
+Starlette's own limit answers in another form than ours, and what is read here must be bounded anyway.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, NoReturn
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from domain.text import storable
+from serve_app.errors import ApiError, error_answer
+from serve_app.limits import SAFE_METHODS
+
+MAX_BODY_BYTES = 64 << 10
+MAX_DEPTH = 20
+MAX_SHOWN_KEY = 100
+
+_JSON_TYPE = re.compile(r"application/(json|[\w.!#$&^-]+\+json)\s*(;.*)?", re.IGNORECASE | re.ASCII)
+_CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^\";\s]*)", re.IGNORECASE)
+
+
+class InputMiddleware:
+    """Answers what is too large or makes no sense itself; hands on the rest with its body read."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            headers = Headers(scope=scope)
+            _require_small(headers.get("content-length", "0"))
+            if scope["method"] not in SAFE_METHODS:
+                body = await _read(receive)
+                if body is None:
+                    return  # whoever asked has gone
+                if body:
+                    _require_json_type(headers.get("content-type", ""))
+                    require_plain_json(body)
+                receive = _again(body, receive)
+        except ApiError as refusal:
+            await error_answer(scope["state"]["request_id"], refusal)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def require_plain_json(body: bytes) -> None:
+    """Refuse what two readers might understand differently, or what no store can take."""
+    try:
+        value = json.loads(
+            body.decode(), object_pairs_hook=_said_once, parse_constant=_no_number, parse_float=_finite
+        )
+    except ApiError:
+        raise
+    except RecursionError:
+        raise _too_deep() from None
+    except UnicodeDecodeError:
+        raise ApiError(422, "invalid_json", "The body must be UTF-8.") from None
+    except ValueError:
+        raise ApiError(422, "invalid_json", "The body must be JSON.") from None
+    _require_tame(value)
+
+
+def _require_small(declared: str) -> None:
+    digits = declared.lstrip("0")
+    if len(digits) > len(str(MAX_BODY_BYTES)) or (digits.isdecimal() and int(digits) > MAX_BODY_BYTES):
+        raise _too_large()
+
+
+async def _read(receive: Receive) -> bytes | None:
+    """Return the body, or None when the connection is gone; refuse it as soon as it is too large."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > MAX_BODY_BYTES:
+            raise _too_large()
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Return a ``receive`` that hands over a body that was read already."""
+    handed_over = False
+
+    async def again() -> Message:
+        nonlocal handed_over
+        if handed_over:
+            return await receive()
+        handed_over = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+def _require_json_type(content_type: str) -> None:
+    charset = _CHARSET.search(content_type)
+    if not _JSON_TYPE.fullmatch(content_type.strip()) or (
+        charset and charset[1].lower() not in ("utf-8", "utf8")
+    ):
+        raise ApiError(
+            415, "unsupported_media_type", "Send JSON in UTF-8, with `Content-Type: application/json`."
+        )
+
+
+def _said_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            shown = storable(key)[:MAX_SHOWN_KEY]
+            raise ApiError(422, "duplicate_key", "A key appears twice in one object.", {"key": shown})
+        found[key] = value
+    return found
+
+
+def _no_number(constant: str) -> NoReturn:
+    raise ApiError(422, "invalid_json", f"{constant} is no number in JSON.")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ApiError(422, "invalid_json", "A number is too large.")
+    return number
+
+
+def _require_tame(value: Any) -> None:
+    """Check depth and texts. Without recursion: how deep it goes is the question."""
+    level, depth = [value], 0
+    while level:
+        deeper: list[Any] = []
+        for each in level:
+            match each:
+                case str():
+                    _require_whole(each)
+                case dict():
+                    deeper += each.keys()
+                    deeper += each.values()
+                case list():
+                    deeper += each
+        depth += 1
+        if depth > MAX_DEPTH and any(isinstance(each, dict | list) for each in level):
+            raise _too_deep()
+        level = deeper
+
+
+def _require_whole(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ApiError(422, "invalid_json", "A text holds half a character.") from None
+
+
+def _too_large() -> ApiError:
+    return ApiError(413, "body_too_large", f"A body may have {MAX_BODY_BYTES >> 10} KiB at most.")
+
+
+def _too_deep() -> ApiError:
+    return ApiError(422, "invalid_json", f"The body may be nested {MAX_DEPTH} levels deep at most.")

@@ -1,0 +1,54 @@
+"""How often somebody may ask: counted for the person who is logged in, and for everybody else's address."""
+
+from __future__ import annotations
+
+import math
+from ipaddress import IPv6Address, IPv6Network, ip_address
+
+from fastapi import Request
+
+from domain.rates import RateLimiter, RateName
+from domain.sessions import Session
+from serve_app.errors import ApiError
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+HOUSEHOLD_BITS = 64
+"""An IPv6 user has at least a network of this size, and could take a new address for every request."""
+
+
+async def count_person(limiter: RateLimiter, request: Request, session: Session) -> None:
+    """Count a request of somebody who is logged in; refuse with 429 when they asked too often."""
+    rate: RateName = "reads" if request.method in SAFE_METHODS else "changes"
+    await _count(limiter, rate, str(session.user.user_id))
+
+
+async def count_stranger(limiter: RateLimiter, request: Request, rate: RateName = "strangers") -> None:
+    """Count a request of nobody who is known, by its address; refuse with 429 when it came too often."""
+    await _count(limiter, rate, address_of(request))
+
+
+def address_of(request: Request) -> str:
+    """Return who is at the other end as far as counting goes: an IPv4 address or an IPv6 network."""
+    host = request.client.host if request.client else ""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return "unknown"
+    if not isinstance(address, IPv6Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(IPv6Network((int(address), HOUSEHOLD_BITS), strict=False))
+
+
+async def _count(limiter: RateLimiter, rate: RateName, who: str) -> None:
+    wait_s = await limiter.hit(rate, who)
+    if wait_s is not None:
+        seconds = max(1, math.ceil(wait_s))
+        raise ApiError(
+            429,
+            "too_many_requests",
+            f"That was too often. Try again in {seconds} second{'' if seconds == 1 else 's'}.",
+            {"retry_after_s": seconds},
+            headers={"retry-after": str(seconds)},
+        )
