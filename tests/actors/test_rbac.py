@@ -1,0 +1,363 @@
+"""The Rbac actor as a plain object: what it says, what it asks Discord, and what is left when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from actors.member_roles import MemberRoles, MemberRolesSettings
+from actors.rbac import Rbac
+from adapters.memory import MemoryClock, MemoryDatabase, MemoryMembers, MemoryRoleStore
+from domain.errors import DiscordBusy, DiscordUnavailable, LastOwner, MayNotChangeRoles, StoreUnavailable
+from domain.permissions import ADMINISTRATOR, Role
+from domain.roles import Assign, Mapping, MapRole, Member, Revoke, RoleStore
+from tests.memory_rbac import memory_rbac
+from tests.waiting import eventually
+
+GUILD, OTHER = 40, 41
+
+
+def member(user_id: int = 7, guild_id: int = GUILD, *, owns: bool = False, permissions: int = 0) -> Member:
+    return Member(user_id, guild_id, owns, permissions)
+
+
+OWNER = member(1, owns=True)
+
+
+class Rig:
+    """An actor, the twins below it, and a clock."""
+
+    def __init__(self, clock: MemoryClock, database: MemoryDatabase) -> None:
+        self.clock, self.database = clock, database
+        self.members = MemoryMembers()
+        self.rbac = self.live_again()
+
+    def live_again(self) -> Rbac:
+        self.rbac = memory_rbac(self.database, self.members, self.seconds)
+        return self.rbac
+
+    def seconds(self) -> float:
+        return self.clock() / 1000
+
+    def map_role(self, role_id: int, role: Role, guild_id: int = GUILD) -> None:
+        self.database.role_mappings[guild_id, role_id] = Mapping(role_id, role, 1, 0)
+
+    async def role(self, who: Member) -> Role | None:
+        return (await asyncio.wait_for(self.rbac.roles_of([who]), 5)).get(who)
+
+
+@pytest.fixture
+def rig(clock: MemoryClock, database: MemoryDatabase) -> Rig:
+    return Rig(clock, database)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+
+    async def ask() -> bool:
+        return true()
+
+    await eventually(ask, within_s=5)
+
+
+# -- how a role is found ------------------------------------------------------------------------------
+
+
+async def test_many_are_answered_at_once(rig: Rig) -> None:
+    """Each by what is known of them; whoever has no role is missing."""
+    rig.database.roles[GUILD, 7] = "moderator"
+    asked = [
+        OWNER,
+        member(7),
+        member(8),
+        member(9, permissions=ADMINISTRATOR),
+        member(7, OTHER),
+        member(7, OTHER, owns=True),
+    ]
+    assert await rig.rbac.roles_of(asked) == {
+        OWNER: "owner",
+        member(7): "moderator",
+        member(9, permissions=ADMINISTRATOR): "admin",
+        member(7, OTHER, owns=True): "owner",
+    }
+    assert await rig.rbac.roles_of([]) == {}
+    assert not rig.members.calls
+
+
+async def test_the_highest_mapped_role_counts(rig: Rig) -> None:
+    """Of several Discord roles, and of everybody's; in this guild only."""
+    rig.map_role(GUILD, "viewer")
+    rig.map_role(71, "moderator")
+    rig.map_role(72, "admin")
+    for given, role in (
+        ((), "viewer"),
+        ((70,), "viewer"),
+        ((71,), "moderator"),
+        ((72, 71), "admin"),
+    ):
+        rig.members.given[GUILD, 7] = rig.members.given[OTHER, 7] = frozenset(given)
+        rig.live_again()
+        assert await rig.role(member()) == role
+        assert await rig.role(member(guild_id=OTHER)) is None
+
+
+@pytest.mark.parametrize(
+    ("who", "assigned", "role"),
+    [
+        (member(owns=True), "viewer", "owner"),
+        (member(), "viewer", "viewer"),
+        (member(permissions=ADMINISTRATOR), "moderator", "moderator"),
+    ],
+)
+async def test_discord_is_asked_only_when_it_matters(
+    rig: Rig, who: Member, assigned: Role, role: Role
+) -> None:
+    """Neither about owners, nor about who was given a role, nor where nothing is mapped."""
+    rig.map_role(71, "admin")
+    rig.members.given[GUILD, 7] = frozenset({71})
+    rig.database.roles[GUILD, 7] = assigned
+    assert await rig.role(who) == role
+    assert await rig.role(member(guild_id=OTHER, permissions=ADMINISTRATOR)) == "admin"
+    assert not rig.members.calls
+    rig.database.roles.clear()
+    assert await rig.role(member(permissions=ADMINISTRATOR)) == "admin"
+    assert rig.members.calls == {(GUILD, 7): 1}
+
+
+async def test_a_mapping_outweighs_administrator(rig: Rig) -> None:
+    """Also downwards, like an assignment; who has no mapped role keeps what ADMINISTRATOR gives."""
+    rig.map_role(71, "viewer")
+    administrator = member(permissions=ADMINISTRATOR)
+    assert await rig.role(administrator) == "admin"
+    rig.live_again()
+    rig.members.given[GUILD, 7] = frozenset({71})
+    assert await rig.role(administrator) == "viewer"
+
+
+# -- asking Discord -----------------------------------------------------------------------------------
+
+
+class Held:
+    """Questions to Discord that wait until they are let go; ``problem`` is then raised."""
+
+    def __init__(self, members: MemoryMembers) -> None:
+        self.let_go = asyncio.Event()
+        self.problem: Exception | None = None
+        self.most = self.now = 0
+        members.before = self._hold
+
+    async def _hold(self, guild_id: int, user_id: int) -> None:
+        del guild_id, user_id
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await self.let_go.wait()
+        self.now -= 1
+        if self.problem is not None:
+            raise self.problem
+
+
+async def test_discord_is_asked_once_however_many_want_to_know(rig: Rig) -> None:
+    """While the question is under way, and for a minute after it."""
+    rig.map_role(71, "admin")
+    rig.members.given[GUILD, 7] = frozenset({71})
+    held = Held(rig.members)
+    asking = [asyncio.create_task(rig.role(member())) for _ in range(50)]
+    await until(lambda: bool(rig.members.calls))
+    held.let_go.set()
+    assert await asyncio.gather(*asking) == ["admin"] * 50
+    rig.clock.advance(29_999)
+    assert await rig.role(member()) == "admin"
+    assert rig.members.calls == {(GUILD, 7): 1}
+
+
+async def test_what_discord_said_counts_for_a_minute_at_most(rig: Rig) -> None:
+    """After half of it Discord is asked again, and nobody waits for that; after it, everybody does."""
+    rig.map_role(71, "admin")
+    rig.members.given[GUILD, 7] = frozenset({71})
+    assert await rig.role(member()) == "admin"
+    rig.members.given[GUILD, 7] = frozenset()
+    held = Held(rig.members)
+    rig.clock.advance(59_999)
+    assert await rig.role(member()) == "admin"
+    assert rig.members.calls == {(GUILD, 7): 2}
+    rig.clock.advance(1)
+    asking = asyncio.create_task(rig.role(member()))
+    held.let_go.set()
+    assert await asking is None
+    assert rig.members.calls == {(GUILD, 7): 2}
+
+
+@pytest.mark.parametrize("problem", [DiscordUnavailable(), DiscordBusy(2.0), RuntimeError("a bug")])
+async def test_who_discord_does_not_tell_of_has_no_mapped_role(rig: Rig, problem: Exception) -> None:
+    """And is not asked about again for some seconds; what they are without it, they are."""
+    rig.map_role(71, "owner")
+    rig.members.given[GUILD, 7] = rig.members.given[GUILD, 8] = frozenset({71})
+    held = Held(rig.members)
+    held.problem = problem
+    held.let_go.set()
+    assert await rig.role(member()) is None
+    assert await rig.role(member(permissions=ADMINISTRATOR)) == "admin"
+    held.problem = None
+    assert await rig.role(member()) is None
+    assert rig.members.calls == {(GUILD, 7): 1}
+    # Discord that is busy is busy for everybody.
+    assert await rig.role(member(8)) == (None if isinstance(problem, DiscordBusy) else "owner")
+    rig.clock.advance(5_000)
+    assert await rig.role(member()) == "owner"
+    assert await rig.role(member(8)) == "owner"
+
+
+def _settled(settings: MemberRolesSettings, rig: Rig) -> MemberRoles:
+    return MemberRoles(settings, rig.members, rig.seconds)
+
+
+async def test_nobody_waits_long_for_discord(rig: Rig) -> None:
+    """Who it does not tell of in time has no roles now; its answer is remembered when it comes."""
+    roles = _settled(MemberRolesSettings(answer_within_s=0.01), rig)
+    rig.members.given[GUILD, 7] = frozenset({71})
+    held = Held(rig.members)
+    assert await roles.of([(GUILD, 7)]) == {(GUILD, 7): frozenset()}
+    held.let_go.set()
+
+    async def told() -> bool:
+        return (await roles.of([(GUILD, 7)]))[GUILD, 7] == {GUILD, 71}
+
+    await eventually(told)
+    assert rig.members.calls == {(GUILD, 7): 1}
+
+
+async def test_so_many_questions_are_asked_and_wait(rig: Rig) -> None:
+    """A few at a time, a bounded number in all; who comes when there is no room is asked about later."""
+    roles = _settled(MemberRolesSettings(at_once=3, waiting=10), rig)
+    people = [(GUILD, user_id) for user_id in range(1, 21)]
+    rig.members.given = dict.fromkeys(people, frozenset({71}))
+    held = Held(rig.members)
+    asking = asyncio.create_task(roles.of(people))
+    await until(lambda: held.now == 3)
+    held.let_go.set()
+    found = await asking
+    assert held.most == 3
+    assert [bool(found[who]) for who in people] == [True] * 10 + [False] * 10
+    assert all((await roles.of(people)).values())
+    assert set(rig.members.calls.values()) == {1}
+
+
+# -- changes ------------------------------------------------------------------------------------------
+
+
+async def test_a_change_holds_from_the_next_question_on(rig: Rig) -> None:
+    """In every life: the actor remembers no role."""
+    other_life = memory_rbac(rig.database)
+    for role in ("viewer", "owner"):
+        at_ms = await rig.rbac.change(Assign(7, role), OWNER, "the-request")
+        assert at_ms == rig.clock()
+        assert await rig.role(member()) == role
+        assert await other_life.roles_of([member()]) == {member(): role}
+    await other_life.change(Revoke(7), OWNER)
+    assert await rig.role(member()) is None
+    actions = [row.entry.action for row in rig.database.audit]
+    assert actions == ["role.assigned", "role.assigned", "role.revoked"]
+    assert [row.entry.request_id for row in rig.database.audit] == ["the-request", "the-request", None]
+
+
+async def test_who_is_owner_by_a_discord_role_may_change_roles(rig: Rig) -> None:
+    """As long as Discord says that they have it."""
+    rig.map_role(71, "owner")
+    rig.members.given[GUILD, 7] = frozenset({71})
+    await rig.rbac.change(Assign(8, "viewer"), member())
+    await rig.rbac.change(MapRole(72, "viewer"), member())
+    with pytest.raises(MayNotChangeRoles):
+        await rig.rbac.change(Assign(9, "viewer"), member(8))
+    rig.members.given[GUILD, 7] = frozenset()
+    rig.clock.advance(60_000)
+    with pytest.raises(MayNotChangeRoles):
+        await rig.rbac.change(Assign(9, "viewer"), member())
+
+
+async def test_two_lives_do_not_remove_both_last_owners(rig: Rig) -> None:
+    """Whoever comes second finds that they are the last one."""
+    rig.database.roles |= {(GUILD, 6): "owner", (GUILD, 7): "owner"}
+    lives = (rig.rbac, memory_rbac(rig.database))
+    done = await asyncio.gather(
+        *(life.change(Revoke(user), member(user)) for life, user in zip(lives, (6, 7), strict=True)),
+        return_exceptions=True,
+    )
+    assert [type(one) for one in done].count(LastOwner) == 1
+    assert list(rig.database.roles.values()) == ["owner"]
+
+
+async def test_lists_come_from_the_store(rig: Rig) -> None:
+    """Page by page."""
+    for user_id in (7, 8, 9):
+        await rig.rbac.change(Assign(user_id, "viewer"), OWNER)
+        await rig.rbac.change(MapRole(user_id, "viewer"), OWNER)
+    assigned, total = await rig.rbac.assignments(GUILD, limit=2, offset=1)
+    assert ([row.user_id for row in assigned], total) == ([8, 9], 3)
+    mapped, total = await rig.rbac.mappings(GUILD, limit=2, offset=1)
+    assert ([row.discord_role_id for row in mapped], total) == ([8, 9], 3)
+
+
+# -- away ---------------------------------------------------------------------------------------------
+
+
+async def test_without_a_database_nobody_knows(rig: Rig) -> None:
+    """Every call says so; afterwards it goes on by itself."""
+    await rig.rbac.start()
+    rig.database.available = False
+    for call in (
+        lambda: rig.rbac.roles_of([member()]),
+        lambda: rig.rbac.change(Assign(7, "viewer"), OWNER),
+        lambda: rig.rbac.assignments(GUILD, limit=1, offset=0),
+        lambda: rig.rbac.mappings(GUILD, limit=1, offset=0),
+    ):
+        with pytest.raises(StoreUnavailable):
+            await call()
+    rig.database.available = True
+    assert await rig.role(OWNER) == "owner"
+    assert rig.database.roles == {}
+    assert rig.database.audit == []
+
+
+async def test_a_store_that_cannot_be_opened_is_tried_again(rig: Rig) -> None:
+    """By whoever asks next, and opened once only."""
+    tries = 0
+
+    async def open_store() -> RoleStore:
+        nonlocal tries
+        tries += 1
+        await asyncio.sleep(0)
+        if tries == 1:
+            raise StoreUnavailable
+        return MemoryRoleStore(rig.database)
+
+    rbac = Rbac(open_store, lambda: _settled(MemberRolesSettings(), rig))
+    with pytest.raises(StoreUnavailable):
+        await rbac.start()
+    assert await asyncio.gather(*(rbac.roles_of([OWNER]) for _ in range(5))) == [{OWNER: "owner"}] * 5
+    assert tries == 2
+
+
+class _LostAnswer(MemoryRoleStore):
+    """Dies at the worst moment: the change is made, and nobody is told."""
+
+    async def change(self, *arguments: object) -> int:
+        await super().change(*arguments)  # type: ignore[arg-type]
+        raise ConnectionResetError
+
+
+async def test_a_life_that_ends_in_a_change_leaves_it_whole_or_not_begun(rig: Rig) -> None:
+    """Either the role and its entry in the log are there, or neither; the next life goes on from that."""
+
+    async def open_store() -> RoleStore:
+        return _LostAnswer(rig.database)
+
+    dying = Rbac(open_store, lambda: _settled(MemberRolesSettings(), rig))
+    with pytest.raises(ConnectionResetError):
+        await dying.change(Assign(7, "admin"), OWNER)
+    rig.live_again()
+    assert await rig.role(member()) == "admin"
+    assert [row.entry.action for row in rig.database.audit] == ["role.assigned"]
+    await rig.rbac.change(Assign(7, "admin"), OWNER)  # as who was told nothing would do
+    assert await rig.role(member()) == "admin"
