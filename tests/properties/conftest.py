@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,3 +17,12 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 
         monkeypatch.setattr(ray, "init", refuse)
     monkeypatch.setitem(sys.modules, "ray", None)
+
+
+@pytest.fixture(scope="session")
+def page_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Lay out a built page that is empty."""
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "assets").mkdir()
+    (folder / "index.html").write_text("<!doctype html>")
+    return folder
