@@ -32,6 +32,8 @@ class Me(BaseModel):
 
     user: UserView
     csrf_token: str
+    operator: bool
+    """Whether the person operates this installation."""
 
 
 async def _not_too_often(request: Request, ports: Ports) -> None:
@@ -119,9 +121,13 @@ async def logout_everywhere(request: Request, session: Changing, ports: Ports) -
 
 
 @router.get("/me")
-async def me(session: LoggedIn) -> Me:
+async def me(session: LoggedIn, ports: Ports) -> Me:
     """Say who is logged in."""
-    return Me(user=user_view(session.user), csrf_token=session.csrf_token)
+    return Me(
+        user=user_view(session.user),
+        csrf_token=session.csrf_token,
+        operator=session.user.user_id in ports.settings.operators,
+    )
 
 
 async def _note(ports: ApiPorts, request: Request, user_id: int, action: str, **details: Any) -> None:
