@@ -147,6 +147,8 @@ def _tokens(answer: dict[str, Any]) -> Tokens:
 
 
 def _guilds(guilds: list[dict[str, Any]]) -> tuple[SessionGuild, ...]:
+    if not isinstance(guilds, list):
+        raise TypeError
     return tuple(_guild(guild) for guild in guilds)
 
 

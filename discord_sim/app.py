@@ -130,8 +130,8 @@ class DiscordSim:
         oauth = OAuth(client)
         rest = Rest(self.simulation, oauth, self._faults)
         app = web.Application(client_max_size=_MAX_BODY)
-        app.add_routes(OAuthRoutes(self.simulation, oauth).routes())
-        app.add_routes(Control(self.simulation, self._faults, rest).routes())
+        app.add_routes(OAuthRoutes(self.simulation, oauth, rest).routes())
+        app.add_routes(Control(self.simulation, self._faults, rest, oauth).routes())
         for path in ("/gateway", "/gateway/"):
             app.router.add_get(path, self._gateway.handle)
         app.add_routes(rest.routes(Endpoints(self.simulation).all()))

@@ -12,6 +12,7 @@ from aiohttp import web
 from . import payloads
 from .control_input import BadRequest, Json, json_body, number, parse_id, query_number, rest_fault
 from .faults import GATEWAY_FAULTS, REST_FAULTS, FaultBook
+from .oauth import TOKEN_LIFE_S
 from .protocol import CloseCode
 from .traffic import LABELS, MAX_RATE
 from .world import User
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from .gateway_connection import GatewayConnection
+    from .oauth import OAuth
     from .rest import Rest
     from .simulation import Simulation
     from .world import Channel, Guild
@@ -34,11 +36,12 @@ _MIN_CLOSE, _MAX_CLOSE = 1000, 4999
 class Control:
     """The handlers of /_sim; only this machine may call them."""
 
-    def __init__(self, simulation: Simulation, faults: FaultBook, rest: Rest) -> None:
+    def __init__(self, simulation: Simulation, faults: FaultBook, rest: Rest, oauth: OAuth) -> None:
         self._simulation = simulation
         self._world = simulation.world
         self._faults = faults
         self._rest = rest
+        self._oauth = oauth
         self._started_at = simulation.clock()
 
     def routes(self) -> list[web.RouteDef]:
@@ -55,6 +58,8 @@ class Control:
             web.get("/_sim/faults", _local(self.faults)),
             web.post("/_sim/faults", _local(self.cause_fault)),
             web.delete("/_sim/faults", _local(self.clear_faults)),
+            web.put("/_sim/tokens", _local(self.set_tokens)),
+            web.delete("/_sim/tokens", _local(self.end_tokens)),
             web.get("/_sim/stats", _local(self.stats)),
         ]
 
@@ -167,6 +172,17 @@ class Control:
     async def clear_faults(self, _request: web.Request) -> Json:
         """Disarm all faults and open the gateway."""
         return {"cleared": self._faults.clear()}
+
+    async def set_tokens(self, request: web.Request) -> Json:
+        """Change how long tokens live that are issued from now on."""
+        life_s = int(number(await json_body(request), "life_s", 1, TOKEN_LIFE_S))
+        self._oauth.token_life_s = life_s
+        return {"life_s": life_s}
+
+    async def end_tokens(self, request: web.Request) -> Json:
+        """Let somebody remove the application from their account: all their tokens end."""
+        user = self._user((await json_body(request)).get("user"))
+        return {"ended": self._oauth.disown(user.id)}
 
     async def stats(self, _request: web.Request) -> Json:
         """Return counters since the start, and who is connected now."""

@@ -83,6 +83,7 @@ class OAuth:
     """Authorization codes and tokens of one client."""
 
     client: Client
+    token_life_s: int = TOKEN_LIFE_S
     _codes: dict[str, _Code] = field(default_factory=dict)
     _by_access: dict[str, _Pair] = field(default_factory=dict)
     _by_refresh: dict[str, _Pair] = field(default_factory=dict)
@@ -118,11 +119,17 @@ class OAuth:
                 )
 
     def revoke(self, token: str) -> None:
-        """End a token and its twin; an unknown token is no error (RFC 7009)."""
+        """End a token and, as Discord does, all others of the same person; an unknown one is no error."""
         pair = self._by_access.get(token) or self._by_refresh.get(token)
         if pair is not None:
-            self._by_access.pop(pair.access_token, None)
-            self._by_refresh.pop(pair.refresh_token, None)
+            self.disown(pair.grant.user_id)
+
+    def disown(self, user_id: int) -> int:
+        """End all of a person's tokens, as if they removed the application; return how many pairs ended."""
+        pairs = [pair for pair in self._by_refresh.values() if pair.grant.user_id == user_id]
+        for pair in pairs:
+            self._end(pair)
+        return len(pairs)
 
     def grant_of(self, access_token: str, now: float) -> Grant | None:
         """Return what an access token stands for, or None if it is not valid (any more)."""
@@ -133,7 +140,7 @@ class OAuth:
         code = form.get("code", "")
         kept = self._codes.pop(code, None)
         if kept is None:
-            self.revoke(self._spent.pop(code, ""))
+            self._end(self._by_access.get(self._spent.pop(code, "")))
         if kept is None or kept.expires_at <= now:
             raise OAuthError("invalid_grant", 'Invalid "code" in request.')
         if form.get("redirect_uri") != kept.redirect_uri:
@@ -148,7 +155,7 @@ class OAuth:
         pair = self._by_refresh.get(refresh_token)
         if pair is None:
             raise OAuthError("invalid_grant", 'Invalid "refresh_token" in request.')
-        self.revoke(refresh_token)
+        self._end(pair)
         return self._issue(pair.grant, now)
 
     def _issue(self, grant: Grant, now: float) -> dict[str, Any]:
@@ -156,21 +163,26 @@ class OAuth:
             grant=grant,
             access_token=secrets.token_urlsafe(22),
             refresh_token=secrets.token_urlsafe(22),
-            expires_at=now + TOKEN_LIFE_S,
+            expires_at=now + self.token_life_s,
         )
         self._by_access[pair.access_token] = pair
         self._by_refresh[pair.refresh_token] = pair
         while len(self._by_refresh) > _MAX_GRANTS:
-            self.revoke(next(iter(self._by_refresh)))
+            self._end(next(iter(self._by_refresh.values())))
         while len(self._spent) > _MAX_GRANTS:
             self._spent.pop(next(iter(self._spent)))
         return {
             "token_type": "Bearer",
             "access_token": pair.access_token,
-            "expires_in": TOKEN_LIFE_S,
+            "expires_in": self.token_life_s,
             "refresh_token": pair.refresh_token,
             "scope": " ".join(grant.scopes),
         }
+
+    def _end(self, pair: _Pair | None) -> None:
+        if pair is not None:
+            self._by_access.pop(pair.access_token, None)
+            self._by_refresh.pop(pair.refresh_token, None)
 
 
 def _proves(verifier: str, challenge: str) -> bool:

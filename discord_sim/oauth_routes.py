@@ -17,6 +17,7 @@ from .oauth_page import CONTENT_SECURITY_POLICY, consent_page, refusal_page
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from .rest import Rest
     from .simulation import Simulation
 
 _KEPT = (
@@ -53,9 +54,10 @@ class _SendBack(Exception):
 class OAuthRoutes:
     """The handlers; the state is in `OAuth`."""
 
-    def __init__(self, simulation: Simulation, oauth: OAuth) -> None:
+    def __init__(self, simulation: Simulation, oauth: OAuth, rest: Rest) -> None:
         self._simulation = simulation
         self._oauth = oauth
+        self._rest = rest
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes, with and without the API's prefix as Discord has them."""
@@ -95,6 +97,8 @@ class OAuthRoutes:
 
     async def token(self, request: web.Request) -> web.Response:
         """Exchange a code or a refresh token."""
+        if (faulty := await self._suffer(request, "POST /oauth2/token")) is not None:
+            return faulty
         try:
             form = await _authenticated_form(request, self._oauth)
             answer = self._oauth.token(form, self._simulation.clock())
@@ -104,12 +108,19 @@ class OAuthRoutes:
 
     async def revoke(self, request: web.Request) -> web.Response:
         """Revoke a token; a token nobody knows is fine."""
+        if (faulty := await self._suffer(request, "POST /oauth2/token/revoke")) is not None:
+            return faulty
         try:
             form = await _authenticated_form(request, self._oauth)
         except OAuthError as error:
             return web.json_response(error.payload(), status=error.status, headers=_NO_STORE)
         self._oauth.revoke(form.get("token", ""))
         return web.json_response({}, headers=_NO_STORE)
+
+    async def _suffer(self, request: web.Request, route: str) -> web.Response | None:
+        """Count a request, and let it run into what waits for it."""
+        self._rest.calls[route] += 1
+        return await self._rest.suffer(request, route)
 
     def _ask(self, wish: _Wish, form: Mapping[str, str]) -> web.Response:
         page = consent_page(

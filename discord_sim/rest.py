@@ -86,7 +86,7 @@ class Rest:
             headers = dict(_VIA)
             try:
                 caller = self._caller(request, endpoint)
-                faulty = await self._suffer(request, route)
+                faulty = await self.suffer(request, route)
                 if faulty is not None:
                     return faulty
                 limited = self._limit(request, endpoint, route, caller, headers)
@@ -113,7 +113,8 @@ class Rest:
                 )
         raise errors.unauthorized()
 
-    async def _suffer(self, request: web.Request, route: str) -> web.Response | None:
+    async def suffer(self, request: web.Request, route: str) -> web.Response | None:
+        """Let a request run into the faults that wait for it; return the answer if one of them gives it."""
         answer = None
         for fault in self._faults.take(_path_below_version(request.path)):
             match fault.kind:

@@ -218,6 +218,32 @@ async def test_refresh_and_revoke(sim: DiscordSim, http: aiohttp.ClientSession) 
     assert (status, error) == (401, {"error": "invalid_client"})
 
 
+async def test_tokens_are_controlled(sim: DiscordSim, http: aiohttp.ClientSession) -> None:
+    """How long they live, and that somebody removed the application; only what makes sense is taken."""
+    assert await call(http, "PUT", "/_sim/tokens", json={"life_s": 30}) == (200, {"life_s": 30})
+    tokens = await log_in(sim, http, "viewer")
+    assert tokens["expires_in"] == 30
+    assert await call(http, "DELETE", "/_sim/tokens", json={"user": "viewer"}) == (200, {"ended": 1})
+    bearer = {"Authorization": f"Bearer {tokens['access_token']}"}
+    assert (await call(http, "GET", "/api/v10/users/@me", headers=bearer))[0] == 401
+    for method, body in (("PUT", {"life_s": 0}), ("PUT", {}), ("DELETE", {"user": "nobody"})):
+        assert (await call(http, method, "/_sim/tokens", json=body))[0] == 400
+
+
+async def test_oauth2_suffers_faults(sim: DiscordSim, http: aiohttp.ClientSession) -> None:
+    """The token endpoints are under the same sky as the rest, and are counted."""
+    tokens = await log_in(sim, http, "viewer")
+    proof = {"client_id": str(sim.settings.client_id), "client_secret": sim.settings.client_secret}
+    form = proof | {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
+    fault = {"kind": "server_error", "path": "/oauth2/token", "count": 2}
+    assert (await call(http, "POST", "/_sim/faults", json=fault))[0] == 200
+    for path in ("/api/v10/oauth2/token", "/api/v10/oauth2/token/revoke"):
+        assert (await call(http, "POST", path, data=form))[0] == 503
+    assert (await call(http, "POST", "/api/v10/oauth2/token", data=form))[0] == 200
+    calls = (await call(http, "GET", "/_sim/stats"))[1]["rest_calls"]
+    assert (calls["POST /oauth2/token"], calls["POST /oauth2/token/revoke"]) == (3, 1)
+
+
 async def test_the_consent_page_is_clicked(sim: DiscordSim, http: aiohttp.ClientSession) -> None:
     """The page offers five people and a way out, and nothing from outside."""
     async with http.get("/oauth2/authorize", params=authorize(sim, state='"><i>')) as answer:

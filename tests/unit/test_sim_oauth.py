@@ -81,6 +81,43 @@ def test_revoking_either_token_ends_both(oauth: OAuth, which: str) -> None:
     assert oauth.grant_of(pair["access_token"], 1) is None
 
 
+@pytest.mark.parametrize("how", ["revoke", "disown"])
+def test_all_of_a_persons_tokens_end_together(oauth: OAuth, how: str) -> None:
+    """As Discord has it: one pair revoked, or the application removed, ends all; others keep theirs."""
+    somebody_else = Grant(user_id=8, scopes=("identify",))
+    pairs = [
+        oauth.token(exchange(oauth.issue_code(grant, redirect_uri=BACK, challenge=None, now=0)), 0)
+        for grant in (GRANT, GRANT, somebody_else)
+    ]
+    if how == "revoke":
+        oauth.revoke(pairs[0]["access_token"])
+    else:
+        assert oauth.disown(GRANT.user_id) == 2
+    assert [oauth.grant_of(pair["access_token"], 1) for pair in pairs] == [None, None, somebody_else]
+
+
+def test_a_refresh_leaves_the_persons_other_tokens_alone(oauth: OAuth) -> None:
+    """So does a code that is used twice: only what came of it ends."""
+    first_code, second_code = [
+        oauth.issue_code(GRANT, redirect_uri=BACK, challenge=None, now=0) for _ in range(2)
+    ]
+    first, second = oauth.token(exchange(first_code), 0), oauth.token(exchange(second_code), 0)
+    oauth.token({"grant_type": "refresh_token", "refresh_token": first["refresh_token"]}, 1)
+    assert oauth.grant_of(second["access_token"], 1) == GRANT
+    with pytest.raises(OAuthError):
+        oauth.token(exchange(first_code), 2)
+    assert oauth.grant_of(second["access_token"], 2) == GRANT
+
+
+def test_tokens_live_as_long_as_is_set(oauth: OAuth) -> None:
+    """The answer says so."""
+    oauth.token_life_s = 5
+    pair = oauth.token(exchange(oauth.issue_code(GRANT, redirect_uri=BACK, challenge=None, now=0)), 0)
+    assert pair["expires_in"] == 5
+    assert oauth.grant_of(pair["access_token"], 4) == GRANT
+    assert oauth.grant_of(pair["access_token"], 5) is None
+
+
 def test_an_access_token_expires(oauth: OAuth) -> None:
     """After a week."""
     pair = oauth.token(exchange(oauth.issue_code(GRANT, redirect_uri=BACK, challenge=None, now=0)), 0)
