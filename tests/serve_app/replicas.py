@@ -156,10 +156,14 @@ class House:
         self._publish(placement.version, placement.owners)
 
     async def happen(self, event: Event) -> None:
-        """Let a host make an event durable."""
-        batch = Batch("shard", next(self._batches), (event,))
-        answer = await self.owner(event.guild_id).host.ingest(encode_batch(batch))
-        assert isinstance(decode_reply(answer), Accepted)
+        """Let a host make an event durable: the same batch again, to whoever has the guild by now."""
+        batch = encode_batch(Batch(f"shard{next(self._batches)}", 1, (event,)))
+        async with asyncio.timeout(5):
+            while True:
+                answer = decode_reply(await self.owner(event.guild_id).host.ingest(batch))
+                if isinstance(answer, Accepted):
+                    return
+                await asyncio.sleep(0.001)  # as a shard does
 
     def tick(self) -> None:
         """Let a second pass on all hosts that are not frozen."""
