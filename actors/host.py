@@ -243,12 +243,12 @@ class GuildHost:
 
         """
         self._require_own(guild_id)
+        self._observers.tell([Change(guild_id, kind)])  # first: who sees it may ask a replica about it
         guild, now_ms = self._table.get(guild_id), self._now_ms()
         if guild is not None and guild.remembers(now_ms):
             self._send({guild_id: [guild.publish(kind, now_ms, data)]})
         elif guild is not None:
             guild.pass_over()
-        self._observers.tell([Change(guild_id, kind)])
 
     def _expect_back(self, guild: GuildActor) -> None:
         """Keep for a while what the last watcher that left will have missed, if it comes back."""
@@ -322,8 +322,8 @@ class GuildHost:
                 frames[settled_in.state.guild_id].append(event_json)
             else:
                 settled_in.pass_over()
+        self._tell_observers(events, committed)  # first: who sees an event may ask a replica about it
         self._send(frames)
-        self._tell_observers(events, committed)
 
     def _tell_observers(self, events: list[Event], committed: Committed) -> None:
         changes = [Change(int(settled.guild_id), "violation") for settled in committed.settled]
