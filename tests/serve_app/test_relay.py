@@ -11,14 +11,17 @@ import pytest
 
 from actors.fan_out import Item
 from adapters.memory import MemoryAuditLog, MemoryClock, MemoryDatabase, MemorySessions
+from domain.errors import RolesUnavailable, StoreUnavailable
 from domain.protocol import MAX_SUBSCRIPTIONS
 from domain.sessions import SESSION_MS
+from serve_app import relay as relay_module
 from serve_app import socket as socket_module
 from serve_app.ports import RelayPorts, WebSettings
 from serve_app.relay import Relay
 from tests.memory_rbac import memory_rbac
 from tests.serve_app.scripted_host import GUILD, ScriptedHost, ScriptedRouting, item, session_of, until
 from tests.serve_app.web import PLAIN, membership
+from tests.waiting import eventually
 
 
 class Connection:
@@ -86,7 +89,7 @@ class RelayUnderTest:
     async def _open(self) -> RelayPorts:
         settings = WebSettings(PLAIN, None, "")  # type: ignore[arg-type]
         roles, audit = memory_rbac(self.database), MemoryAuditLog(self.database)
-        return RelayPorts(settings, self.sessions, roles, audit, self._close)
+        return RelayPorts(settings, self.sessions, roles, audit, self._close, lambda: self.clock() / 1000)
 
     async def _close(self) -> None:
         self.closed += 1
@@ -292,14 +295,28 @@ async def test_one_follows_resumes_and_lets_go(relay: RelayUnderTest) -> None:
 
 @pytest.mark.parametrize("guild_id", [GUILD, GUILD + 1])
 async def test_watching_needs_the_permission(relay: RelayUnderTest, guild_id: int) -> None:
-    """Neither a member without a role nor a stranger gets in, and no host hears of it; the socket lives."""
+    """Neither a member without a role nor a stranger gets in, and no host hears of it; the socket lives.
+
+    The denial is noted. A role that comes later is known within a second.
+    """
     token = await relay.sessions.create(session_of(membership(GUILD)))
     connection = relay.connect((b"cookie", f"guildhall={token}".encode()))
     connection.subscribe(guild_id)
     frame = await connection.frame(1)
     assert (frame["op"], frame["code"], frame["guild_id"]) == ("error", "not_allowed", str(guild_id))
     assert relay.host.calls == []
+    await until(lambda: relay.database.audit)
+    [denied] = relay.database.audit
+    assert (denied.entry.guild_id, denied.entry.actor_id) == (guild_id, 1)
+    assert denied.entry.details == {
+        "reason": "missing_permission",
+        "permission": "view_violations",
+        "method": "subscribe",
+        "route": "/ws",
+        "count": 1,
+    }
     relay.database.roles[GUILD, 1] = "moderator"
+    relay.clock.advance(1_000)
     connection.subscribe(GUILD)
     (await relay.host.call(1)).answer(0)
     assert (await connection.frame(2))["op"] == "subscribed"
@@ -318,6 +335,102 @@ async def test_roles_that_cannot_be_read_are_no_permission(relay: RelayUnderTest
     (await relay.host.call(1)).answer(0)
     assert (await connection.frame(2))["op"] == "subscribed"
     connection.leave()
+
+
+@pytest.fixture
+def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_module, "RECHECK_S", 0.005)
+
+
+@pytest.mark.usefixtures("looks_often")
+async def test_who_loses_the_role_watches_no_longer(relay: RelayUnderTest) -> None:
+    """They are told, and their host too; who still may, and their other guilds, go on."""
+    token = await relay.sessions.create(session_of(membership(GUILD), membership(GUILD + 1, owns=True)))
+    connection = relay.connect((b"cookie", f"guildhall={token}".encode()))
+    relay.database.roles[GUILD, 1] = "viewer"
+    relay.host.at_once = lambda call: call.answer(0)
+    connection.subscribe(GUILD)
+    connection.subscribe(GUILD + 1)
+    await connection.frame(2)
+    owner = await relay.owner(GUILD)
+    owner.subscribe(GUILD)
+    await owner.frame(1)
+    del relay.database.roles[GUILD, 1]
+    told = await connection.frame(3)
+    assert (told["op"], told["code"], told["guild_id"]) == ("error", "not_allowed", str(GUILD))
+    hub = relay.relay._hub
+    await until(lambda: not hub._tasks)
+    relay.host.feed(item(1), item(1, GUILD + 1))
+    assert (await connection.frame(4))["guild_id"] == str(GUILD + 1)
+    assert (await owner.frame(2))["guild_id"] == str(GUILD)
+    assert len(connection.frames) == 4
+    assert {guild_id for _, guild_id in hub.watching()} == {GUILD, GUILD + 1}
+    await until(lambda: relay.database.audit)
+    for leaving in (connection, owner):
+        leaving.leave()
+    await relay.is_free()
+
+
+@pytest.mark.usefixtures("looks_often")
+@pytest.mark.parametrize("problem", [RolesUnavailable(), StoreUnavailable(), RuntimeError("a bug")])
+async def test_who_watches_goes_on_while_roles_cannot_be_read(
+    relay: RelayUnderTest, monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    """Nothing can be taken from them meanwhile; when it was, they are out as soon as roles can be read."""
+    roles = relay.relay._ports.roles
+    tries = 0
+
+    async def away(_: object) -> Any:
+        nonlocal tries
+        tries += 1
+        raise problem
+
+    async def tried() -> bool:
+        return tries > 2
+
+    relay.database.roles[GUILD, 1] = "viewer"
+    token = await relay.sessions.create(session_of(membership(GUILD)))
+    connection = relay.connect((b"cookie", f"guildhall={token}".encode()))
+    relay.host.at_once = lambda call: call.answer(0)
+    connection.subscribe(GUILD)
+    await connection.frame(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(roles, "roles_of", away)
+        await eventually(tried, within_s=5)
+        relay.database.roles.clear()
+        relay.host.feed(item(1))
+        assert (await connection.frame(2))["op"] == "events"
+    assert (await connection.frame(3))["code"] == "not_allowed"
+    connection.leave()
+
+
+@pytest.mark.usefixtures("looks_often")
+async def test_everybody_is_looked_at_again_in_turns(
+    relay: RelayUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are, a look asks for so many roles at most."""
+    monkeypatch.setattr(relay_module, "RECHECKED_AT_ONCE", 3)
+    guild_ids = list(range(1, 9))
+    relay.database.roles |= {(guild_id, 1): "viewer" for guild_id in guild_ids}
+    token = await relay.sessions.create(session_of(*(membership(guild_id) for guild_id in guild_ids)))
+    connection = relay.connect((b"cookie", f"guildhall={token}".encode()))
+    relay.host.at_once = lambda call: call.answer(0)
+    for guild_id in guild_ids:
+        connection.subscribe(guild_id)
+    await connection.frame(len(guild_ids))
+    roles_of, asked = relay.relay._ports.roles.roles_of, []
+
+    async def counted(members: Any) -> Any:
+        asked.append(len(members))
+        return await roles_of(members)
+
+    monkeypatch.setattr(relay.relay._ports.roles, "roles_of", counted)
+    relay.database.roles.clear()
+    await connection.frame(2 * len(guild_ids))
+    assert {frame["guild_id"] for frame in connection.frames[8:]} == {str(one) for one in guild_ids}
+    assert max(asked) == 3
+    connection.leave()
+    await relay.is_free()
 
 
 async def test_one_socket_watches_so_many_servers(relay: RelayUnderTest) -> None:
