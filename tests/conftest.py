@@ -1,21 +1,40 @@
-"""The running system that integration and browser tests share: one ``guildhall demo``, started once."""
+"""What several kinds of tests share: one PostgreSQL and one ``guildhall demo``, each started if needed."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import aiohttp
 import asyncpg
 import pytest
 from hypothesis import settings
 
+from adapters.embedded_postgres import EmbeddedPostgres
+from adapters.migrate import migrate
 from guildhall.testing import DemoProcess, Sim
 
 # In CI the same examples each time: a change is judged by what it changed. Everywhere else, new ones.
 settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+
+@pytest.fixture(scope="session")
+async def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """Start a server; give the DSN of its database, which is empty."""
+    with tempfile.TemporaryDirectory(prefix="gh-") as runtime_dir:
+        async with EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), Path(runtime_dir)) as dsn:
+            yield dsn
+
+
+@pytest.fixture(scope="session")
+async def postgres_dsn(postgres_server: str) -> str:
+    """Give the DSN of a database with today's schema."""
+    await migrate(postgres_server)
+    return postgres_server
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Real servers for the contract suites: one PostgreSQL and one Redis for all of them."""
+"""Real servers for the contract suites: one Redis and one local Discord for all of them."""
 
 from __future__ import annotations
 
@@ -13,24 +13,7 @@ from typing import Any
 
 import pytest
 
-from adapters.embedded_postgres import EmbeddedPostgres
 from adapters.embedded_redis import EmbeddedRedis
-from adapters.migrate import migrate
-
-
-@pytest.fixture(scope="session")
-async def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """Start a server; give the DSN of its database, which is empty."""
-    with tempfile.TemporaryDirectory(prefix="gh-") as runtime_dir:
-        async with EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), Path(runtime_dir)) as dsn:
-            yield dsn
-
-
-@pytest.fixture(scope="session")
-async def postgres_dsn(postgres_server: str) -> str:
-    """Give the DSN of a database with today's schema."""
-    await migrate(postgres_server)
-    return postgres_server
 
 
 @pytest.fixture(scope="session")
