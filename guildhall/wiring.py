@@ -6,6 +6,7 @@ Everything here is picklable: actors and replicas build their parts in their own
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -50,6 +51,7 @@ from adapters.people_table import PeopleTable
 from adapters.postgres import open_pool
 from adapters.rate_limiter import RedisRateLimiter
 from adapters.re2_patterns import compile_pattern
+from adapters.redis_counts import RedisCounts
 from adapters.redis_people import RedisPeople
 from adapters.redis_sessions import RedisSessions
 from adapters.role_store import PostgresRoleStore
@@ -105,6 +107,8 @@ async def open_api_ports(wiring: Wiring) -> ApiPorts:
     sessions, login, close_sessions = _open_sessions(wiring)
     limiter = RedisRateLimiter(wiring.redis_url, wiring.rates)
 
+    counts = RedisCounts(wiring.redis_url, now_ms)
+
     directory = GuildDirectory(AnyDirector())
     watch = GuildWatch(directory)
     caches = Caches(now_ms, watch)
@@ -116,6 +120,7 @@ async def open_api_ports(wiring: Wiring) -> ApiPorts:
         await insights.close()
         await close_sessions()
         await limiter.close()
+        await counts.close()
 
     return ApiPorts(
         settings=wiring.web,
@@ -134,6 +139,8 @@ async def open_api_ports(wiring: Wiring) -> ApiPorts:
         limiter=limiter,
         insights=insights,
         network=LiveNetwork(AnyDirector(), find_runners, PostgresNetworkStore(pool)),
+        counts=counts,
+        replica=secrets.token_hex(4),
     )
 
 

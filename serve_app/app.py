@@ -14,6 +14,7 @@ from domain.errors import GuildhallError
 from serve_app import (
     audit_log,
     auth,
+    cache_stats,
     config,
     insights,
     network,
@@ -28,6 +29,7 @@ from serve_app.error_docs import EVERYWHERE
 from serve_app.errors import install_error_handlers
 from serve_app.inputs import InputMiddleware
 from serve_app.limits import count_stranger
+from serve_app.metering import Meter
 from serve_app.middleware import RequestMiddleware
 from serve_app.page import install_page
 from serve_app.ports import ApiPorts, WebSettings
@@ -54,6 +56,18 @@ async def health(request: Request, ports: Ports, response: Response) -> Health:
     return Health(status="ok" if well else "degraded", database=database, sessions=sessions)
 
 
+class Pong(BaseModel):
+    """A sign of life."""
+
+    alive: bool = True
+
+
+@_health.get("/api/ping")
+async def ping() -> Pong:
+    """Say that this replica answers, whatever else does."""
+    return Pong()
+
+
 def create_app(settings: WebSettings, open_ports: Callable[[], Awaitable[ApiPorts]]) -> FastAPI:
     """Build the application; it opens its ports when the server starts, and closes them when it ends."""
 
@@ -63,7 +77,10 @@ def create_app(settings: WebSettings, open_ports: Callable[[], Awaitable[ApiPort
         app.state.ports = ports
         app.state.gate = gate = Gate(ports.roles, ports.audit, ports.monotonic_s)
         gate.denials.start()
+        app.state.meter = meter = Meter(ports.replica, ports.caches, ports.counts)
+        meter.start()
         yield
+        await meter.stop()
         await gate.denials.stop()
         await ports.close()
 
@@ -95,6 +112,7 @@ def create_app(settings: WebSettings, open_ports: Callable[[], Awaitable[ApiPort
     app.include_router(network.router)
     app.include_router(roles.router)
     app.include_router(audit_log.router)
+    app.include_router(cache_stats.router)
     install_page(app, settings.static_dir)
     return app
 

@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 import msgspec
 from cachetools import TTLCache
 
+from domain.cache_counts import CacheCounts, ReplicaCounts
 from domain.ports import Announcer
 
 T = TypeVar("T")
@@ -51,20 +52,6 @@ _UNTOUCHED: dict[str, frozenset[CacheName]] = {
     "warning_update": frozenset({"config"}),
 }
 """What a change leaves true. A kind that is not listed here leaves nothing."""
-
-
-class CacheCounts(msgspec.Struct):
-    """What a cache did since its replica began."""
-
-    hits: int = 0
-    misses: int = 0
-    """Callers for whom a load began."""
-    shared: int = 0
-    """Callers who were given the answer of a load that was under way for another."""
-    invalidations: int = 0
-    """Changes of a guild of which something was remembered or being loaded."""
-    failures: int = 0
-    entries: int = 0
 
 
 class Watch(Protocol):
@@ -126,7 +113,7 @@ class Caches:
         """Return the guilds of which something is remembered or being loaded; lets go of what is too old."""
         return {guild_id for cache in self._caches.values() for guild_id in cache.guilds()}
 
-    def counts(self) -> dict[CacheName, CacheCounts]:
+    def counts(self) -> ReplicaCounts:
         """Return what each cache did so far."""
         return {name: cache.counted() for name, cache in self._caches.items()}
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from domain.audit import AuditLog
+from domain.cache_counts import CountsBoard
 from domain.guild_settings import GuildSettingsStore
 from domain.insights import InsightStore
 from domain.network import Network
@@ -68,6 +69,9 @@ class ApiPorts(NamedTuple):
     roles: Roles
     insights: InsightStore
     network: Network
+    counts: CountsBoard
+    replica: str
+    """What this replica is called among all of them; another life has another name."""
     monotonic_s: Callable[[], float] = time.monotonic
 
 

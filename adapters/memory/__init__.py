@@ -6,6 +6,7 @@ For tests and for trying things out; one contract suite holds each to its real a
 from adapters.memory.announcements import MemoryAnnouncer
 from adapters.memory.audit import MemoryAuditLog
 from adapters.memory.clock import MemoryClock
+from adapters.memory.counts import MemoryCounts
 from adapters.memory.database import MemoryDashboardStore, MemoryDatabase, MemoryGuildStore
 from adapters.memory.discord import MemoryBot, MemoryLogin
 from adapters.memory.insights import MemoryInsightStore
@@ -23,6 +24,7 @@ __all__ = [
     "MemoryAuditLog",
     "MemoryBot",
     "MemoryClock",
+    "MemoryCounts",
     "MemoryDashboardStore",
     "MemoryDatabase",
     "MemoryGuildStore",

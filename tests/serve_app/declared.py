@@ -20,7 +20,13 @@ PARAMETERS = {
 }
 """What stands in paths for their parameters; any other is 1."""
 
-OPEN = {("GET", "/health"), ("GET", "/api/auth/login"), ("GET", "/api/auth/callback")}
+OPEN = {
+    ("GET", "/health"),
+    ("GET", "/metrics"),
+    ("GET", "/api/ping"),
+    ("GET", "/api/auth/login"),
+    ("GET", "/api/auth/callback"),
+}
 """Routes that need no session."""
 OF_ANYBODY = {
     ("GET", "/api/auth/me"),
@@ -48,8 +54,12 @@ class Declared(NamedTuple):
 
     @property
     def url(self) -> str:
+        return self.url_in(int(PARAMETERS["guild_id"]))
+
+    def url_in(self, guild_id: int) -> str:
+        values = PARAMETERS | {"guild_id": str(guild_id)}
         parts = self.path.split("/")
-        return "/".join(PARAMETERS.get(part[1:-1], "1") if part.startswith("{") else part for part in parts)
+        return "/".join(values.get(part[1:-1], "1") if part.startswith("{") else part for part in parts)
 
 
 def declared(app: FastAPI) -> list[Declared]:

@@ -16,6 +16,7 @@ from adapters.memory import (
     MemoryAnnouncer,
     MemoryAuditLog,
     MemoryClock,
+    MemoryCounts,
     MemoryDashboardStore,
     MemoryDatabase,
     MemoryInsightStore,
@@ -83,6 +84,7 @@ class Web:
         self.limiter = MemoryRateLimiter(GENEROUS, self.clock)
         self.announcer = MemoryAnnouncer()
         self.caches = Caches(self.clock)
+        self.counts = MemoryCounts(self.clock)
         self.members = MemoryMembers()
         self.rbac = memory_rbac(self.database, self.members, self.monotonic_s)
         self.opened = self.closed = 0
@@ -103,6 +105,8 @@ class Web:
             guild_settings=self.guild_settings,
             warnings=self.warnings,
             network=self.network,
+            counts=self.counts,
+            replica="replica",
             limiter=self.limiter,
             announcer=ForgettingAnnouncer(self.caches, self.announcer),
             caches=self.caches,

@@ -1,0 +1,34 @@
+"""What the replicas' caches did, and where replicas tell each other."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+
+class CacheCounts(msgspec.Struct):
+    """What a cache did since its replica began, and what it holds."""
+
+    hits: int = 0
+    misses: int = 0
+    """Callers for whom a load began."""
+    shared: int = 0
+    """Callers who were given the answer of a load that was under way for another."""
+    failures: int = 0
+    """Loads that failed."""
+    invalidations: int = 0
+    """Changes of a guild of which something was remembered or being loaded."""
+    entries: int = 0
+
+
+ReplicaCounts = dict[str, CacheCounts]
+"""By the name of the cache."""
+
+
+class CountsBoard(Protocol):
+    """Where replicas write up their counts for each other. Raises ``StoreUnavailable`` when it is away."""
+
+    async def exchange(self, replica: str, counts: ReplicaCounts) -> dict[str, ReplicaCounts]:
+        """Write up a replica's counts; return those of all that did so lately, this one included."""
+        ...
