@@ -1,8 +1,9 @@
-"""What our processes write into their logs: a line of JSON an event."""
+"""What our processes write into their logs: a line of JSON an event, on standard error."""
 
 from __future__ import annotations
 
 import logging
+import sys
 
 import structlog
 
@@ -14,6 +15,9 @@ def configure_logs() -> None:
     local variable, which in ours are tokens and cookies, and takes seconds for it in which nothing else runs.
     JSON keeps what strangers typed from beginning lines of its own.
     """
+    # Not what sys.stderr is now: Serve puts something there that walks the stack for every line, and holds
+    # a thousand lines back.
+    stream = sys.__stderr__ or sys.stderr
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -25,4 +29,5 @@ def configure_logs() -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(stream),
     )

@@ -10,6 +10,7 @@ import resource
 import secrets
 from pathlib import Path
 
+from guildhall.front_door import front_door
 from guildhall.settings import free_port
 
 MAX_SOCKETS = 7_500
@@ -25,7 +26,10 @@ def prepare(runtime_dir: Path, token_file: Path) -> None:
     """
     haproxy = runtime_dir / "h"
     haproxy.mkdir(mode=0o700, exist_ok=True)
+    os.environ["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(front_door(haproxy))
     defaults = {
+        # Who asks is found out by the application, which knows whom to believe: uvicorn believes loopback.
+        "FORWARDED_ALLOW_IPS": "",
         # Serve's default proxy carries an eighth of the requests and of the WebSocket deliveries.
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
