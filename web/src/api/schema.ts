@@ -43,6 +43,37 @@ export interface BulkClear {
   user_ids: string[];
 }
 /**
+ * All replicas' caches. When not ``complete``, only the replica that answers could be asked.
+ */
+export interface CacheStats {
+  complete: boolean;
+  replicas: ReplicaView[];
+  total: {
+    [k: string]: CacheView;
+  };
+}
+/**
+ * One replica's caches, by name.
+ */
+export interface ReplicaView {
+  caches: {
+    [k: string]: CacheView;
+  };
+  id: string;
+}
+/**
+ * What one cache did, since its replica began; ``hit_rate`` counts shared loads as hits.
+ */
+export interface CacheView {
+  entries: number;
+  failures: number;
+  hit_rate: number | null;
+  hits: number;
+  invalidations: number;
+  misses: number;
+  shared: number;
+}
+/**
  * Whose warnings were cleared: those who had any.
  */
 export interface Cleared {
@@ -176,6 +207,7 @@ export interface MappedRole {
  */
 export interface Me {
   csrf_token: string;
+  operator: boolean;
   user: UserView;
 }
 /**
@@ -498,6 +530,12 @@ export interface Peak {
   per_hour: number;
   violations: number;
   weekday: number;
+}
+/**
+ * A sign of life.
+ */
+export interface Pong {
+  alive?: boolean;
 }
 /**
  * The role that is to be given.
