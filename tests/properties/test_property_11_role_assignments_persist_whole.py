@@ -46,9 +46,9 @@ change: st.SearchStrategy[RoleChange] = st.one_of(
     st.builds(UnmapRole, discord_role_id=discord_role),
 )
 # Who may change roles does so most of the time: what is refused leaves nothing to look at.
-step = st.tuples(
-    st.sampled_from([DISCORDS_OWNER, DISCORDS_OWNER, *PEOPLE]), change, st.booleans(), st.booleans()
-)
+author = st.sampled_from([DISCORDS_OWNER, DISCORDS_OWNER, *PEOPLE])
+step = st.tuples(author, change, st.booleans(), st.booleans())
+attempt = st.tuples(person, person, st.booleans())
 
 
 class Crash(Exception):
