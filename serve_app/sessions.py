@@ -187,6 +187,8 @@ class Sessions:
             return
         rest_ms = 0
         try:
+            if await self._is_newer(token, session):
+                return  # another replica was done with it just before
             async with asyncio.timeout(ASK_WITHIN_S):
                 guilds = await self._guilds_of(token)
             if guilds is None:
@@ -208,10 +210,14 @@ class Sessions:
         deadline = asyncio.get_running_loop().time() + self._wait_s
         while asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(self._wait_s / 20)
-            now = await self._store.get(token)
-            if now is None or now.guilds_as_of_ms > session.guilds_as_of_ms:
+            if await self._is_newer(token, session):
                 return
         self._resting[session.user.user_id] = None
+
+    async def _is_newer(self, token: str, session: Session) -> bool:
+        """Return whether there is nothing to ask any more: the list is newer, or the session over."""
+        now = await self._store.get(token)
+        return now is None or now.guilds_as_of_ms > session.guilds_as_of_ms
 
     async def _guilds_of(self, token: str) -> tuple[SessionGuild, ...] | None:
         """Return what Discord says; None when there is nothing to ask it with."""
