@@ -67,9 +67,9 @@ class RememberingSessions(MemorySessions):
 class Web:
     """The application, its twins, and a browser."""
 
-    def __init__(self, public_url: str, static_dir: Path) -> None:
+    def __init__(self, public_url: str, static_dir: Path, rates: Rates = GENEROUS, **settings: Any) -> None:
         operators = frozenset({USER_IDS["operator"]})
-        self.settings = WebSettings(public_url, static_dir, INVITE_URL, operators)
+        self.settings = WebSettings(public_url, static_dir, INVITE_URL, operators, **settings)
         self.clock = MemoryClock()
         self.database = MemoryDatabase(self.clock)
         self.store = MemoryDashboardStore(self.database)
@@ -81,7 +81,7 @@ class Web:
         self.warnings = MemoryWarningStore(self.database)
         self.sessions = RememberingSessions(self.clock)
         self.login = MemoryLogin(now_ms=self.clock)
-        self.limiter = MemoryRateLimiter(GENEROUS, self.clock)
+        self.limiter = MemoryRateLimiter(rates, self.clock)
         self.announcer = MemoryAnnouncer()
         self.caches = Caches(self.clock)
         self.counts = MemoryCounts(self.clock)
@@ -166,9 +166,11 @@ class Web:
 
 
 @asynccontextmanager
-async def running(public_url: str, static_dir: Path) -> AsyncIterator[Web]:
-    """Run the application from its start to its end."""
-    web = Web(public_url, static_dir)
+async def running(
+    public_url: str, static_dir: Path, rates: Rates = GENEROUS, **settings: Any
+) -> AsyncIterator[Web]:
+    """Run the application from its start to its end; people may ask as often as they like, mostly."""
+    web = Web(public_url, static_dir, rates, **settings)
     async with web.app.router.lifespan_context(web.app), web.browser:
         yield web
 
