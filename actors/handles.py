@@ -224,8 +224,8 @@ class RbacHandle:
         self._actor = actor
 
     async def start(self) -> None:
-        """See ``Rbac.start``."""
-        await self._roles(self._actor.start.remote())
+        """See ``Rbac.start``. Unlike the other calls it may take as long as a process needs to begin."""
+        await _answer(self._actor.start.remote())
 
     async def roles_of(self, members: Collection[Member]) -> dict[Member, Role]:
         """See ``Rbac.roles_of``."""

@@ -105,9 +105,8 @@ class Cluster:
             self._director = create_director(
                 wiring, DirectorSettings(settings.hosts, retention_days=settings.retention_days)
             )
-            await self._director.start()
             create_resolvers(wiring)
-            await create_rbac(wiring).start()
+            await asyncio.gather(create_rbac(wiring).start(), self._director.start())
         with self._stages.stage(f"Serve with HAProxy, {shard_count} shards on the gateway"):
             self._plans = plan_runners(
                 secret_of(settings.discord_token),

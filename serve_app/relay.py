@@ -183,5 +183,6 @@ class Relay:
         roles = await self._ports.roles.roles_of(set(members.values()))
         for (socket, guild_id), member in members.items():
             if not may(roles.get(member), NEEDED) and guild_id in self._hub.guilds_of(socket):
+                self._gate.reader.forget(guild_id)  # it may remember better days
                 self._hub.unsubscribe(socket, guild_id)
                 self._refuse(socket, guild_id)

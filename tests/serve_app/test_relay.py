@@ -358,12 +358,14 @@ async def test_who_loses_the_role_watches_no_longer(relay: RelayUnderTest) -> No
     del relay.database.roles[GUILD, 1]
     told = await connection.frame(3)
     assert (told["op"], told["code"], told["guild_id"]) == ("error", "not_allowed", str(GUILD))
+    connection.subscribe(GUILD)  # and cannot come back on what the relay remembers of their role
+    assert (await connection.frame(4))["code"] == "not_allowed"
     hub = relay.relay._hub
     await until(lambda: not hub._tasks)
     relay.host.feed(item(1), item(1, GUILD + 1))
-    assert (await connection.frame(4))["guild_id"] == str(GUILD + 1)
+    assert (await connection.frame(5))["guild_id"] == str(GUILD + 1)
     assert (await owner.frame(2))["guild_id"] == str(GUILD)
-    assert len(connection.frames) == 4
+    assert len(connection.frames) == 5
     assert {guild_id for _, guild_id in hub.watching()} == {GUILD, GUILD + 1}
     await until(lambda: relay.database.audit)
     for leaving in (connection, owner):

@@ -150,3 +150,22 @@ def test_a_taken_port_is_told_from_a_free_one() -> None:
         taken.listen()
         with pytest.raises(ConfigurationInvalid, match="choose another with --port"):
             require_free_port("127.0.0.1", taken.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("written", "operators"),
+    [("", set()), ("7", {7}), (" 7 , 8,", {7, 8}), ("9223372036854775807", {2**63 - 1})],
+)
+def test_operators_are_user_ids(monkeypatch: pytest.MonkeyPatch, written: str, operators: set[int]) -> None:
+    """With commas between them; nobody operates unless it is said."""
+    assert load_settings().operators == frozenset()
+    monkeypatch.setenv("GUILDHALL_OPERATORS", written)
+    assert load_settings().operators == operators
+
+
+@pytest.mark.parametrize("written", ["ada", "1;2", "1 2", "-1", "9223372036854775808"])
+def test_an_operator_without_an_id_is_refused(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    """By the setting's name, with what is wrong."""
+    monkeypatch.setenv("GUILDHALL_OPERATORS", written)
+    with pytest.raises(ConfigurationInvalid, match=r"GUILDHALL_OPERATORS.*no Discord user id"):
+        load_settings()

@@ -1,0 +1,183 @@
+"""Roles on the real stack: given, mapped, taken away, and what happens while nobody can say."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psutil
+import pytest
+
+from guildhall.testing import DemoProcess, Person, Sim
+from tests.waiting import eventually
+
+GONE_WITHIN_S = 3.0
+"""A second that a replica remembers, a second between two looks of the relay, and one for a busy machine."""
+
+
+class Owner:
+    """Whom the guild belongs to."""
+
+    def __init__(self, person: Person, guild_id: str) -> None:
+        self.person, self.guild_id = person, guild_id
+
+    async def ask(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
+        url = f"/api/servers/{self.guild_id}/{path}"
+        return await self.person.ask(method, url, headers={"X-CSRF-Token": self.person.csrf_token}, **options)
+
+    @asynccontextmanager
+    async def given(self, path: str, role: str) -> AsyncIterator[None]:
+        """Give somebody a role, or map one; take it away in the end if it is still there."""
+        status, body = await self.ask("PUT", path, json={"role": role})
+        assert status == 200, body
+        try:
+            yield
+        finally:
+            await self.ask("DELETE", path)
+
+
+@pytest.fixture
+async def owner(stack: DemoProcess, sim: Sim) -> AsyncIterator[Owner]:
+    guild_id = (await sim.guild(2))["id"]
+    async with Person(stack.url) as person:
+        yield Owner(await person.log_in("owner"), guild_id)
+
+
+@pytest.fixture
+async def outsider(stack: DemoProcess) -> AsyncIterator[Person]:
+    async with Person(stack.url) as person:
+        yield await person.log_in("outsider")
+
+
+async def status_of(person: Person, guild_id: str) -> int:
+    return (await person.ask("GET", f"/api/servers/{guild_id}/violations"))[0]
+
+
+async def test_a_role_that_is_revoked_stops_working_everywhere(owner: Owner, outsider: Person) -> None:
+    """Within moments: over HTTP, for new sockets, and on a socket that was open all the time."""
+    path = f"roles/{outsider.user_id}"
+    async with owner.given(path, "moderator"):
+        watching = await outsider.watch()
+
+        async def watches() -> bool:
+            return (await watching.subscribe(owner.guild_id))["op"] == "subscribed"
+
+        await eventually(watches, within_s=GONE_WITHIN_S)
+        assert await status_of(outsider, owner.guild_id) == 200
+        assert (await owner.ask("DELETE", path))[0] == 204
+        began = time.monotonic()
+        while (frame := await watching.hear())["op"] != "error":
+            pass
+        assert (frame["code"], frame["guild_id"]) == ("not_allowed", owner.guild_id)
+        assert time.monotonic() - began < GONE_WITHIN_S
+        assert await status_of(outsider, owner.guild_id) == 403
+        another = await outsider.watch()
+        assert (await another.subscribe(owner.guild_id))["code"] == "not_allowed"
+
+
+async def test_a_change_is_told_to_those_who_watch(owner: Owner, outsider: Person) -> None:
+    """On the guild's stream; and it stands in the audit log, as the denials do."""
+    watching = await owner.person.watch()
+    await watching.subscribe(owner.guild_id)
+    async with owner.given(f"roles/{outsider.user_id}", "viewer"):
+        await watching.event("config_update", what="roles")
+        _, rows = await owner.ask("GET", "roles")
+        [row] = [row for row in rows["data"] if row["user"]["id"] == outsider.user_id]
+        assert (row["role"], row["assigned_by"]["id"]) == ("viewer", owner.person.user_id)
+        assert (await outsider.ask("GET", f"/api/servers/{owner.guild_id}/roles"))[0] == 403
+
+    async def noted() -> Any:
+        query = f"audit-log?actor_id={outsider.user_id}&action=access.denied"
+        _, log = await owner.ask("GET", query)
+        return [row for row in log["data"] if row["details"]["permission"] == "manage_roles"]
+
+    [denial] = await eventually(noted)
+    assert denial["details"]["route"] == "/api/servers/{guild_id}/roles"
+    _, log = await owner.ask("GET", f"audit-log?actor_id={owner.person.user_id}")
+    assert [row["action"] for row in log["data"][:2]] == ["role.revoked", "role.assigned"]
+
+
+async def test_a_role_of_discord_opens_a_server(owner: Owner, outsider: Person, sim: Sim) -> None:
+    """Discord is asked about the member, once; unmapped, it opens nothing any more."""
+
+    async def asked() -> int:
+        calls: dict[str, int] = (await sim.get("stats"))["rest_calls"]
+        return calls.get("GET /guilds/{guild_id}/members/{user_id}", 0)
+
+    async def opened() -> bool:
+        return await status_of(outsider, owner.guild_id) == 200
+
+    async def closed() -> bool:
+        return await status_of(outsider, owner.guild_id) == 403
+
+    assert await closed()
+    before = await asked()
+    async with owner.given(f"role-mappings/{owner.guild_id}", "viewer"):  # @everyone
+        await eventually(opened, within_s=GONE_WITHIN_S)
+        for _ in range(5):
+            assert await opened()
+        assert await asked() == before + 1
+        servers = (await outsider.get("/api/servers"))["data"]
+        assert [(server["id"], server["role"]) for server in servers] == [(owner.guild_id, "viewer")]
+        assert "view_config" in servers[0]["permissions"]
+    await eventually(closed, within_s=GONE_WITHIN_S)
+
+
+async def test_discords_owner_cannot_be_changed(owner: Owner) -> None:
+    """Not even by themselves."""
+    for method, body in (("PUT", {"role": "viewer"}), ("DELETE", None)):
+        status, answer = await owner.ask(method, f"roles/{owner.person.user_id}", json=body)
+        assert (status, answer["error_code"]) == (409, "discord_owner")
+
+
+async def test_the_demos_owner_operates_it(owner: Owner, outsider: Person) -> None:
+    """And nobody else does."""
+    assert (await owner.person.get("/api/auth/me"))["operator"] is True
+    assert (await outsider.get("/api/auth/me"))["operator"] is False
+
+
+def rbac_process(stack: DemoProcess) -> psutil.Process:
+    [found] = [process for process in stack.descendants() if "ray::Rbac" in " ".join(process.cmdline())]
+    return found
+
+
+async def test_a_frozen_rbac_actor_opens_nothing(stack: DemoProcess, owner: Owner) -> None:
+    """Who asks is told after a while that roles cannot be checked; afterwards it goes on."""
+    process = rbac_process(stack)
+    process.suspend()
+    try:
+
+        async def refused() -> Any:
+            status, body = await owner.ask("GET", "roles")
+            return body if status == 503 else None
+
+        assert (await eventually(refused, within_s=30))["error_code"] == "roles_unavailable"
+    finally:
+        process.resume()
+
+    async def answered() -> bool:
+        return (await owner.ask("GET", "roles"))[0] == 200
+
+    await eventually(answered, within_s=30)
+
+
+async def test_an_rbac_actor_that_was_killed_comes_back(stack: DemoProcess, owner: Owner) -> None:
+    """Ray restarts it; in between nobody gets more than they may, and what was given is still there."""
+    async with owner.given("roles/4711", "viewer"):
+        os.kill(rbac_process(stack).pid, signal.SIGKILL)
+        statuses = set()
+
+        async def back() -> Any:
+            status, body = await owner.ask("GET", "roles")
+            statuses.add(status)
+            return body["data"] if status == 200 else None
+
+        await asyncio.sleep(1.1)  # what the replica remembers is older than it may be then
+        rows = await eventually(back, within_s=60)
+        assert statuses <= {200, 503}
+        assert "4711" in {row["user"]["id"] for row in rows}
