@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import TextIO
 
 import structlog
 
 
-def configure_logs() -> None:
-    """Set the log up for this process.
+def configure_logs(stream: TextIO | None = None) -> None:
+    """Set the log up for this process; a stream in place of standard error is for tests.
 
     A traceback shows where something broke and none of the values there. structlog's default prints every
     local variable, which in ours are tokens and cookies, and takes seconds for it in which nothing else runs.
@@ -17,7 +18,6 @@ def configure_logs() -> None:
     """
     # Not what sys.stderr is now: Serve puts something there that walks the stack for every line, and holds
     # a thousand lines back.
-    stream = sys.__stderr__ or sys.stderr
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -29,5 +29,5 @@ def configure_logs() -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(stream or sys.__stderr__),
     )

@@ -9,6 +9,7 @@ import pytest
 
 from adapters.memory.samples import person
 from domain.sessions import Identity
+from serve_app.sessions import SHOWN_MS
 from tests.serve_app.web import PLAIN, TLS, Web, membership, query
 
 LOGIN_MS = 600_000
@@ -194,6 +195,10 @@ async def test_the_plain_cookie_opens_nothing_behind_tls(tls: Web) -> None:
         ({"x-csrf-token": "csrf-1", "origin": "https://evil.example"}, "wrong_origin"),
         ({"x-csrf-token": "csrf-1", "origin": "null"}, "wrong_origin"),
         ({"x-csrf-token": "csrf-1", "origin": f"{PLAIN}.evil.example"}, "wrong_origin"),
+        ({"x-csrf-token": "csrf-1", "sec-fetch-site": "cross-site"}, "wrong_origin"),
+        ({"x-csrf-token": "csrf-1", "sec-fetch-site": "same-site"}, "wrong_origin"),
+        ({"x-csrf-token": "csrf-1", "sec-fetch-site": "none"}, "wrong_origin"),
+        ({"x-csrf-token": "csrf-1", "sec-fetch-site": "same-origin", "origin": "null"}, "wrong_origin"),
     ],
 )
 async def test_a_change_comes_from_our_own_page(web: Web, headers: dict[str, str], code: str) -> None:
@@ -206,9 +211,114 @@ async def test_a_change_comes_from_our_own_page(web: Web, headers: dict[str, str
 
 async def test_the_sessions_own_token_and_origin_are_taken(web: Web) -> None:
     """Our own page logs out."""
-    browser = await web.browser_of()
-    headers = {"x-csrf-token": "csrf-1", "origin": PLAIN}
-    assert (await browser.post("/api/auth/logout", headers=headers)).status_code == 204
+    for says in ({}, {"origin": PLAIN}, {"origin": PLAIN, "sec-fetch-site": "same-origin"}):
+        browser = await web.browser_of()
+        headers = {"x-csrf-token": "csrf-1"} | says
+        assert (await browser.post("/api/auth/logout", headers=headers)).status_code == 204
+
+
+async def test_a_login_takes_the_place_of_the_browsers_session(web: Web) -> None:
+    """A new token for the same browser, and the old one opens nothing: it may have been planted."""
+    await log_in(web)
+    first = web.browser.cookies["guildhall"]
+    await log_in(web)
+    second = web.browser.cookies["guildhall"]
+    assert second != first
+    assert (await web.new_browser(first).get("/api/auth/me")).status_code == 401
+    assert (await web.new_browser(second).get("/api/auth/me")).status_code == 200
+
+
+async def test_a_planted_session_is_not_the_logins(web: Web) -> None:
+    """Whoever leaves a cookie in a browser does not share the session that begins there."""
+    web.browser.cookies.set("guildhall", "planted")
+    await log_in(web)
+    assert (await web.new_browser("planted").get("/api/auth/me")).status_code == 401
+
+
+async def test_logging_out_everywhere(web: Web) -> None:
+    """Every browser of the person is logged out, nobody else's; it is a change like any other."""
+    browsers = [await web.browser_of(membership()) for _ in range(3)]
+    somebody_else = await web.browser_of(user_id=2)
+    here = browsers[0]
+    assert (await here.post("/api/auth/logout-everywhere")).json()["error_code"] == "csrf"
+    answer = await here.post("/api/auth/logout-everywhere", headers={"x-csrf-token": "csrf-1"})
+    assert answer.status_code == 204
+    assert cookies(answer)["guildhall"]["max-age"] == "0"
+    for browser in browsers:
+        assert (await browser.get("/api/auth/me")).status_code == 401
+    assert (await somebody_else.get("/api/auth/me")).status_code == 200
+    assert len(web.sessions.ended) == 3
+
+
+async def test_a_logout_ends_one_session(web: Web) -> None:
+    """The person's other browser goes on."""
+    here, there = await web.browser_of(), await web.browser_of()
+    await here.post("/api/auth/logout", headers={"x-csrf-token": "csrf-1"})
+    assert (await here.get("/api/auth/me")).status_code == 401
+    assert (await there.get("/api/auth/me")).status_code == 200
+
+
+async def test_logins_and_logouts_are_in_the_audit_log(web: Web) -> None:
+    """Who, and by which request; the database being away keeps nobody from logging in or out."""
+    await log_in(web)
+    me = (await web.browser.get("/api/auth/me")).json()
+    headers = {"x-csrf-token": me["csrf_token"], "x-request-id": "the-logout"}
+    await web.browser.post("/api/auth/logout-everywhere", headers=headers)
+    noted = [row.entry for row in web.database.audit if row.entry.action.startswith("auth.")]
+    assert [(entry.action, entry.actor_id, entry.guild_id) for entry in noted] == [
+        ("auth.login", 1, None),
+        ("auth.logout", 1, None),
+    ]
+    assert (noted[1].request_id, noted[1].details) == ("the-logout", {"everywhere": True})
+    web.database.available = False
+    assert (await log_in(web)).headers["location"] == f"{PLAIN}/"
+    me = (await web.browser.get("/api/auth/me")).json()
+    gone = await web.browser.post("/api/auth/logout", headers={"x-csrf-token": me["csrf_token"]})
+    assert gone.status_code == 204
+
+
+async def test_reading_goes_on_while_sessions_are_away(web: Web) -> None:
+    """Who was seen may look, and change nothing; who was not may not look either; then all is as before."""
+    seen, unseen = await web.browser_of(membership(owns=True)), await web.browser_of(user_id=2)
+    assert (await seen.get("/api/auth/me")).status_code == 200
+    web.sessions.available = False
+    for path in ("/api/auth/me", "/api/servers", "/api/servers/40/metrics", "/"):
+        assert (await seen.get(path)).status_code == 200
+    for refused in (
+        await seen.post("/api/auth/logout", headers={"x-csrf-token": "csrf-1"}),
+        await seen.put("/api/servers/40/rules/x", json={}, headers={"x-csrf-token": "csrf-1"}),
+        await seen.get("/api/auth/login"),
+        await seen.get("/api/auth/callback", params={"state": "s", "code": "c"}),
+        await unseen.get("/api/auth/me"),
+    ):
+        assert (refused.status_code, refused.json()["error_code"]) == (503, "sessions_unavailable")
+    web.sessions.available = True
+    assert (await unseen.get("/api/auth/me")).status_code == 200
+    assert (await seen.post("/api/auth/logout", headers={"x-csrf-token": "csrf-1"})).status_code == 204
+    web.sessions.available = False
+    assert (await seen.get("/api/auth/me")).status_code == 401
+
+
+async def test_whoever_is_removed_from_a_server_loses_it(web: Web) -> None:
+    """Within minutes, without logging out; a server that is new to them is there as soon."""
+    state = await web.begin_login()
+    web.login.allow(
+        "good", web.sessions.pending[state].code_verifier, Identity(person(), (membership(owns=True),))
+    )
+    await come_back(web, state, code="good")
+    assert (await web.browser.get("/api/servers/40/metrics")).status_code == 200
+    web.login.move(1, (membership(41, owns=True),))
+    web.clock.advance(SHOWN_MS)
+    assert (await web.browser.get("/api/servers/40/metrics")).status_code == 403
+    assert (await web.browser.get("/api/servers/41/metrics")).status_code == 200
+
+
+async def test_whoever_removes_us_at_discord_is_logged_out(web: Web) -> None:
+    """401 within minutes: log in again."""
+    await log_in(web)
+    web.login.disown(1)
+    web.clock.advance(SHOWN_MS)
+    assert (await web.browser.get("/api/auth/me")).status_code == 401
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,8 @@ async def test_every_answer_carries_the_headers(
     assert headers["x-frame-options"] == "DENY"
     assert headers["referrer-policy"] == "same-origin"
     assert headers["cross-origin-opener-policy"] == "same-origin"
+    assert headers["cross-origin-resource-policy"] == "same-origin"
+    assert "camera=()" in headers["permissions-policy"]
     assert headers["cache-control"] == "no-store"
     assert len(headers["x-request-id"]) >= 8
     assert "strict-transport-security" not in headers

@@ -20,6 +20,24 @@ async def test_every_path_of_the_page_is_the_page(web: Web, path: str) -> None:
     assert answer.headers["cache-control"] == "no-store"
 
 
+@pytest.mark.parametrize("path", ["/", "/servers/40", "/assets/main-ABC123.js", "/favicon.svg"])
+async def test_one_may_ask_for_the_head_alone(web: Web, path: str) -> None:
+    """What GET would say of it, and no body."""
+    whole, head = await web.browser.get(path), await web.browser.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    for name in ("content-length", "content-type", "cache-control", "content-security-policy"):
+        assert head.headers[name] == whole.headers[name]
+    assert (await web.browser.head("/api/nothing")).status_code == 404
+
+
+async def test_no_slash_leads_to_a_host_that_the_request_names(web: Web) -> None:
+    """An address with a slash too many is not there; nobody is sent anywhere."""
+    for method, path in (("POST", "/api/auth/logout/"), ("PUT", "/api/servers/")):
+        answer = await web.browser.request(method, path, headers={"host": "evil.example"})
+        assert answer.status_code in (404, 405)
+        assert "location" not in answer.headers
+
+
 @pytest.mark.parametrize("path", ["/api", "/api/", "/api/nothing", "/api/servers/", "/api/servers/1/nothing"])
 async def test_an_unknown_path_of_the_api_is_no_page(web: Web, path: str) -> None:
     """A program is told in JSON that there is nothing."""

@@ -1,0 +1,259 @@
+"""Bodies that are too large, or that two readers might understand differently."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx2
+import pytest
+from fastapi import Body
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serve_app.errors import ApiError
+from serve_app.inputs import MAX_BODY_BYTES, MAX_DEPTH, require_plain_json
+from tests.serve_app.test_errors import check_form
+from tests.serve_app.web import PLAIN, Web, running
+
+JSON = {"content-type": "application/json"}
+
+
+@pytest.fixture
+async def echoing(static_dir: Path) -> AsyncIterator[Web]:
+    """Run the application with a route that returns what it is sent."""
+    async with running(PLAIN, static_dir) as web:
+
+        async def echo(body: Annotated[Any, Body()] = None) -> Any:
+            return body
+
+        web.app.add_api_route("/api/echo", echo, methods=["POST", "PUT", "PATCH", "DELETE"])
+        yield web
+
+
+async def send(web: Web, body: bytes, **headers: str) -> httpx2.Response:
+    return await web.browser.post("/api/echo", content=body, headers=JSON | headers)
+
+
+async def deliver(web: Web, parts: list[bytes], headers: dict[str, str], *, leave: bool = False) -> Any:
+    """Send a body in parts; return the status, what was answered, and how many parts were taken."""
+    taken, sent = 0, []
+
+    async def receive() -> dict[str, Any]:
+        nonlocal taken
+        taken += 1
+        if taken > len(parts):
+            if leave:
+                return {"type": "http.disconnect"}
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": parts[taken - 1], "more_body": leave or taken < len(parts)}
+
+    async def hear(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/api/echo",
+        "raw_path": b"/api/echo",
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(name.encode(), value.encode()) for name, value in (JSON | headers).items()],
+        "client": ("127.0.0.1", 1),
+        "server": ("guildhall.test", 80),
+    }
+    await asyncio.wait_for(web.app(scope, receive, hear), 5)
+    body = b"".join(message.get("body", b"") for message in sent[1:])
+    return (sent[0]["status"] if sent else None), body, taken
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"a": [1, 2.5, "ü✨\0", None, True, {"b": {}}]}, [], "text", 0, -1, 1e-300, 2**70, {"": "", "a": "a"}],
+)
+async def test_json_comes_through_as_it_is(echoing: Web, value: Any) -> None:
+    """However it is cut into parts, with and without a declared length."""
+    body = json.dumps(value).encode()
+    answer = await send(echoing, body)
+    assert (answer.status_code, answer.json()) == (200, value)
+    parts = [body[n : n + 1] for n in range(len(body))]
+    status, said, _ = await deliver(echoing, parts, {})
+    assert (status, json.loads(said)) == (200, value)
+
+
+async def test_no_body_is_no_problem(echoing: Web) -> None:
+    """Nobody has to say what nothing is made of."""
+    assert (await echoing.browser.post("/api/echo")).status_code == 200
+    assert (await echoing.browser.delete("/api/echo")).status_code == 200
+
+
+async def test_as_much_as_is_allowed_is_taken(echoing: Web) -> None:
+    """64 KiB, and not a byte more."""
+    most = b'"' + b"x" * (MAX_BODY_BYTES - 2) + b'"'
+    assert (await send(echoing, most)).status_code == 200
+    answer = await send(echoing, most + b" ")
+    assert answer.status_code == 413
+    assert check_form(answer)["error_code"] == "body_too_large"
+
+
+@pytest.mark.parametrize(
+    "declared", [str(MAX_BODY_BYTES + 1), "99999999999999999999", "9" * 5_000, "000070000"]
+)
+async def test_a_declared_giant_is_not_read(echoing: Web, declared: str) -> None:
+    """Its length is enough to refuse it."""
+    status, _, taken = await deliver(echoing, [b"x"] * 10, {"content-length": declared})
+    assert (status, taken) == (413, 0)
+
+
+async def test_an_undeclared_giant_is_left_when_it_is_too_large(echoing: Web) -> None:
+    """What was not read by then is never read."""
+    parts = [b"x" * 10_000] * 1_000
+    status, body, taken = await deliver(echoing, parts, {"transfer-encoding": "chunked"})
+    assert (status, taken) == (413, MAX_BODY_BYTES // 10_000 + 1)
+    assert json.loads(body)["error_code"] == "body_too_large"
+
+
+async def test_a_length_that_lies_helps_nobody(echoing: Web) -> None:
+    """What comes is counted, whatever was declared."""
+    status, _, _ = await deliver(echoing, [b"x" * 10_000] * 10, {"content-length": "5"})
+    assert status == 413
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+async def test_any_method_may_be_too_large(echoing: Web, method: str) -> None:
+    """Also where no body is expected."""
+    headers = {"content-length": str(MAX_BODY_BYTES + 1)}
+    answer = await echoing.browser.request(method, "/api/auth/me", headers=headers)
+    assert answer.status_code == 413
+
+
+async def test_whoever_leaves_in_the_middle_gets_no_answer(echoing: Web) -> None:
+    """And leaves nothing behind."""
+    assert await deliver(echoing, [b"{", b'"a"'], {}, leave=True) == (None, b"", 3)
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "",
+        "text/plain",
+        "text/json",
+        "application/jsonp",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "application/json; charset=latin-1",
+        'application/json; charset="utf-16"',
+        "application/json, text/plain",
+        "application/+json",
+        "json",
+        "\xff",
+    ],
+)
+async def test_what_is_not_declared_as_json_is_refused(echoing: Web, content_type: str) -> None:
+    """A form of another site cannot send JSON without asking; nothing else is read as JSON here."""
+    answer = await echoing.browser.post(
+        "/api/echo", content=b"{}", headers={b"content-type": content_type.encode("latin-1")}
+    )
+    assert answer.status_code == 415
+    assert check_form(answer)["error_code"] == "unsupported_media_type"
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json",
+        "Application/JSON; Charset=UTF-8",
+        'application/json;charset="utf-8"',
+        "application/x+json",
+    ],
+)
+async def test_json_may_be_declared_in_many_ways(echoing: Web, content_type: str) -> None:
+    """Upper case, a parameter, a suffix."""
+    answer = await echoing.browser.post("/api/echo", content=b"[1]", headers={"content-type": content_type})
+    assert (answer.status_code, answer.json()) == (200, [1])
+
+
+REFUSED = [
+    (b'{"a": 1, "a": 2}', "duplicate_key"),
+    (b'[{"x": {"a": 1, "b": 2, "a": 1}}]', "duplicate_key"),
+    (b'{"a": 1, "\\u0061": 1}', "duplicate_key"),
+    (b'{"\\ud800": 1, "\\ud800": 2}', "duplicate_key"),
+    (b"NaN", "invalid_json"),
+    (b'{"a": Infinity}', "invalid_json"),
+    (b'{"a": -Infinity}', "invalid_json"),
+    (b"1e400", "invalid_json"),
+    (b"-1e400", "invalid_json"),
+    (b"9" * 5_000, "invalid_json"),
+    (b'"\xff\xfe"', "invalid_json"),
+    (b"\xef\xbb\xbf{}", "invalid_json"),
+    ('{"a": 1}'.encode("utf-16"), "invalid_json"),
+    ('{"a": 1}'.encode("utf-32"), "invalid_json"),
+    (b'"\\ud800"', "invalid_json"),
+    (b'{"\\udfff": 1}', "invalid_json"),
+    (b"{", "invalid_json"),
+    (b"{'a': 1}", "invalid_json"),
+    (b"[1,]", "invalid_json"),
+    (b"{} {}", "invalid_json"),
+    (b"\0", "invalid_json"),
+    (b'"a\nb"', "invalid_json"),
+    (b"01", "invalid_json"),
+    (b" ", "invalid_json"),
+    (b"[" * MAX_BODY_BYTES, "invalid_json"),
+    (b"[" * 30_000 + b"]" * 30_000, "invalid_json"),
+    (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "invalid_json"),
+    (b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1), "invalid_json"),
+]
+
+
+@pytest.mark.parametrize(("body", "code"), REFUSED, ids=lambda value: repr(value)[:30])
+async def test_what_makes_no_sense_is_refused(echoing: Web, body: bytes, code: str) -> None:
+    """422 with a sentence, before any route sees it."""
+    answer = await send(echoing, body)
+    assert (answer.status_code, check_form(answer)["error_code"]) == (422, code)
+
+
+def test_nesting_has_its_depth() -> None:
+    """What is allowed is allowed, with whatever lies in it."""
+    require_plain_json(b"[" * MAX_DEPTH + b'1, "x", null' + b"]" * MAX_DEPTH)
+    require_plain_json(b'{"a":' * MAX_DEPTH + b"[]"[:0] + b"1" + b"}" * MAX_DEPTH)
+
+
+async def test_a_key_that_was_said_twice_is_named(echoing: Web) -> None:
+    """Shortly, and so that it can be shown."""
+    answer = await send(echoing, json.dumps({"k" * 500: 1}).encode()[:-1] + b', "' + b"k" * 500 + b'": 2}')
+    assert answer.json()["details"] == {"key": "k" * 100}
+
+
+@given(st.binary(max_size=200))
+def test_bytes_are_taken_or_refused(body: bytes) -> None:
+    """Whatever they are, nothing else happens."""
+    status = 200
+    try:
+        require_plain_json(body)
+    except ApiError as refusal:
+        status = refusal.status
+    assert status in (200, 422)
+    if status == 200:
+        json.loads(body)
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+        max_leaves=20,
+    )
+)
+def test_everything_that_is_json_is_taken(value: Any) -> None:
+    """As long as it is no deeper than allowed."""
+    require_plain_json(json.dumps(value).encode())
