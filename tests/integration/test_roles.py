@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
 import psutil
 import pytest
 
@@ -41,14 +42,15 @@ class Owner:
             await self.ask("DELETE", path)
 
 
-@pytest.fixture
-async def owner(stack: DemoProcess, sim: Sim) -> AsyncIterator[Owner]:
-    guild_id = (await sim.guild(2))["id"]
+@pytest.fixture(scope="module")
+async def owner(stack: DemoProcess) -> AsyncIterator[Owner]:
+    async with aiohttp.ClientSession() as http:
+        guild_id = (await Sim(stack.sim_url, http).guild(2))["id"]
     async with Person(stack.url) as person:
         yield Owner(await person.log_in("owner"), guild_id)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def outsider(stack: DemoProcess) -> AsyncIterator[Person]:
     async with Person(stack.url) as person:
         yield await person.log_in("outsider")
