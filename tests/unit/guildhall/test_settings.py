@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from domain.errors import ConfigurationInvalid
+from domain.rates import Rates
 from guildhall.settings import (
     Settings,
     free_port,
@@ -14,7 +15,10 @@ from guildhall.settings import (
     require_discord,
     require_free_port,
     secret_of,
+    split_keys,
 )
+
+KEY = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +52,26 @@ def test_a_file_is_read_too(tmp_path: Path) -> None:
     assert load_settings().hosts == 3
 
 
+def test_lists_are_written_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Addresses, networks and keys; the usual proxy is HAProxy on loopback, and nobody may be trusted."""
+    assert load_settings().trusted_proxies == ("127.0.0.1", "::1")
+    monkeypatch.setenv("GUILDHALL_TRUSTED_PROXIES", "127.0.0.1, 10.0.0.0/8 ,2001:db8::/32")
+    assert load_settings().trusted_proxies == ("127.0.0.1", "10.0.0.0/8", "2001:db8::/32")
+    monkeypatch.setenv("GUILDHALL_TRUSTED_PROXIES", "")
+    assert load_settings().trusted_proxies == ()
+    monkeypatch.setenv("GUILDHALL_SECRET_KEYS", f"{KEY}, {KEY}")
+    settings = load_settings()
+    assert split_keys(secret_of(settings.secret_keys)) == (KEY, KEY)
+    assert KEY not in repr(settings)
+
+
+def test_rates_are_written_as_people_say_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each by itself; what is not set is as usual."""
+    assert load_settings().rates == Rates()
+    monkeypatch.setenv("GUILDHALL_LIMIT_LOGINS", "5/minute")
+    assert load_settings().rates == Rates(logins="5/minute")
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -65,6 +89,15 @@ def test_a_file_is_read_too(tmp_path: Path) -> None:
         ("PUBLIC_URL", "https://example.org/guildhall"),
         ("PUBLIC_URL", "https://example.org:port"),
         ("PUBLIC_URL", "https://"),
+        ("SECRET_KEYS", "short"),
+        ("SECRET_KEYS", f"{KEY},{KEY[:-1]}"),
+        ("SECRET_KEYS", " , "),
+        ("TRUSTED_PROXIES", "proxy.example.org"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8,10.0.0.1/8"),
+        ("LIMIT_READS", "often"),
+        ("LIMIT_CHANGES", "0 per minute"),
+        ("LIMIT_LOGINS", "-1 per minute"),
+        ("LIMIT_STRANGERS", "10 per fortnight"),
     ],
 )
 def test_a_bad_value_is_one_sentence(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
