@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+# What they find wrong is shown with its values, as in a test.
+pytest.register_assert_rewrite("tests.properties.guild_ledger", "tests.properties.guild_world")
+
 
 @pytest.fixture(autouse=True)
 def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
