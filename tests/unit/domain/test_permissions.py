@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import get_args
 
 import pytest
 
 from domain.permissions import ADMINISTRATOR, PERMISSIONS, ROLES, Permission, Role, may, resolve_role
 
-# As the documentation prints it: owner, admin, moderator, viewer.
+# Owner, admin, moderator, viewer.
 TABLE = {
     "view_dashboard": "✓✓✓✓",
     "view_violations": "✓✓✓✓",
@@ -21,6 +23,7 @@ TABLE = {
     "delete_rules": "✓–––",
     "manage_roles": "✓–––",
 }
+PAGE = Path(__file__).parents[3] / "docs" / "topics" / "roles.md"
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -34,6 +37,13 @@ def test_the_table_is_whole() -> None:
     """Every role and every permission stands in it."""
     assert set(TABLE) == set(get_args(Permission))
     assert set(ROLES) == set(get_args(Role)) == set(PERMISSIONS)
+
+
+def test_the_documentation_prints_the_table() -> None:
+    """Row by row, in the same order."""
+    rows = re.findall(r"^\| `(\w+)` \| (.) \| (.) \| (.) \| (.) \|$", PAGE.read_text("utf-8"), re.MULTILINE)
+    assert {name: "".join(marks) for name, *marks in rows} == TABLE
+    assert [name for name, *_ in rows] == list(get_args(Permission))
 
 
 @pytest.mark.parametrize("permission", get_args(Permission))
