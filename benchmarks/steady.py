@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import math
 import re
 import signal
@@ -261,12 +262,11 @@ async def _arrived(connection: Any, shown: set[str]) -> dict[str, int]:
 
 
 async def _listen(watching: Watching, shown: set[str]) -> None:
-    """Note each new violation that a socket is told of."""
-    while True:
-        frame = await watching.socket.receive_json()
+    """Note each new violation that a socket is told of, until it is closed."""
+    async for message in watching.socket:
         shown.update(
             event["data"]["id"]
-            for event in frame.get("events", [])
+            for event in json.loads(message.data).get("events", [])
             if event["type"] == "violation" and event["data"]["action_status"] == "pending"
         )
 
