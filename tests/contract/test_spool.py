@@ -165,3 +165,51 @@ async def test_a_file_has_one_runner_at_a_time(file: Path, monkeypatch: pytest.M
     assert await first.read(1) == b"one"
     await second.close()
     await first.close()
+
+
+async def test_a_full_disk_says_so_and_loses_nothing(file: Path) -> None:
+    """Nothing of the write was done, the file is not taken for broken, and with room again it works."""
+    spool = SqliteSpool(file)
+    await spool.open()
+    await spool.write(SpoolChanges((batch(1, b"one"),), alive_ms=1))
+    connection = spool._connection
+    assert connection is not None
+    [pages] = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    large = batch(2, b"x" * 100_000)
+    with pytest.raises(StoreUnavailable, match="full"):
+        await spool.write(SpoolChanges((large,), removed=(1,), alive_ms=2))
+    assert await spool.read(1) == b"one"
+    assert await spool.read(2) is None
+    connection.execute("PRAGMA max_page_count = 1000")
+    await spool.write(SpoolChanges((large,), alive_ms=3))
+    await spool.close()
+    assert names(file.parent) == {"r0.sqlite"}
+    spool = SqliteSpool(file)
+    assert await spool.open() == SpoolContents((batch(1, b"one")[0], large[0]), 3)
+    await spool.close()
+
+
+async def test_a_file_that_could_not_be_opened_can_be_later(tmp_path: Path) -> None:
+    """By the same spool, once what was in the way is gone."""
+    tmp_path.joinpath("spool").touch()
+    spool = SqliteSpool(tmp_path / "spool" / "r0.sqlite")
+    with pytest.raises(StoreUnavailable):
+        await spool.open()
+    tmp_path.joinpath("spool").unlink()
+    assert await spool.open() == SpoolContents()
+    await spool.write(SpoolChanges((batch(1, b"one"),)))
+    assert await spool.read(1) == b"one"
+    await spool.close()
+
+
+async def test_a_write_that_cannot_be_done_leaves_nothing_behind(file: Path) -> None:
+    """Neither half of itself nor anything that would keep later ones from being done."""
+    spool = SqliteSpool(file)
+    await spool.open()
+    with pytest.raises(OverflowError):
+        await spool.write(SpoolChanges((batch(1, b"one"), batch(2, b"two", until_ms=2**70))))
+    assert await spool.read(1) is None
+    await spool.write(SpoolChanges((batch(3, b"three"),)))
+    assert await spool.read(3) == b"three"
+    await spool.close()
