@@ -68,9 +68,11 @@ class Departure:
         else:
             self._waiting.add_gaps(gaps)
 
-    async def from_spool(self) -> None:
+    async def from_spool(self, source: str) -> None:
         """Hand over what the spool holds of other hosts' guilds, batch by batch.
 
+        Only as far as it is of the source whose first batch the host did not take: nothing behind that one
+        was sent. Further behind may be the first of another life, of which this is not known.
         A batch leaves here and arrives there in one write. Until the last one has, new events of those
         guilds still come here, behind the old ones.
         """
@@ -82,6 +84,9 @@ class Departure:
             self._spool_waiting()
             batch = self._index.next(self._host_id, after)
             if batch is None:
+                self._neighbours.moved_away(self._host_id)
+                break
+            if batch.source != source:
                 break
             found = decoded(await self._writer.read(batch.position))
             if self._directory.routing is not routing:
@@ -89,7 +94,6 @@ class Departure:
             if found is not None and self._index.get(batch.position) is batch:
                 self._move(batch.position, found)
             after = batch.position
-        self._neighbours.moved_away(self._host_id)
         await self._writer.written()
 
     def _move(self, position: int, batch: Batch) -> None:

@@ -233,7 +233,7 @@ class Lane:
             self._flight = None
             self._departure.from_memory(flight.batch)
         else:
-            await self._departure.from_spool()
+            await self._departure.from_spool(flight.batch.source)
 
     async def _finish(self, flight: _Flight) -> None:
         self._flight = None

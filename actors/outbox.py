@@ -43,8 +43,8 @@ class Outbox:
     """Takes events at any time, delivers them in order per guild, and gives up none while there is room.
 
     The order holds for a guild that stays where it is or moves once. One that moves on before what was on
-    its way has arrived, whose old host is drained, or whose shard is killed meanwhile, may be told in
-    another order, but nothing twice.
+    its way has arrived, whose old host is drained, or whose shard is killed or begins without its spool
+    meanwhile, may be told in another order, but nothing twice.
 
     A batch keeps its source and number from its making until it is taken, also in the spool and across
     lives, so a host can tell that it has it already. Killed, an outbox loses what was only in memory:
@@ -69,10 +69,13 @@ class Outbox:
         self._lanes: dict[str, Lane] = {}
         self._homes: dict[int, str] = {}
         """The lane that a guild's last event went into."""
+        self._listening_since_ms: int | None = None
+        self._untold_ms: int | None = None
+        """Until when an earlier life heard everything, if that was found out late."""
 
     async def start(self) -> int | None:
         """Take up what an earlier life left; return until when that one heard everything, if one was."""
-        alive_ms = await self._writer.start()
+        alive_ms = await self._writer.start(self._opened_late)
         for host_id in self._index.lanes:
             await self._find_homes(host_id)
         for host_id in self._index.lanes:
@@ -98,6 +101,8 @@ class Outbox:
         What is reported as a gap is on disk no later than a time behind it.
         """
         self._writer.heard_until_ms = heard_until_ms or self._now_ms
+        self._listening_since_ms = self._now_ms()
+        self._tell_untold()
         self._writer.wake()
 
     def stats(self) -> OutboxStats:
@@ -173,6 +178,16 @@ class Outbox:
                 settings=self._settings.lane,
             )
         return lane
+
+    def _opened_late(self, alive_ms: int | None) -> None:
+        self._untold_ms = alive_ms
+        self._tell_untold()
+
+    def _tell_untold(self) -> None:
+        """Tell the time between an earlier life and this one, if that could not be done at the start."""
+        since_ms, until_ms = self._untold_ms, self._listening_since_ms
+        if since_ms is not None and until_ms is not None:
+            self.report(Gap(since_ms, max(since_ms, until_ms), 0, "blind"))
 
     async def _find_homes(self, host_id: str) -> None:
         """Learn whose events an earlier life left for a host."""

@@ -47,6 +47,13 @@ class SpoolIndex:
             self.bytes += batch.size
         self._keep_bounds()
 
+    def begin_unloaded(self) -> None:
+        """Begin behind whatever a spool can hold that cannot be opened: what is here is for a later life.
+
+        No life puts a million batches a millisecond: each that begins like this begins behind the others.
+        """
+        self._last_position = self._now_ms() << 20
+
     # -- asking -----------------------------------------------------------------------------------
 
     @property

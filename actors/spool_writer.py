@@ -43,22 +43,30 @@ class SpoolWriter:
         self._settings = settings
         self._changed = asyncio.Event()
         self._next_write = asyncio.Event()
-        self._failing = False
+        self._opened = self._failing = False
+        self._opened_late: Callable[[int | None], None]
         self._complained_ms: int | None = None
         self.task: asyncio.Task[None] | None = None
 
-    async def start(self) -> int | None:
+    async def start(self, opened_late: Callable[[int | None], None]) -> int | None:
         """Open the spool; return until when an earlier life heard everything.
 
-        A spool that cannot be opened is left alone for this life: what would go there stays in memory.
+        While it cannot be opened, what would go there stays in memory; ``opened_late`` is then told what
+        would have been returned, once it can. The batches that it holds are left to the next life: told
+        now, what they say of a guild would be older than what is known of it.
         """
+        self._opened_late = opened_late
         alive_ms: int | None = None
         try:
             contents = await self._spool.open()
+        except StoreUnavailable as error:
+            self._failing = True
+            self._complain(error)
+            self.index.begin_unloaded()
+        else:
+            self._opened = True
             self.index.load(contents)
             alive_ms = contents.alive_ms
-        except StoreUnavailable as error:
-            self._complain(error)
         self.task = asyncio.create_task(self._write_forever(), name="spool")
         return alive_ms
 
@@ -67,7 +75,8 @@ class SpoolWriter:
         if self.task is not None:
             self.task.cancel()
             await asyncio.gather(self.task, return_exceptions=True)
-            await self._write()
+            if self._opened:
+                await self._write()
         with contextlib.suppress(StoreUnavailable):
             await self._spool.close()
 
@@ -110,12 +119,15 @@ class SpoolWriter:
                 self._changed.set()
 
     async def _write(self) -> None:
-        changes = self.index.changes()
-        alive_ms = self.heard_until_ms() if self.heard_until_ms is not None else None
-        if not (changes.put or changes.removed or alive_ms is not None):
-            return
         try:
-            await self._spool.write(SpoolChanges(changes.put, changes.removed, alive_ms))
+            if not self._opened:
+                contents = await self._spool.open()
+                self._opened = True
+                self._opened_late(contents.alive_ms)
+            changes = self.index.changes()
+            alive_ms = self.heard_until_ms() if self.heard_until_ms is not None else None
+            if changes.put or changes.removed or alive_ms is not None:
+                await self._spool.write(SpoolChanges(changes.put, changes.removed, alive_ms))
         except StoreUnavailable as error:
             self._failing = True
             self._complain(error)

@@ -17,9 +17,9 @@ from actors.spool_writer import WriterSettings
 from adapters.memory import MemoryClock, MemorySpool
 from adapters.memory.samples import NOON_MS
 from domain.errors import HostUnreachable
-from domain.events import Accepted, Batch, Event, Gap, MemberLeft, decode_batch, encode_batch
+from domain.events import Accepted, Batch, Event, Gap, MemberLeft, NotMine, decode_batch, encode_batch
 from domain.placement import place
-from domain.ports import SpoolChanges
+from domain.ports import SpoolChanges, SpooledBatch
 from tests.actors.hosts import Director, RecordingHost, settled, until
 
 OWNERS = place(1, ["h0", "h1"])
@@ -88,6 +88,16 @@ class Site:
         self.lives.append(outbox)
         await outbox.start()
         return outbox
+
+    async def kill(self) -> None:
+        """Leave of the last life only what is on disk or was taken."""
+        outbox = self.lives[-1]
+        tasks = [lane.task for lane in outbox._lanes.values()]
+        tasks += [outbox._writer.task] if outbox._writer.task else []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        outbox._writer._spool = MemorySpool()
 
     async def written(self) -> None:
         """Return when nothing waits for the disk."""
@@ -291,3 +301,123 @@ def test_gaps_in_a_row_become_one_but_not_with_the_first(clock: MemoryClock) -> 
     by_position = sorted(index.changes().put, key=lambda item: item[0].position)
     gap = Gap(NOON_MS + 2, NOON_MS + 4, 3)
     assert [decode_batch(payload) for _, payload in by_position] == [told, Batch("s", 2, (), (gap,))]
+
+
+# -- a disk that is not there at the start ------------------------------------------------------
+
+
+async def test_a_disk_that_comes_later_takes_what_is_in_memory(site: Site) -> None:
+    """In order, and for good: a kill after that costs nothing."""
+    site.disk.available = False
+    site.h0.open.clear()
+    outbox = await site.live(batch_events=2, waiting_events=1)
+    add(outbox, *range(1, 6))
+    await settled()
+    site.disk.available = True
+    await site.written()
+    add(outbox, 6, 7)
+    await until(lambda: site.disk.holds() == numbered(*range(1, 8)))
+    await site.kill()
+    site.h0.batches.clear()
+    site.h0.open.set()
+    await flush(await site.live())
+    assert site.h0.events == numbered(*range(1, 8))
+
+
+async def test_what_an_earlier_life_left_there_waits_for_the_next(site: Site) -> None:
+    """It is older than what this one has told already; nothing of it is overwritten."""
+    site.h0.open.clear()
+    add(await site.live(batch_events=1, waiting_events=0), 1, 2)
+    await site.written()
+    await site.kill()
+    site.disk.available = False
+    outbox = await site.live(batch_events=1, waiting_events=0)
+    add(outbox, 3, 4, 5)
+    site.disk.available = True
+    await site.written()
+    assert site.disk.holds() == numbered(1, 2, 3, 4, 5)
+    site.h0.open.set()
+    await flush(outbox)
+    await site.written()
+    assert site.disk.holds() == numbered(1, 2)
+    add(outbox, 6)
+    await flush(outbox)
+    await site.kill()
+    site.h0.batches.clear()
+    outbox = await site.live(batch_events=1)
+    add(outbox, 7)
+    await flush(outbox)
+    assert site.h0.events == numbered(1, 2, 7)
+
+
+async def test_two_lives_without_a_disk_at_the_start_do_not_meet_there(site: Site) -> None:
+    """The later one's batches are behind those of the earlier one."""
+    site.h0.open.clear()
+    for first in (1, 4):
+        site.disk.available = False
+        outbox = await site.live(batch_events=1, waiting_events=0)
+        add(outbox, first, first + 1, first + 2)
+        site.disk.available = True
+        await site.written()
+        await site.kill()
+        site.clock.advance(1)
+    assert site.disk.holds() == numbered(*range(1, 7))
+    site.h0.batches.clear()
+    site.h0.open.set()
+    await flush(await site.live())
+    assert site.h0.events == numbered(*range(1, 7))
+
+
+@pytest.mark.parametrize("listens_first", [True, False])
+async def test_the_blind_time_is_told_when_the_disk_says_when_it_began(
+    site: Site, listens_first: bool
+) -> None:
+    """Once; it ends where this life began to listen, not where the disk came."""
+    site.disk.alive_ms = NOON_MS - 60_000
+    site.disk.available = False
+    outbox = await site.live()
+
+    async def disk_comes() -> None:
+        site.disk.available = True
+        await until(lambda: outbox._writer._opened)
+        site.clock.advance(5_000)
+
+    if not listens_first:
+        await disk_comes()
+        began_ms = site.clock()
+    else:
+        began_ms = site.clock()
+    outbox.listening()
+    if listens_first:
+        site.clock.advance(5_000)
+        await settled()
+        assert site.disk.alive_ms == NOON_MS - 60_000
+        await disk_comes()
+    await until(lambda: site.disk.alive_ms == site.clock())
+    await flush(outbox)
+    assert gaps(site.h0) + gaps(site.h1) == [Gap(NOON_MS - 60_000, began_ms, 0, "blind")]
+
+
+async def test_a_first_life_without_a_disk_at_the_start_missed_nothing(site: Site) -> None:
+    """There was nobody before it."""
+    site.disk.available = False
+    outbox = await site.live()
+    outbox.listening()
+    site.disk.available = True
+    await until(lambda: site.disk.alive_ms == NOON_MS)
+    await flush(outbox)
+    assert site.h0.batches == site.h1.batches == []
+
+
+async def test_what_another_life_may_have_sent_is_not_moved_unasked(site: Site) -> None:
+    """Of two lives' batches for a host that lost the guild, it is asked for the first of each."""
+    for position, source in ((1, "a"), (2, "a"), (3, "b"), (4, "b")):
+        batch = Batch(source, position, tuple(numbered(position)))
+        payload = encode_batch(batch)
+        known = SpooledBatch(position, "h0", source, position, 1, 0, NOON_MS, NOON_MS, len(payload))
+        site.disk.batches[position] = known, payload
+    site.director.place(2, "h1")
+    site.h0.script = [NotMine(2), Accepted(3, 1_000), NotMine(2)]  # it has b's first one
+    await flush(await site.live())
+    assert [batch.number for batch in site.h0.batches] == [1, 3, 4]
+    assert site.h1.events == numbered(1, 2, 4)

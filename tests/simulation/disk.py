@@ -23,7 +23,7 @@ class SimulatedSpool:
         self._last = 0.0
 
     async def open(self) -> SpoolContents:
-        return await self._do(lambda: run(self._disk.open()), may_fail=False)
+        return await self._do(lambda: run(self._disk.open()))
 
     async def write(self, changes: SpoolChanges) -> None:
         await self._do(lambda: run(self._disk.write(changes)))
@@ -34,10 +34,10 @@ class SimulatedSpool:
     async def close(self) -> None:
         await self._disk.close()
 
-    async def _do(self, operation: Callable[[], Any], *, may_fail: bool = True) -> Any:
+    async def _do(self, operation: Callable[[], Any]) -> Any:
         """Do one thing after the other; a failure may come before it is done, or after."""
         answer = asyncio.get_running_loop().create_future()
-        fails = may_fail and self._chance.random() < self._network.faults.disk_fails
+        fails = self._chance.random() < self._network.faults.disk_fails
         before = self._chance.random() < 0.5
         loop = self._network.loop
         self._last = max(loop.time() + self._chance.random() * 0.005, self._last + 1e-5)
