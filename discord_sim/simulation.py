@@ -259,12 +259,14 @@ class Simulation:
         payload = payloads.message(message, self.world, for_gateway=True)
         # The bot always reads what it wrote itself and what mentions it.
         own = message.author_id == self.world.bot.id or self.world.bot.id in message.mention_ids
+        # Copied: what orjson returns keeps the whole buffer that it was written into.
+        data = b"%b" % orjson.dumps(payload)
         return Event(
             "MESSAGE_CREATE",
-            orjson.dumps(payload),
+            data,
             guild_id=message.guild_id,
             intents=Intents.GUILD_MESSAGES,
-            redact=None if own else lambda: _without_content(payload),
+            redact=None if own else lambda: _without_content(orjson.loads(data)),
         )
 
     def _dispatch(self, name: str, data: dict[str, Any], guild_id: int, intents: int) -> None:

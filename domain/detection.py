@@ -105,13 +105,25 @@ class Detector:
         key = (message.guild_id, message.author.user_id)
         recent = self._recent.setdefault(key, deque(maxlen=16))
         self._recent.move_to_end(key)
-        while len(self._recent) > self._rules.remembered_authors:
-            self._recent.popitem(last=False)
         mark = hashlib.blake2b(text.encode(), digest_size=8).digest()
         while recent and recent[0][0] < message.ts_ms - self._rules.repeat_window_ms:
             recent.popleft()
         recent.append((message.ts_ms, mark))
+        self._forget_the_silent(message.ts_ms)
         return sum(1 for _, seen in recent if seen == mark) >= self._rules.repeats
+
+    def _forget_the_silent(self, now_ms: int) -> None:
+        """Forget whose messages no new one can be a repetition of, and more if there are too many.
+
+        A window more is allowed for: shards that catch up are behind the others.
+        """
+        until_ms = now_ms - 2 * self._rules.repeat_window_ms
+        while self._recent:
+            longest_silent = next(iter(self._recent.values()))
+            spare = len(self._recent) <= self._rules.remembered_authors
+            if spare and longest_silent[-1][0] >= until_ms:
+                return
+            self._recent.popitem(last=False)
 
 
 def normalised(content: str) -> str:

@@ -228,6 +228,26 @@ def test_the_longest_silent_is_forgotten_first() -> None:
     repeat(detector, 2, author=person(3))
     assert repeat(detector, 3, author=person(1)) == [True]
     assert repeat(detector, 3, author=person(2)) == [False]
+
+
+def test_who_is_silent_is_forgotten() -> None:
+    """Once no message can repeat theirs any more: what is remembered follows the traffic, not the past."""
+    detector = Detector(DetectionRules(repeat_window_ms=10_000), re.compile)
+    for second in range(100):
+        repeat(detector, second, author=person(second + 1))
+    assert len(detector._recent) == 21
+    repeat(detector, 99, 99, author=person(90))
+    assert repeat(detector, 99, author=person(90)) == [True]
+    repeat(detector, 1_000, author=person(1))
+    assert len(detector._recent) == 1
+
+
+def test_a_shard_that_catches_up_still_finds_repeats() -> None:
+    """Its messages are older than those of the others, by less than a window."""
+    detector = Detector(DetectionRules(repeat_window_ms=10_000), re.compile)
+    repeat(detector, 15, 16, author=person(1))
+    repeat(detector, 30, author=person(2))
+    assert repeat(detector, 21, author=person(1)) == [True]
     assert len(detector._recent) == 2
 
 
