@@ -21,6 +21,14 @@ settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI"):
     settings.load_profile("ci")
 
+PATIENT = {
+    "GUILDHALL_LIMIT_READS": "100000 per second",
+    "GUILDHALL_LIMIT_CHANGES": "100000 per second",
+    "GUILDHALL_LIMIT_STRANGERS": "100000 per second",
+    "GUILDHALL_LIMIT_LOGINS": "300 per minute",
+}
+"""Tests are a few people at one address who do in seconds what others do in a day."""
+
 
 @pytest.fixture(scope="session")
 async def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
@@ -40,7 +48,7 @@ async def postgres_dsn(postgres_server: str) -> str:
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoProcess]:
     """Run a quiet demo: nothing happens in it but what a test makes happen."""
-    demo = DemoProcess(tmp_path_factory.mktemp("stack"), "--guilds", "40", "--rate", "0")
+    demo = DemoProcess(tmp_path_factory.mktemp("stack"), "--guilds", "40", "--rate", "0", **PATIENT)
     try:
         demo.wait_ready()
         yield demo
