@@ -27,7 +27,11 @@ from domain.insights import (
 )
 from domain.views import ReviewView, SeverityCounts, Verdict, ViolationView
 
-_SQL = load_queries("insights.sql")
+_PARTS = load_queries("insights.sql")
+_SQL = {
+    name: statement.replace("/* wanted */", _PARTS["wanted"]).replace("/* shown */", _PARTS["shown"])
+    for name, statement in _PARTS.items()
+}
 
 TIMEOUT_MS = 5_000
 """A statement that takes longer is ended by Postgres."""
@@ -70,8 +74,10 @@ class PostgresInsightStore:
                 self._pool.acquire() as connection,
                 connection.transaction(isolation="repeatable_read", readonly=True),
             ):
-                rows = await connection.fetch(_SQL["violations"], guild_id, *_filters(wanted), limit, offset)
-                total = await _count(connection, guild_id, wanted)
+                rows = await _page(connection, guild_id, wanted, limit, offset)
+                # The last page of several tells itself how many there are.
+                last = 0 < len(rows) < limit or (not rows and not offset)
+                total = offset + len(rows) if last else await _count(connection, guild_id, wanted)
         return [violation_from_row(row) for row in rows], total
 
     async def violation(self, guild_id: int, violation_id: UUID) -> ViolationView | None:
@@ -181,20 +187,35 @@ def _in_time() -> Iterator[None]:
             raise QueryTooSlow from error
 
 
+async def _page(
+    connection: Any, guild_id: int, wanted: Wanted, limit: int, offset: int
+) -> list[asyncpg.Record]:
+    """Return the rows of a page of what is wanted."""
+    name = "violations" if wanted.review in {None, "unreviewed"} else "reviewed"
+    rows: list[asyncpg.Record] = await connection.fetch(
+        _SQL[name], guild_id, *_filters(wanted), wanted.review, limit, offset
+    )
+    return rows
+
+
 async def _count(connection: Any, guild_id: int, wanted: Wanted) -> int:
     """Return how many violations there are of what is wanted."""
-    if wanted == Wanted(severity=wanted.severity):
-        return int(await connection.fetchval(_SQL["count_by_hours"], guild_id, wanted.severity))
-    if wanted.review == "unreviewed":
-        # Reviews are few: to count all, and those with a review, is much less than to look at each.
-        of_all = await _count(connection, guild_id, msgspec.structs.replace(wanted, review=None))
-        return of_all - await _count(connection, guild_id, msgspec.structs.replace(wanted, review="reviewed"))
-    return int(await connection.fetchval(_SQL["count_violations"], guild_id, *_filters(wanted)))
+    of_all = msgspec.structs.replace(wanted, review=None)
+    match wanted.review:
+        case None if wanted == Wanted(severity=wanted.severity):
+            return int(await connection.fetchval(_SQL["count_by_hours"], guild_id, wanted.severity))
+        case None:
+            return int(await connection.fetchval(_SQL["count_violations"], guild_id, *_filters(wanted)))
+        case "unreviewed":
+            # Reviews are few: to count all, and those with a review, is less than to look at each.
+            reviewed = msgspec.structs.replace(wanted, review="reviewed")
+            return await _count(connection, guild_id, of_all) - await _count(connection, guild_id, reviewed)
+        case review:
+            return int(await connection.fetchval(_SQL["count_reviewed"], guild_id, *_filters(wanted), review))
 
 
 def _filters(wanted: Wanted) -> tuple[Any, ...]:
-    """Return the parameters $2 to $9 of the statements that filter."""
-    review = wanted.review
+    """Return the parameters $2 to $7 of the statements that filter."""
     return (
         wanted.severity,
         wanted.detection,
@@ -202,8 +223,6 @@ def _filters(wanted: Wanted) -> tuple[Any, ...]:
         wanted.rule,
         None if wanted.since_ms is None else to_datetime(wanted.since_ms),
         None if wanted.until_ms is None else to_datetime(wanted.until_ms),
-        None if review is None else review != "unreviewed",
-        None if review in (None, "reviewed", "unreviewed") else review,
     )
 
 

@@ -69,6 +69,20 @@ class System:
 @contextlib.asynccontextmanager
 async def system() -> AsyncIterator[System]:
     """Start Postgres and Ray in a folder of their own; end both, and remove it, whatever happens."""
+    async with _postgres() as (database_url, folder), _ray(folder):
+        with _signals_cancel():  # again: Ray put handlers of its own in their place
+            yield System(database_url)
+
+
+@contextlib.asynccontextmanager
+async def database() -> AsyncIterator[str]:
+    """Start Postgres alone, with today's schema; give its address."""
+    async with _postgres() as (database_url, _):
+        yield database_url
+
+
+@contextlib.asynccontextmanager
+async def _postgres() -> AsyncIterator[tuple[str, Path]]:
     adopt_orphans()
     with _signals_cancel():
         async with contextlib.AsyncExitStack() as stack:
@@ -82,9 +96,7 @@ async def system() -> AsyncIterator[System]:
             store = await PostgresGuildStore.open(database_url)
             await store.ensure_partitions(now_ms())
             await store.close()
-            await stack.enter_async_context(_ray(folder))
-            with _signals_cancel():  # again: Ray put handlers of its own in their place
-                yield System(database_url)
+            yield database_url, folder
 
 
 @contextlib.asynccontextmanager

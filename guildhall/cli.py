@@ -13,7 +13,7 @@ import uvloop
 from stamina.instrumentation import set_on_retry_hooks
 
 from adapters.migrate import migrate as run_migrations
-from benchmarks import guilds, ingest, memory, steady, storm
+from benchmarks import analytics, guilds, ingest, memory, steady, storm
 from benchmarks.chaos import run as chaos
 from benchmarks.result import Result
 from domain.errors import ConfigurationInvalid, GuildhallError
@@ -67,6 +67,7 @@ def migrate() -> None:
 
 app.add_typer(operate.hosts, name="hosts")
 app.add_typer(operate.poison, name="poison")
+
 
 @app.command()
 def openapi() -> None:
@@ -144,12 +145,25 @@ def bench_ingest(
     _show(uvloop.run(ingest.run(seconds=seconds, rounds=rounds)), as_json=as_json)
 
 
+@bench.command("analytics")
+def bench_analytics(
+    violations: Annotated[
+        int, typer.Option(min=1_000, help="Violations of one guild in 60 days.")
+    ] = analytics.VIOLATIONS,
+    rounds: Annotated[int, typer.Option(min=1, help="How often everything is asked.")] = analytics.ROUNDS,
+    as_json: BenchJson = False,
+) -> None:
+    """Ask everything of a guild with a million violations, by the store and over HTTP, uncached."""
+    _show(uvloop.run(analytics.run(violations=violations, rounds=rounds)), as_json=as_json)
+
+
 @bench.command("all")
 def bench_all(as_json: BenchJson = False) -> None:
     """Run every benchmark that brings its own system; with --json, one line each."""
     _show(uvloop.run(storm.run()), as_json=as_json)
     _show(uvloop.run(guilds.run()), as_json=as_json)
     _show(uvloop.run(ingest.run()), as_json=as_json)
+    _show(uvloop.run(analytics.run()), as_json=as_json)
 
 
 def _show(result: Result, *, as_json: bool) -> None:

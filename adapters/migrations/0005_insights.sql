@@ -1,9 +1,16 @@
 -- Reviews, response times, analytics that read indexes alone, and months that go when they are old enough.
 
+-- With what lists are filtered by, copied from the violation, where it never changes: few violations have a review,
+-- and those that do are found here without a look at the others.
 CREATE TABLE violation_reviews (
     event_id    uuid NOT NULL,
-    ts          timestamptz NOT NULL, -- the violation's: together they are its key
+    ts          timestamptz NOT NULL,
     guild_id    bigint NOT NULL,
+    message_id  bigint NOT NULL,
+    user_id     bigint NOT NULL,
+    severity    text NOT NULL,
+    detection   text NOT NULL,
+    rule        text NOT NULL,
     verdict     text NOT NULL CHECK (verdict IN ('confirmed', 'false_positive', 'dismissed')),
     note        text,
     reviewed_by bigint NOT NULL,

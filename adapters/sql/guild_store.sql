@@ -137,7 +137,7 @@ SELECT s.event_id, s.guild_id, s.channel_id, s.channel_name, s.message_id, s.use
        u.username, u.display_name, u.avatar_url, u.deleted,
        r.verdict, r.note, r.reviewed_by, r.reviewed_at
 FROM settled AS s
-     LEFT JOIN user_cache AS u USING (user_id) LEFT JOIN violation_reviews AS r USING (event_id, ts);
+     LEFT JOIN user_cache AS u ON u.user_id = s.user_id LEFT JOIN violation_reviews AS r USING (event_id, ts);
 
 -- name: ensure_months
 SELECT ensure_violation_month((date_trunc('month', $1::timestamptz, 'UTC') AT TIME ZONE 'UTC'

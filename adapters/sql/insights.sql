@@ -3,44 +3,62 @@
 -- Spans are [since, until). All but the rows of a page come from the index violations_guild_ts alone. Filters that
 -- are null filter nothing: statements are planned with their parameters, so such a condition is not even there.
 
--- name: violations
--- The page is found in the index, in a total order, so that it never shows a row of the page before; the dashboard
--- sorts in the same way. Only its rows are fetched.
-WITH page AS (
-    SELECT event_id, ts, message_id
-    FROM violations AS v LEFT JOIN violation_reviews AS r USING (event_id, ts)
-    WHERE v.guild_id = $1
-      AND ($2::text IS NULL OR v.severity = $2)
-      AND ($3::text IS NULL OR v.detection = $3)
-      AND ($4::bigint IS NULL OR v.user_id = $4)
-      AND ($5::text IS NULL OR v.rule = $5)
-      AND ($6::timestamptz IS NULL OR ts >= $6)
-      AND ($7::timestamptz IS NULL OR ts < $7)
-      AND ($8::boolean IS NULL OR (r.verdict IS NOT NULL) = $8)
-      AND ($9::text IS NULL OR r.verdict = $9)
-    ORDER BY ts DESC, message_id DESC, event_id
-    LIMIT $10 OFFSET $11
-)
+-- name: wanted
+-- Part of others: what lists are filtered by. Reviews have a copy of these columns.
+guild_id = $1
+  AND ($2::text IS NULL OR severity = $2)
+  AND ($3::text IS NULL OR detection = $3)
+  AND ($4::bigint IS NULL OR user_id = $4)
+  AND ($5::text IS NULL OR rule = $5)
+  AND ($6::timestamptz IS NULL OR ts >= $6)
+  AND ($7::timestamptz IS NULL OR ts < $7);
+
+-- name: shown
+-- Part of others: the rows of a page, with their people and reviews. The order is total, so that a page never shows
+-- a row of the page before; the dashboard sorts in the same way.
 SELECT v.event_id, v.guild_id, v.channel_id, v.channel_name, v.message_id, v.user_id,
        v.detection, v.rule, v.severity, v.action, v.action_status, v.excerpt, v.ts, v.committed_at,
        u.username, u.display_name, u.avatar_url, u.deleted,
        r.verdict, r.note, r.reviewed_by, r.reviewed_at
 FROM page JOIN violations AS v USING (event_id, ts)
-     LEFT JOIN user_cache AS u USING (user_id) LEFT JOIN violation_reviews AS r USING (event_id, ts)
+     LEFT JOIN user_cache AS u ON u.user_id = v.user_id LEFT JOIN violation_reviews AS r USING (event_id, ts)
 ORDER BY v.ts DESC, v.message_id DESC, v.event_id;
 
+-- name: violations
+-- The page is found in the index, then its rows are fetched. $8: null, or 'unreviewed'.
+WITH page AS (
+    SELECT event_id, ts FROM violations
+    WHERE /* wanted */
+      AND ($8::text IS NULL OR (event_id, ts) NOT IN (
+          SELECT event_id, ts FROM violation_reviews WHERE guild_id = $1))
+    ORDER BY ts DESC, message_id DESC, event_id
+    LIMIT $9 OFFSET $10
+)
+/* shown */;
+
+-- name: reviewed
+-- $8: a verdict, or 'reviewed'.
+WITH page AS (
+    SELECT event_id, ts FROM violation_reviews
+    WHERE /* wanted */
+      AND ($8::text = 'reviewed' OR verdict = $8)
+    ORDER BY ts DESC, message_id DESC, event_id
+    LIMIT $9 OFFSET $10
+)
+/* shown */;
+
+-- name: violation
+WITH page AS (SELECT event_id, ts FROM violations WHERE event_id = $1 AND guild_id = $2)
+/* shown */;
+
 -- name: count_violations
-SELECT count(*)
-FROM violations AS v LEFT JOIN violation_reviews AS r USING (event_id, ts)
-WHERE v.guild_id = $1
-  AND ($2::text IS NULL OR v.severity = $2)
-  AND ($3::text IS NULL OR v.detection = $3)
-  AND ($4::bigint IS NULL OR v.user_id = $4)
-  AND ($5::text IS NULL OR v.rule = $5)
-  AND ($6::timestamptz IS NULL OR ts >= $6)
-  AND ($7::timestamptz IS NULL OR ts < $7)
-  AND ($8::boolean IS NULL OR (r.verdict IS NOT NULL) = $8)
-  AND ($9::text IS NULL OR r.verdict = $9);
+SELECT count(*) FROM violations
+WHERE /* wanted */;
+
+-- name: count_reviewed
+SELECT count(*) FROM violation_reviews
+WHERE /* wanted */
+  AND ($8::text = 'reviewed' OR verdict = $8);
 
 -- name: count_by_hours
 -- From the hourly counts: exact, because they are written with the rows, and short at any size.
@@ -48,22 +66,15 @@ SELECT coalesce(sum(CASE $2::text WHEN 'low' THEN low WHEN 'medium' THEN medium 
                                   WHEN 'critical' THEN critical ELSE low + medium + high + critical END), 0)::bigint
 FROM metrics_hourly WHERE guild_id = $1;
 
--- name: violation
-SELECT v.event_id, v.guild_id, v.channel_id, v.channel_name, v.message_id, v.user_id,
-       v.detection, v.rule, v.severity, v.action, v.action_status, v.excerpt, v.ts, v.committed_at,
-       u.username, u.display_name, u.avatar_url, u.deleted,
-       r.verdict, r.note, r.reviewed_by, r.reviewed_at
-FROM violations AS v
-     LEFT JOIN user_cache AS u USING (user_id) LEFT JOIN violation_reviews AS r USING (event_id, ts)
-WHERE v.event_id = $1 AND v.guild_id = $2;
-
 -- name: lock_review
 -- One review of a violation at a time. Not the violation's row: its host never waits for a moderator.
 SELECT pg_advisory_xact_lock(hashtextextended('guildhall:review:' || $1::uuid, 0));
 
 -- name: write_review
-INSERT INTO violation_reviews (event_id, ts, guild_id, verdict, note, reviewed_by)
-SELECT event_id, ts, guild_id, $3, $4, $5 FROM violations WHERE event_id = $1 AND guild_id = $2
+INSERT INTO violation_reviews (event_id, ts, guild_id, message_id, user_id, severity, detection, rule,
+                               verdict, note, reviewed_by)
+SELECT event_id, ts, guild_id, message_id, user_id, severity, detection, rule, $3, $4, $5
+FROM violations WHERE event_id = $1 AND guild_id = $2
 ON CONFLICT (event_id, ts) DO UPDATE
 SET verdict = excluded.verdict, note = excluded.note, reviewed_by = excluded.reviewed_by, reviewed_at = now()
 RETURNING reviewed_at;
@@ -95,15 +106,16 @@ WITH people AS MATERIALIZED (
 ), page AS (
     SELECT user_id, violations FROM people ORDER BY violations DESC, user_id LIMIT $4 OFFSET $5
 )
-SELECT t.total, p.user_id, s.low, s.medium, s.high, s.critical, s.last_at
+SELECT t.total, p.user_id, p.low, p.medium, p.high, p.critical, p.last_at
 FROM (SELECT count(*) AS total FROM people) AS t
-LEFT JOIN page AS p ON true
-LEFT JOIN LATERAL (
-    SELECT count(*) FILTER (WHERE severity = 'low') AS low, count(*) FILTER (WHERE severity = 'medium') AS medium,
-           count(*) FILTER (WHERE severity = 'high') AS high, count(*) FILTER (WHERE severity = 'critical') AS critical,
-           max(ts) AS last_at
-    FROM violations AS v WHERE v.user_id = p.user_id AND v.guild_id = $1 AND v.ts >= $2 AND v.ts < $3
-) AS s ON true
+LEFT JOIN (
+    SELECT user_id, p.violations, max(ts) AS last_at,
+           count(*) FILTER (WHERE severity = 'low') AS low, count(*) FILTER (WHERE severity = 'medium') AS medium,
+           count(*) FILTER (WHERE severity = 'high') AS high, count(*) FILTER (WHERE severity = 'critical') AS critical
+    FROM page AS p JOIN violations AS v USING (user_id)
+    WHERE v.guild_id = $1 AND v.ts >= $2 AND v.ts < $3
+    GROUP BY user_id, p.violations
+) AS p ON true
 ORDER BY p.violations DESC, p.user_id;
 
 -- name: rules
@@ -117,10 +129,9 @@ FROM violations WHERE guild_id = $1 AND ts >= $2 AND ts < $3
 GROUP BY rule;
 
 -- name: rule_reviews
-SELECT v.rule, count(*) AS reviewed, count(*) FILTER (WHERE r.verdict = 'false_positive') AS false_positives
-FROM violation_reviews AS r JOIN violations AS v USING (event_id, ts)
-WHERE r.guild_id = $1 AND r.ts >= $2 AND r.ts < $3
-GROUP BY v.rule;
+SELECT rule, count(*) AS reviewed, count(*) FILTER (WHERE verdict = 'false_positive') AS false_positives
+FROM violation_reviews WHERE guild_id = $1 AND ts >= $2 AND ts < $3
+GROUP BY rule;
 
 -- name: quarters
 SELECT date_bin('15 minutes', ts, 'epoch') AS quarter, count(*) AS violations

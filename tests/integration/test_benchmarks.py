@@ -57,6 +57,21 @@ async def test_ingest_stores_each_row_that_it_acknowledges() -> None:
     assert result["ratio"] > 0
 
 
+@pytest.mark.timeout(240)
+async def test_analytics_say_what_python_counts() -> None:
+    """Each answer of each period, and each page and total, is the one that plain counting gives."""
+    result = await bench("analytics", "--violations", "20000", "--rounds", "1")
+
+    figures = result["figures"]
+    assert figures["violations"] == 20_000
+    assert figures["answers_compared"] == 5 * 4 + 11
+    assert figures["answers_wrong"] == []
+    asked = {name.removeprefix("store_") for name in figures if name.startswith("store_")}
+    assert asked == {name.removeprefix("http_") for name in figures if name.startswith("http_")}
+    assert len(asked) == figures["answers_compared"]
+    assert result["ratio"] > 0
+
+
 @pytest.mark.timeout(400)
 async def test_nothing_is_lost_or_doubled_by_what_chaos_does() -> None:
     """Within a minute hosts, the Director, a shard, a node and Postgres are killed, and a host is frozen."""
