@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 from limits import RateLimitItem, WindowStats, parse
 from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.storage.redis.redispy import RedispyBridge
 from limits.aio.strategies import MovingWindowRateLimiter, SlidingWindowCounterRateLimiter
 
 from adapters.redis_connection import Fuse, connect
@@ -38,15 +39,18 @@ class RedisRateLimiter:
         }
         self._redis = connect(redis_url)
         self._fuse = Fuse(_Away)
-        # Exact: whoever comes back after the time that was told is let through.
-        self._shared = MovingWindowRateLimiter(
-            RedisStorage(
-                "async+redis://",
-                implementation="redispy",
-                key_prefix="guildhall:rate",
-                connection_pool=self._redis.connection_pool,  # type: ignore[arg-type]
-            )
+        storage = RedisStorage(
+            "async+redis://",
+            implementation="redispy",
+            key_prefix="guildhall:rate",
+            connection_pool=self._redis.connection_pool,  # type: ignore[arg-type]
         )
+        # The library makes a client of its own; with ours the commands of many requests travel together.
+        bridge = cast("RedispyBridge", storage.bridge)
+        bridge.connection_getter = lambda _: cast("Any", self._redis)
+        bridge.register_scripts()
+        # Exact: whoever comes back after the time that was told is let through.
+        self._shared = MovingWindowRateLimiter(storage)
         # Not a moving window here: the library would ask a thread for every key of it.
         self._own_storage = MemoryStorage()
         self._own = SlidingWindowCounterRateLimiter(self._own_storage)

@@ -12,6 +12,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from adapters.redis_together import TogetherRedis
+
 ANSWERS_WITHIN_S = 1.0
 MAX_CONNECTIONS = 64
 
@@ -30,7 +32,7 @@ def connect(redis_url: str) -> Redis:
         socket_connect_timeout=ANSWERS_WITHIN_S,
         retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
     )
-    return Redis.from_pool(pool)
+    return TogetherRedis.from_pool(pool)
 
 
 class Fuse:

@@ -33,7 +33,7 @@ def session_token(request: Request, ports: ApiPorts) -> str | None:
     return request.cookies.get(session_cookie_name(ports.settings)) or None
 
 
-def ports_of(request: Request) -> ApiPorts:
+async def ports_of(request: Request) -> ApiPorts:
     """Return the replica's ports."""
     ports: ApiPorts = request.app.state.ports
     return ports
@@ -84,7 +84,7 @@ def member_of(session: Session, guild: SessionGuild) -> Member:
     return Member(session.user.user_id, guild.guild_id, guild.owns, guild.permissions)
 
 
-def gate_of(request: Request) -> Gate:
+async def gate_of(request: Request) -> Gate:
     """Return the replica's gate."""
     gate: Gate = request.app.state.gate
     return gate
@@ -149,7 +149,7 @@ def snowflake_of(text: str, error_code: str, whose: str) -> int:
     return parsed
 
 
-def guild_id_of(guild_id: Annotated[str, Path(description="A Discord guild id")]) -> int:
+async def guild_id_of(guild_id: Annotated[str, Path(description="A Discord guild id")]) -> int:
     """Return the guild that the path names."""
     return snowflake_of(guild_id, "invalid_guild_id", "A server's")
 
@@ -157,7 +157,7 @@ def guild_id_of(guild_id: Annotated[str, Path(description="A Discord guild id")]
 GuildId = Annotated[int, Depends(guild_id_of)]
 
 
-def user_id_of(user_id: Annotated[str, Path(description="A Discord user id")]) -> int:
+async def user_id_of(user_id: Annotated[str, Path(description="A Discord user id")]) -> int:
     """Return the person whom the path names."""
     return snowflake_of(user_id, "invalid_user_id", "A person's")
 

@@ -26,7 +26,7 @@ class Logged(BaseModel):
     request_id: str | None
 
 
-def actor_id_of(
+async def actor_id_of(
     actor_id: Annotated[str | None, Query(description="Only what this Discord user did")] = None,
 ) -> int | None:
     """Return the person whose entries are wanted, if it is one person's."""

@@ -42,7 +42,7 @@ class CacheStats(View):
     complete: bool
 
 
-def meter_of(request: Request) -> Meter:
+async def meter_of(request: Request) -> Meter:
     """Return the replica's meter."""
     meter: Meter = request.app.state.meter
     return meter

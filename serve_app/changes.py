@@ -10,7 +10,7 @@ from domain.audit import Change
 from serve_app.access import Changing
 
 
-def change_of(request: Request, session: Changing) -> Change:
+async def change_of(request: Request, session: Changing) -> Change:
     """Return the change that a request makes, after checking that it came from our own page."""
     return Change(session.user.user_id, request.state.request_id)
 

@@ -25,7 +25,7 @@ class PageRequest(BaseModel):
         return (self.page - 1) * self.per_page
 
 
-def _page_request(
+async def _page_request(
     page: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 1,
     per_page: Annotated[int, Query(ge=1, le=MAX_PER_PAGE)] = 50,
 ) -> PageRequest:

@@ -48,7 +48,7 @@ class MappedRole(BaseModel):
     mapped_at: int
 
 
-def discord_role_id_of(
+async def discord_role_id_of(
     discord_role_id: Annotated[str, Path(description="The id of a role on Discord")],
 ) -> int:
     """Return the Discord role that the path names."""
@@ -60,7 +60,7 @@ DiscordRoleId = Annotated[int, Depends(discord_role_id_of)]
 MakeChange = Callable[[RoleChange], Awaitable[int]]
 
 
-def change_maker(request: Request, granted: Owner, change: Changes, ports: Ports, gate: OfGate) -> MakeChange:
+async def change_maker(request: Request, granted: Owner, change: Changes, ports: Ports, gate: OfGate) -> MakeChange:
     """Return what makes a change of roles for the owner and announces it; it returns when, in ms."""
 
     async def make(wanted: RoleChange) -> int:

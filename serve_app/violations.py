@@ -36,7 +36,7 @@ class NewReview(BaseModel):
     note: Annotated[str, Field(max_length=MAX_NOTE)] | None = None
 
 
-def wanted_violations(
+async def wanted_violations(
     *,
     severity: Severity | None = None,
     detection: Detection | None = None,

@@ -75,12 +75,12 @@ def declared(app: FastAPI) -> list[Declared]:
         )
         for route in iter_route_contexts(app.routes)
         if hasattr(route, "dependant") and route.include_in_schema
-        for calls in [list(_calls(route.dependant))]
+        for calls in [list(calls_of(route.dependant))]
         for method in route.methods or ()
     )
 
 
-def _calls(dependant: Any) -> Iterator[Any]:
+def calls_of(dependant: Any) -> Iterator[Any]:
     for inner in dependant.dependencies:
         yield inner.call
-        yield from _calls(inner)
+        yield from calls_of(inner)
