@@ -60,7 +60,9 @@ DiscordRoleId = Annotated[int, Depends(discord_role_id_of)]
 MakeChange = Callable[[RoleChange], Awaitable[int]]
 
 
-async def change_maker(request: Request, granted: Owner, change: Changes, ports: Ports, gate: OfGate) -> MakeChange:
+async def change_maker(
+    request: Request, granted: Owner, change: Changes, ports: Ports, gate: OfGate
+) -> MakeChange:
     """Return what makes a change of roles for the owner and announces it; it returns when, in ms."""
 
     async def make(wanted: RoleChange) -> int:
