@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from domain.guild_settings import GuildConfig, StoredConfig
 from domain.people import People
 from domain.views import UserView
 from serve_app.access import Granted, Needs, Ports
+from serve_app.answers import remembered
 from serve_app.changes import Changes
 
 router = APIRouter(prefix="/api/servers/{guild_id}/config", tags=["config"])
@@ -34,16 +35,14 @@ class ConfigChange(BaseModel):
     version: Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
-@router.get("")
-async def read_config(
-    granted: Annotated[Granted, Depends(Needs("view_config"))], ports: Ports
-) -> ServerConfig:
+@router.get("", response_model=ServerConfig)
+async def read_config(granted: Annotated[Granted, Depends(Needs("view_config"))], ports: Ports) -> Response:
     """Show a server's configuration."""
 
     async def load() -> ServerConfig:
         return await _shown(await ports.guild_settings.config(granted.guild_id), ports.people)
 
-    return await ports.caches.get("config", granted.guild_id, "config", load)
+    return await remembered(ports, "config", granted.guild_id, "config", load)
 
 
 @router.put("")

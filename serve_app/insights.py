@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Response
+from pydantic import BaseModel
 
 from domain.guild import HourCounts
 from domain.guild_settings import TimeZone
 from domain.health import HealthPart, Vitals, judge
-from domain.ids import HOUR_MS
+from domain.ids import HOUR_MS, hour_start
 from domain.insights import Offender, Period, RuleRecord, Span, span_of
 from domain.rhythm import USUAL_HOURS, MajorEvent, Peak, major_events, rhythm
 from domain.views import HourView, SeverityCounts, UserView, View, hour_view, severity_counts
 from serve_app.access import Granted, Needs, Ports
+from serve_app.answers import remembered
 from serve_app.paging import Page, PageWanted, page_of
 from serve_app.ports import ApiPorts
 
@@ -124,8 +127,8 @@ class TemporalAnalytics(_OfPeriod):
     message: str | None
 
 
-@router.get("/metrics")
-async def metrics(granted: Looks, ports: Ports, period: Period = "day") -> Metrics:
+@router.get("/metrics", response_model=Metrics)
+async def metrics(granted: Looks, ports: Ports, period: Period = "day") -> Response:
     """Count what happened in a server."""
     guild_id = granted.guild_id
 
@@ -150,11 +153,11 @@ async def metrics(granted: Looks, ports: Ports, period: Period = "day") -> Metri
             series=[hour_view(bucket) for bucket in buckets],
         )
 
-    return await ports.caches.get("metrics", guild_id, ("metrics", period), load)
+    return await _remembered(ports, guild_id, ("metrics", period), load)
 
 
-@router.get("/health")
-async def health(granted: Looks, ports: Ports, period: Period = "day") -> ServerHealth:
+@router.get("/health", response_model=ServerHealth)
+async def health(granted: Looks, ports: Ports, period: Period = "day") -> Response:
     """Tell how well a server is, and why."""
     guild_id = granted.guild_id
 
@@ -185,13 +188,11 @@ async def health(granted: Looks, ports: Ports, period: Period = "day") -> Server
             message="There is little to judge by yet." if judged.limited_data else None,
         )
 
-    return await ports.caches.get("metrics", guild_id, ("health", period), load)
+    return await _remembered(ports, guild_id, ("health", period), load)
 
 
-@router.get("/top-offenders")
-async def top_offenders(
-    granted: Looks, ports: Ports, wanted: PageWanted, period: Period = "day"
-) -> Page[TopOffender]:
+@router.get("/top-offenders", response_model=Page[TopOffender])
+async def top_offenders(granted: Looks, ports: Ports, wanted: PageWanted, period: Period = "day") -> Response:
     """List who broke most rules, with what is known of them."""
     guild_id = granted.guild_id
 
@@ -204,11 +205,11 @@ async def top_offenders(
         return page_of(rows, total, wanted, when_empty="Nobody broke a rule in this period.")
 
     key = ("top-offenders", period, wanted.page, wanted.per_page)
-    return await ports.caches.get("metrics", guild_id, key, load)
+    return await _remembered(ports, guild_id, key, load)
 
 
-@router.get("/rule-effectiveness")
-async def rule_effectiveness(granted: Looks, ports: Ports, period: Period = "day") -> RulesEffectiveness:
+@router.get("/rule-effectiveness", response_model=RulesEffectiveness)
+async def rule_effectiveness(granted: Looks, ports: Ports, period: Period = "day") -> Response:
     """Tell what each rule did, how its actions ended, and how often it was wrong."""
     guild_id = granted.guild_id
 
@@ -227,13 +228,13 @@ async def rule_effectiveness(granted: Looks, ports: Ports, period: Period = "day
             message=None if violations else QUIET,
         )
 
-    return await ports.caches.get("metrics", guild_id, ("rule-effectiveness", period), load)
+    return await _remembered(ports, guild_id, ("rule-effectiveness", period), load)
 
 
-@router.get("/temporal-analytics")
+@router.get("/temporal-analytics", response_model=TemporalAnalytics)
 async def temporal_analytics(
     granted: Looks, ports: Ports, period: Period = "week", timezone: Annotated[TimeZone, Query()] = "UTC"
-) -> TemporalAnalytics:
+) -> Response:
     """Tell at which hours violations happen in a time zone, and which hours were out of the ordinary."""
     guild_id = granted.guild_id
 
@@ -260,7 +261,14 @@ async def temporal_analytics(
             message=None if violations else QUIET,
         )
 
-    return await ports.caches.get("metrics", guild_id, ("temporal-analytics", period, timezone), load)
+    return await _remembered(ports, guild_id, ("temporal-analytics", period, timezone), load)
+
+
+async def _remembered(
+    ports: ApiPorts, guild_id: int, key: Hashable, load: Callable[[], Awaitable[BaseModel]]
+) -> Response:
+    """Answer from memory, for as long as the running hour is the same: every period ends with it."""
+    return await remembered(ports, "metrics", guild_id, (key, hour_start(ports.now_ms())), load)
 
 
 def _offender(offender: Offender, user: UserView) -> TopOffender:
