@@ -112,6 +112,21 @@ async def test_the_second_begins_with_the_question(rig: Rig) -> None:
     assert len(rig.actor.asked) == 2
 
 
+async def test_an_answer_that_took_its_time_is_remembered_for_less(rig: Rig) -> None:
+    """What is left of the second."""
+    rig.actor.answering.clear()
+    slow = rig.ask(ONE)
+    await until(lambda: rig.actor.asked)
+    rig.clock.advance(600)
+    rig.actor.answering.set()
+    assert await slow == {}
+    rig.actor.roles[ONE] = "viewer"
+    rig.clock.advance(399)
+    assert await rig.role(ONE) is None
+    rig.clock.advance(1)
+    assert await rig.role(ONE) == "viewer"
+
+
 @pytest.mark.parametrize("problem", [StoreUnavailable(), RolesUnavailable()])
 async def test_a_failure_goes_to_all_who_wait_and_is_not_remembered(rig: Rig, problem: Exception) -> None:
     """The next one asks anew."""
@@ -156,6 +171,19 @@ async def test_what_was_changed_is_forgotten(rig: Rig) -> None:
     assert (await before, await after) == ({TWO: "viewer"}, {})
     assert (await rig.role(ONE), await rig.role(TWO), await rig.role(ELSEWHERE)) == (None, None, "viewer")
     assert len(rig.actor.asked) == 4
+
+
+async def test_an_answer_from_before_a_change_is_not_remembered(rig: Rig) -> None:
+    """Though it comes after it, to who asked before it."""
+    rig.actor.roles = {ONE: "viewer"}
+    rig.actor.answering.clear()
+    before = rig.ask(ONE)
+    await until(lambda: rig.actor.asked)
+    rig.actor.roles = {}
+    rig.reader.forget(40)
+    rig.actor.answering.set()
+    assert await before == {ONE: "viewer"}
+    assert await rig.role(ONE) is None
 
 
 async def test_what_discord_said_belongs_to_the_question(rig: Rig) -> None:

@@ -270,6 +270,17 @@ async def test_the_log_can_be_searched(web: Web, owner: Owner) -> None:
     assert (empty["is_empty"], empty["total"], bool(empty["message"])) == (True, 0, True)
 
 
+@pytest.mark.parametrize(
+    ("who", "roles", "log"),
+    [("admin", 403, 200), ("moderator", 403, 403), ("viewer", 403, 200), ("operator", 403, 403)],
+)
+async def test_who_sees_what(web: Web, who: str, roles: int, log: int) -> None:
+    """Roles and what they come from are the owners'; the log is for those who may see the settings."""
+    async with await web.browser_of_role(who) as browser:
+        for path, status in ((ROLES_PATH, roles), (MAPPINGS, roles), (LOG, log)):
+            assert (await browser.get(path)).status_code == status
+
+
 async def test_two_owners_cannot_remove_each_other_at_once(web: Web) -> None:
     """One of them does, and the other is no owner any more when their turn comes."""
     web.database.roles |= {(GUILD, 2): "owner", (GUILD, 3): "owner"}
