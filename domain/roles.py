@@ -131,7 +131,7 @@ def decide(roles: GuildRoles, author: Author, change: RoleChange) -> AuditEntry:
     after = _after(roles, change)
     if len(after.mapped) > MAX_MAPPINGS:
         raise TooManyMappings
-    if was == "owner" and not _has_owner(after, author):
+    if not _has_owner(after, author):
         raise LastOwner
     details = {name: role for name, role in (("role", now), ("was", was)) if role is not None}
     member = author.member

@@ -87,9 +87,8 @@ class Model:
             table[key] = (change.role, by)
         elif table.pop(key, None) is None:
             return NoSuchRole
-        lost = before.get(key, (None,))[0] == "owner" != table.get(key, (None,))[0]
         owners = [one for one, _ in self.assigned.values() if one == "owner"]
-        if lost and not owners and self.role(by) != "owner":
+        if not owners and self.role(by) != "owner":
             table.clear()
             table.update(before)
             return LastOwner
