@@ -13,7 +13,7 @@ from adapters.memory.samples import described, person
 from domain.errors import RolesUnavailable
 from domain.permissions import ADMINISTRATOR, PERMISSIONS, ROLES, Permission, Role
 from domain.sessions import Session, SessionGuild
-from serve_app.access import Needs, gate_of
+from serve_app.access import Needs
 from serve_app.errors import ApiError
 from tests.serve_app.declared import OF_ANYBODY, OPEN, Declared, declared
 from tests.serve_app.test_servers import happen
@@ -107,7 +107,7 @@ async def test_a_permission_lets_through_who_holds_it(web: Web, permission: Perm
         web.database.roles[GUILD, number] = role
         session = Session(person(number), (membership(),), "csrf", web.clock())
         with contextlib.suppress(ApiError):
-            granted = await Needs(permission)(request, session, GUILD, await gate_of(request))
+            granted = await Needs(permission)(request, session, GUILD)
             passed.add(granted.role)
     assert passed == {role for role in ROLES if permission in PERMISSIONS[role]}
 
