@@ -54,6 +54,9 @@ def prepare(runtime_dir: Path, token_file: Path) -> None:
         # Ray prints its own errors (a host that died, say) on standard output; they are in its logs as well.
         "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
         "RAY_USAGE_STATS_ENABLED": "0",
+        # What actors and replicas write is turned over, file by file; by default it grows for ever.
+        "RAY_ROTATION_MAX_BYTES": str(64 << 20),
+        "RAY_ROTATION_BACKUP_COUNT": "3",
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }

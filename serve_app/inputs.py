@@ -5,6 +5,7 @@ Starlette's own limit answers in another form than ours, and what is read here m
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import re
@@ -18,6 +19,8 @@ from serve_app.errors import ApiError, error_answer
 from serve_app.limits import SAFE_METHODS
 
 MAX_BODY_BYTES = 64 << 10
+READ_WITHIN_S = 10.0
+"""Nobody needs longer for so little; who sends a byte a second would hold a place for hours."""
 MAX_DEPTH = 20
 MAX_SHOWN_KEY = 100
 
@@ -77,19 +80,21 @@ def _require_small(declared: str) -> None:
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """Return the body, or None when the connection is gone; refuse it as soon as it is too large."""
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > MAX_BODY_BYTES:
-            raise _too_large()
-        if not message.get("more_body", False):
-            return b"".join(parts)
+    """Return the body, or None when the connection is gone; refuse it when it is too large or too slow."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(READ_WITHIN_S):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                body += message.get("body", b"")
+                if len(body) > MAX_BODY_BYTES:
+                    raise _too_large()
+                if not message.get("more_body", False):
+                    return bytes(body)
+    except TimeoutError:
+        raise ApiError(408, "body_too_slow", "The body did not arrive in time. Try again.") from None
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

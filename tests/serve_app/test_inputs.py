@@ -14,6 +14,7 @@ from fastapi import Body
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serve_app import inputs
 from serve_app.errors import ApiError
 from serve_app.inputs import MAX_BODY_BYTES, MAX_DEPTH, require_plain_json
 from tests.serve_app.test_errors import check_form
@@ -38,18 +39,22 @@ async def send(web: Web, body: bytes, **headers: str) -> httpx2.Response:
     return await web.browser.post("/api/echo", content=body, headers=JSON | headers)
 
 
-async def deliver(web: Web, parts: list[bytes], headers: dict[str, str], *, leave: bool = False) -> Any:
-    """Send a body in parts; return the status, what was answered, and how many parts were taken."""
+async def deliver(web: Web, parts: list[bytes], headers: dict[str, str], *, then: str = "") -> Any:
+    """Send a body in parts, and perhaps "leave" or "stall" then, before it is whole.
+
+    Return the status, what was answered, and how many parts were taken.
+    """
     taken, sent = 0, []
 
     async def receive() -> dict[str, Any]:
         nonlocal taken
         taken += 1
         if taken > len(parts):
-            if leave:
+            if then == "leave":
                 return {"type": "http.disconnect"}
             await asyncio.Event().wait()
-        return {"type": "http.request", "body": parts[taken - 1], "more_body": leave or taken < len(parts)}
+        more = bool(then) or taken < len(parts)
+        return {"type": "http.request", "body": parts[taken - 1], "more_body": more}
 
     async def hear(message: Any) -> None:
         sent.append(message)
@@ -135,7 +140,16 @@ async def test_any_method_may_be_too_large(echoing: Web, method: str) -> None:
 
 async def test_whoever_leaves_in_the_middle_gets_no_answer(echoing: Web) -> None:
     """And leaves nothing behind."""
-    assert await deliver(echoing, [b"{", b'"a"'], {}, leave=True) == (None, b"", 3)
+    assert await deliver(echoing, [b"{", b'"a"'], {}, then="leave") == (None, b"", 3)
+
+
+async def test_whoever_does_not_get_to_the_end_is_not_waited_for(
+    echoing: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A body that stalls holds no place for long."""
+    monkeypatch.setattr(inputs, "READ_WITHIN_S", 0.01)
+    status, body, _ = await deliver(echoing, [b"{"], {}, then="stall")
+    assert (status, json.loads(body)["error_code"]) == (408, "body_too_slow")
 
 
 @pytest.mark.parametrize(
