@@ -6,7 +6,7 @@ import sys
 
 import msgspec
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -288,5 +288,11 @@ def test_no_order_of_events_and_failures_breaks_a_guild(monkeypatch: pytest.Monk
     """Whatever is resent, cut off, moved, fenced or resumed."""
     monkeypatch.setattr("actors.guild.REMEMBERED_EVENTS", REMEMBERED_EVENTS)
     monkeypatch.setattr("actors.guild.MAX_SOCKETS_PER_USER", MAX_SOCKETS_PER_USER)
-    thorough = settings(max_examples=70, stateful_step_count=50, deadline=None, report_multiple_bugs=False)
+    thorough = settings(
+        max_examples=70,
+        stateful_step_count=50,
+        deadline=None,
+        report_multiple_bugs=False,
+        phases=[phase for phase in Phase if phase is not Phase.explain],  # it takes longer than to shrink
+    )
     run_state_machine_as_test(GuildMachine, settings=thorough)
