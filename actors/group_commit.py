@@ -229,8 +229,14 @@ class GroupCommit:
 
     async def _commit(self, group: list[_Waiting]) -> None:
         await self._end_doubt()
-        # What was taken is acknowledged again, even if its guilds have moved since.
-        fresh = [waiting for waiting in group if not await self._was_taken(waiting.batch)]
+        fresh: list[_Waiting] = []
+        for waiting in group:
+            if await self._was_taken(waiting.batch):
+                # At once, whatever becomes of the others: were it refused with them, because its guilds have
+                # moved or this life is over, its shard would send the events under another number.
+                self._acknowledge(waiting)
+            else:
+                fresh.append(waiting)
         guild_ids = {event.guild_id for waiting in fresh for event in waiting.batch.events}
         foreign = {guild_id for guild_id in guild_ids if not self._watch.owns(guild_id)}
         own: dict[tuple[str, int], _Waiting] = {}
@@ -243,9 +249,12 @@ class GroupCommit:
                 _answer(waiting, NotMine(self._watch.placement_version()))
         if own:
             await self._commit_fresh(list(own.values()))
+        for waiting in fresh:
+            self._acknowledge(waiting)
+
+    def _acknowledge(self, waiting: _Waiting) -> None:
         credit = max(0, self._settings.intake_events - self._waiting_events)
-        for waiting in group:
-            _answer(waiting, Accepted(waiting.batch.number, credit))
+        _answer(waiting, Accepted(waiting.batch.number, credit))
 
     async def _commit_fresh(self, group: list[_Waiting]) -> None:
         events = _distinct([event for waiting in group for event in waiting.batch.events])

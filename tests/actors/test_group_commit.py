@@ -268,6 +268,25 @@ async def test_a_database_that_hangs_counts_as_away(clock: MemoryClock, database
     await host.stop()
 
 
+async def test_a_fenced_host_acknowledges_what_is_durable(
+    host: HostUnderTest, database: MemoryDatabase
+) -> None:
+    """Though it is in one group with what the fence refuses: else its shard would count it once more."""
+
+    async def lose_the_answer(_: Commit) -> None:
+        database.after_commit = None
+        raise StoreUnavailable
+
+    database.after_commit = lose_the_answer
+    assert isinstance(await host.send(messages(3)), Busy)
+    await MemoryGuildStore(database).register_host("h0")  # another life begins, and this one does not know
+
+    again, fresh = await asyncio.gather(host.send(messages(3)), host.send(messages(1), source="other"))
+    assert isinstance(again, Accepted)
+    assert isinstance(fresh, NotMine)
+    assert counted(database) == 3
+
+
 async def test_a_host_fenced_while_it_searches_gives_up(
     host: HostUnderTest, database: MemoryDatabase, probing: list[Any]
 ) -> None:
