@@ -92,7 +92,6 @@ def create_app(settings: WebSettings, open_ports: Callable[[], Awaitable[ApiPort
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
-        redirect_slashes=False,  # such a redirect would lead to whatever host the request names
         middleware=[
             Middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies)),
             Middleware(RequestMiddleware, behind_tls=settings.behind_tls),

@@ -59,8 +59,8 @@ class House:
         self.replicas: list[Sessions] = []
         self.one = self.replica()
 
-    def replica(self) -> Sessions:
-        self.replicas.append(Sessions(self.store, self.discord, self.clock, wait_s=WAIT_S))
+    def replica(self, wait_s: float = WAIT_S) -> Sessions:
+        self.replicas.append(Sessions(self.store, self.discord, self.clock, wait_s=wait_s))
         return self.replicas[-1]
 
     async def log_in(self, user_id: int = 1, *, instead_of: str | None = None) -> str:
@@ -104,7 +104,8 @@ async def test_a_list_is_refreshed_behind_an_answer(house: House) -> None:
     house.discord.move(1, (THERE,))
     house.discord.open.clear()
     house.clock.advance(FRESH_MS)
-    assert await house.guilds(token) == (HERE,)
+    patient = house.replica(wait_s=3_600)
+    assert await asyncio.wait_for(house.guilds(token, patient), 5) == (HERE,)
     house.discord.open.set()
     await house.settle()
     assert await house.guilds(token) == (THERE,)
@@ -308,15 +309,17 @@ async def test_a_logout_during_a_renewal_wins(house: House) -> None:
     """The session stays ended, and the pair that nobody asked for any more is taken back."""
     house.discord.life_ms = 1
     token = await house.log_in()
-    house.clock.advance(FRESH_MS)
-    house.discord.open.clear()
-    await house.guilds(token)
-    ending = asyncio.create_task(house.replica().end(token))
-    await asyncio.sleep(0)
-    house.discord.open.set()
-    await ending
-    await house.settle()
+    keep = house.store.keep_tokens
+
+    async def too_late(asked: str, tokens: Tokens) -> bool:
+        await house.store.end(asked)
+        return await keep(asked, tokens)
+
+    house.store.keep_tokens = too_late  # type: ignore[method-assign]
+    house.clock.advance(SHOWN_MS)
     assert await house.one.get(token) is None
+    await house.settle()
+    assert house.discord.asked["renew"] == 1
     assert not house.discord.has_pairs(1)
 
 
