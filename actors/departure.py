@@ -8,6 +8,7 @@ from typing import Protocol
 
 from actors.gathering import Gathering
 from actors.routing import GuildDirectory
+from actors.spool_index import UNLOADED
 from actors.spool_writer import SpoolWriter, decoded
 from domain.events import Batch, Event, Gap
 
@@ -71,8 +72,8 @@ class Departure:
     async def from_spool(self, source: str) -> None:
         """Hand over what the spool holds of other hosts' guilds, batch by batch.
 
-        Only as far as it is of the source whose first batch the host did not take: nothing behind that one
-        was sent. Further behind may be the first of another life, of which this is not known.
+        ``source`` is the one whose first batch the host did not take: nothing behind that was sent, except
+        for the first one of a life that began without this spool. The host is to be asked about it first.
         A batch leaves here and arrives there in one write. Until the last one has, new events of those
         guilds still come here, behind the old ones.
         """
@@ -86,7 +87,7 @@ class Departure:
             if batch is None:
                 self._neighbours.moved_away(self._host_id)
                 break
-            if batch.source != source:
+            if batch.source != source and batch.position > UNLOADED:
                 break
             found = decoded(await self._writer.read(batch.position))
             if self._directory.routing is not routing:

@@ -20,12 +20,17 @@ class SpoolBounds(msgspec.Struct, frozen=True):
     """What may wait in memory for a disk that is slow, or full, or gone."""
 
 
+UNLOADED = 1 << 40
+"""From here on positions are given by a life that began without its spool, or by one after it."""
+
+
 class SpoolIndex:
     """Decides on the contents of a spool; does no I/O.
 
     The first batch of a lane may be on its way to its host, or taken already by a host whose answer was
     lost: it is never given up, so that a gap says exactly what is missing. Batches behind it were never
-    sent, which is why a gap may take the place and the number of one.
+    sent, which is why a gap may take the place and the number of one. Only where a life began without its
+    spool, its own first one may stand behind those of another.
     """
 
     def __init__(self, bounds: SpoolBounds, now_ms: Callable[[], int]) -> None:
@@ -52,7 +57,7 @@ class SpoolIndex:
 
         No life puts a million batches a millisecond: each that begins like this begins behind the others.
         """
-        self._last_position = self._now_ms() << 20
+        self._last_position = max(UNLOADED, self._now_ms() << 20)
 
     # -- asking -----------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import pytest
 from actors.delivery import LaneSettings
 from actors.outbox import Outbox, OutboxSettings
 from actors.routing import GuildDirectory
-from actors.spool_index import SpoolBounds, SpoolIndex
+from actors.spool_index import UNLOADED, SpoolBounds, SpoolIndex
 from actors.spool_writer import WriterSettings
 from adapters.memory import MemoryClock, MemorySpool
 from adapters.memory.samples import NOON_MS
@@ -410,14 +410,15 @@ async def test_a_first_life_without_a_disk_at_the_start_missed_nothing(site: Sit
 
 
 async def test_what_another_life_may_have_sent_is_not_moved_unasked(site: Site) -> None:
-    """Of two lives' batches for a host that lost the guild, it is asked for the first of each."""
-    for position, source in ((1, "a"), (2, "a"), (3, "b"), (4, "b")):
-        batch = Batch(source, position, tuple(numbered(position)))
+    """The first one of a life that began without the disk stands behind others: its host is asked first."""
+    late = UNLOADED + 1
+    for number, (position, source) in enumerate([(1, "a"), (2, "b"), (late, "c"), (late + 1, "c")], 1):
+        batch = Batch(source, number, tuple(numbered(number)))
         payload = encode_batch(batch)
-        known = SpooledBatch(position, "h0", source, position, 1, 0, NOON_MS, NOON_MS, len(payload))
+        known = SpooledBatch(position, "h0", source, number, 1, 0, NOON_MS, NOON_MS, len(payload))
         site.disk.batches[position] = known, payload
     site.director.place(2, "h1")
-    site.h0.script = [NotMine(2), Accepted(3, 1_000), NotMine(2)]  # it has b's first one
+    site.h0.script = [NotMine(2), Accepted(3, 1_000), NotMine(2)]  # it has c's first one
     await flush(await site.live())
     assert [batch.number for batch in site.h0.batches] == [1, 3, 4]
     assert site.h1.events == numbered(1, 2, 4)
