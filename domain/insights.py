@@ -20,7 +20,7 @@ ReviewState = Literal["unreviewed", "reviewed", "confirmed", "false_positive", "
 QUARTER_MS = HOUR_MS // 4
 """Every time zone's offset is a multiple of a quarter of an hour: counts by quarters fit all of them."""
 
-LATEST_RESPONSES = 10_000
+LATEST_RESPONSES = 1_000
 """A period's response time is the median of so many of its violations, the latest."""
 
 

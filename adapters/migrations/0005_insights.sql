@@ -22,10 +22,11 @@ CREATE INDEX violation_reviews_guild_ts ON violation_reviews (guild_id, ts DESC)
 -- When it was known how the action ended.
 ALTER TABLE violations ADD COLUMN settled_at timestamptz;
 
--- Every question about a guild's violations is answered from this index; rows are fetched for a page alone.
+-- Questions about a guild's violations are answered from this index; rows are fetched for a page alone. Texts come
+-- last, so that nothing has to be aligned after them.
 DROP INDEX violations_guild_ts;
 CREATE INDEX violations_guild_ts ON violations (guild_id, ts DESC)
-    INCLUDE (user_id, severity, detection, rule, action_status, settled_at, message_id, event_id);
+    INCLUDE (user_id, message_id, event_id, severity, detection, rule, action_status);
 -- A person's violations in order, and how grave they were.
 DROP INDEX violations_user_guild;
 CREATE INDEX violations_user_guild ON violations (user_id, guild_id, ts DESC) INCLUDE (severity);

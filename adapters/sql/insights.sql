@@ -1,7 +1,8 @@
 -- Answers from a guild's violations. One statement a name; adapters/queries.py reads this file.
 --
--- Spans are [since, until). All but the rows of a page come from the index violations_guild_ts alone. Filters that
--- are null filter nothing: statements are planned with their parameters, so such a condition is not even there.
+-- Spans are [since, until). All but the rows of a page and the latest responses comes from the index
+-- violations_guild_ts alone. Filters that are null filter nothing: statements are planned with their parameters, so
+-- such a condition is not even there.
 
 -- name: wanted
 -- Part of others: what lists are filtered by. Reviews have a copy of these columns.
