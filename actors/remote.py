@@ -52,7 +52,7 @@ def create_rbac(*args: Any) -> RbacHandle:
 
 
 def create_resolver(number: int, *args: Any) -> ResolverHandle:
-    """Create a :class:`UserResolver` with these arguments; restarted, it has forgotten people, that is all."""
+    """Create a :class:`UserResolver` with these arguments; restarted, it has only forgotten people."""
     name = RESOLVER_NAME.format(number=number)
     return ResolverHandle(_create(UserResolver, name, args, max_restarts=-1))
 

@@ -169,7 +169,7 @@ class UserResolver:
         """Ask Discord until it answers. While it wants to be left alone, all questions wait, not only this."""
         loop = asyncio.get_running_loop()
         while True:
-            while (wait_s := self._quiet_until - loop.time()) > 0:  # noqa: ASYNC110 - put off again
+            while (wait_s := self._quiet_until - loop.time()) > 0:  # noqa: ASYNC110
                 await asyncio.sleep(wait_s)
             self._calls += 1
             try:

@@ -20,7 +20,8 @@ from domain.errors import DiscordBusy, DiscordUnavailable, StoreUnavailable
 from domain.people import Person, PersonMemory, gone
 
 ADA = Person(2**63 - 1, "ada", "Ada ✨", "https://cdn.example/ada.png", NOON_MS)
-BOB = Person(17, "bob", "Bob", None, NOON_MS)
+NOBODY = 2**61 + 5
+BOB = Person(2**61 + 17, "bob", "Bob", None, NOON_MS)
 
 
 @pytest.fixture(params=["memory", "redis", "postgres"])
@@ -48,7 +49,7 @@ async def memory(
 async def test_who_was_remembered_is_recalled_whole(memory: PersonMemory) -> None:
     """Ids up to 2^63, names of any script; who was never heard of is missing."""
     await memory.remember([ADA, BOB])
-    assert await memory.recall([ADA.user_id, BOB.user_id, 5]) == {ADA.user_id: ADA, BOB.user_id: BOB}
+    assert await memory.recall([ADA.user_id, BOB.user_id, NOBODY]) == {ADA.user_id: ADA, BOB.user_id: BOB}
     assert await memory.recall([]) == {}
     await memory.remember([])
 
@@ -63,10 +64,10 @@ async def test_a_deleted_account_stays_deleted(memory: PersonMemory) -> None:
 
 async def test_what_is_newer_stays(memory: PersonMemory) -> None:
     """Answers may arrive in another order than they were given."""
-    newer = Person(17, "bob", "Robert", None, NOON_MS + 1)
+    newer = Person(BOB.user_id, "bob", "Robert", None, NOON_MS + 1)
     await memory.remember([newer])
     await memory.remember([BOB])
-    assert await memory.recall([17]) == {17: newer}
+    assert await memory.recall([BOB.user_id]) == {BOB.user_id: newer}
 
 
 @pytest.mark.parametrize("kind", ["memory", "redis", "postgres"])
