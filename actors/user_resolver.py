@@ -166,7 +166,7 @@ class UserResolver:
             del self._under_way[user_id]
 
     async def _described(self, user_id: int) -> Person:
-        """Ask Discord until it answers. While it wants to be left alone, all questions wait, not only this."""
+        """Ask Discord until it answers. While it wants to be left alone, all questions wait."""
         loop = asyncio.get_running_loop()
         while True:
             while (wait_s := self._quiet_until - loop.time()) > 0:  # noqa: ASYNC110
