@@ -61,7 +61,7 @@ class ViolationView(View):
     excerpt: str
     ts: int
     committed_at: int
-    review: ReviewView | None = None
+    review: ReviewView | None
 
 
 class SeverityCounts(View):
@@ -119,6 +119,7 @@ def violation_view(violation: ViolationDetected, committed_at_ms: int) -> Violat
         excerpt=violation.excerpt,
         ts=violation.ts_ms,
         committed_at=committed_at_ms,
+        review=None,
     )
 
 

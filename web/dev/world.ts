@@ -105,6 +105,7 @@ export function makeViolation(guildId: string, ts: number): Violation {
     excerpt: pick(excerpts),
     ts,
     committed_at: ts + 40,
+    review: null,
   };
 }
 

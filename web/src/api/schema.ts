@@ -483,7 +483,7 @@ export interface ViolationView {
   guild_id: string;
   id: string;
   message_id: string;
-  review?: ReviewView | null;
+  review: ReviewView | null;
   rule: string;
   severity: "low" | "medium" | "high" | "critical";
   ts: number;

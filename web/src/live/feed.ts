@@ -168,10 +168,18 @@ function updated(entries: readonly Entry[], incoming: Map<string, Violation>): r
 
 const SETTLED: readonly ActionStatus[] = ["done", "failed"];
 
-/** A buffered event can be older than the state read after it: "deleted" must not turn into "deleting". */
+/**
+ * A buffered event can be older than the state read after it: "deleted" must not turn into "deleting", nor a
+ * review into an earlier one or none.
+ */
 function merged(before: Violation, after: Violation): Violation {
   const regresses = after.action_status === "pending" && SETTLED.includes(before.action_status);
-  return regresses ? { ...after, action_status: before.action_status } : after;
+  const reviewedBefore = before.review !== null && (after.review?.at ?? 0) < before.review.at;
+  return {
+    ...after,
+    action_status: regresses ? before.action_status : after.action_status,
+    review: reviewedBefore ? before.review : after.review,
+  };
 }
 
 function newest(entries: Entry[]): Entry[] {

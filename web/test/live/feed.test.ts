@@ -60,6 +60,20 @@ test("an older event does not turn 'deleted' back into 'deleting'", () => {
   assert.equal(feed.rows[0]?.violation.action_status, "done");
 });
 
+test("a row shows its last review, whichever event comes last", () => {
+  const first = { verdict: "confirmed", by: "1", at: 10, note: null } as const;
+  const second = { verdict: "dismissed", by: "2", at: 20, note: "a joke" } as const;
+  for (const [before, after, shown] of [
+    [null, first, first],
+    [first, null, first],
+    [first, second, second],
+    [second, first, second],
+  ] as const) {
+    const feed = apply(loaded({ id: "a", review: before }), recorded({ id: "a", review: after }), NOW);
+    assert.deepEqual(feed.rows[0]?.violation.review, shown);
+  }
+});
+
 test("held rows are counted and stay out of the list until they are shown", () => {
   const held = apply(loaded({ id: "a", ts: 1 }), recorded({ id: "b", ts: 2 }), HELD);
   assert.deepEqual(ids(held.rows), ["a"]);

@@ -17,6 +17,7 @@ export function violation(part: Partial<Violation> = {}): Violation {
     excerpt: "hello",
     ts,
     committed_at: ts,
+    review: null,
     ...part,
   };
 }
