@@ -380,6 +380,67 @@ async def test_a_tick_makes_months_once_an_hour(
     assert made == [NOON_MS, NOON_MS + 3_600_000]
 
 
+async def test_what_is_too_old_is_forgotten_a_little_at_a_time(
+    database: MemoryDatabase, clock: MemoryClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once an hour and until nothing is left of it; a failure ends nothing, and nobody waits."""
+    asked: list[tuple[int, int]] = []
+    answers: list[bool | Exception] = [
+        True,
+        True,
+        False,
+        StoreUnavailable(),
+        True,
+        ValueError("broken"),
+        False,
+    ]
+
+    async def forget(_: MemoryGuildStore, now_ms: int, retention_days: int) -> bool:
+        asked.append((now_ms, retention_days))
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(MemoryGuildStore, "forget", forget)
+    network = Network(database, clock, tick_s=0, retention_days=90)
+    await network.director.start()
+    for hour, times in enumerate((3, 1, 2, 1)):
+        task = network.director._forgetting
+        assert task is not None
+        await asyncio.wait_for(task, 5)
+        assert asked == [(NOON_MS + hour * 3_600_000, 90)] * times
+        asked.clear()
+        await network.director.tick()
+        assert not asked
+        clock.advance(3_600_000)
+        await network.rest()
+        await network.director.tick()
+    assert answers == []
+
+
+async def test_a_director_that_stops_forgets_nothing_more(
+    database: MemoryDatabase, clock: MemoryClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is under way is let go of."""
+    begun = asyncio.Event()
+
+    async def forget(*_: object) -> bool:
+        begun.set()
+        await asyncio.Event().wait()
+        return False
+
+    monkeypatch.setattr(MemoryGuildStore, "forget", forget)
+    network = Network(database, clock)
+    await network.director.start()
+    await asyncio.wait_for(begun.wait(), 5)
+    await network.director.stop("the test is over")
+    task = network.director._forgetting
+    assert task is not None
+    await asyncio.wait({task}, timeout=5)
+    assert task.cancelled()
+
+
 async def test_ticks_come_by_themselves_and_outlive_the_database(
     database: MemoryDatabase, clock: MemoryClock
 ) -> None:

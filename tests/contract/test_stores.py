@@ -442,6 +442,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "far ahead": {"event": violation(5, ts_ms=10**18)},
     "long ago": {"event": MemberLeft(5, 5, -(10**18))},
     "an action far ahead": {"event": ActionSettled(5, violation(5).event_id, 10**18, "done")},
+    "an answer far ahead": {"event": ActionSettled(5, violation(5).event_id, NOON_MS, "done", 10**18)},
     "gap": {"gaps": (("s", Gap(NOON_MS, 10**18, 1)),)},
     "gap's reason": {"gaps": (("s", Gap(1, 2, 3, "a\0b")),)},
     "lost": {"gaps": (("s", Gap(1, 2, 2**63)),)},
