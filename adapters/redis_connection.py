@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -18,7 +18,7 @@ ANSWERS_WITHIN_S = 1.0
 MAX_CONNECTIONS = 64
 
 
-def connect(redis_url: str) -> Redis:
+def connect(redis_url: str) -> TogetherRedis:
     """Return a client that says within about a second whether Redis answers; the caller closes it.
 
     A connection that broke while it was idle is replaced at once: that alone is tried again. (By default
@@ -32,7 +32,9 @@ def connect(redis_url: str) -> Redis:
         socket_connect_timeout=ANSWERS_WITHIN_S,
         retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
     )
-    return TogetherRedis.from_pool(pool)
+    client = TogetherRedis(connection_pool=pool)
+    client.auto_close_connection_pool = True
+    return client
 
 
 class Fuse:

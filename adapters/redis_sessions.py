@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
+from cachetools import LRUCache
 
 from adapters.clock import now_ms as wall_clock_ms
 from adapters.redis_connection import Fuse, connect
@@ -37,6 +38,8 @@ from domain.sessions import (
     session_id_of,
 )
 
+MAX_SEEN = 1_000
+
 _encode = msgspec.json.encode
 T = TypeVar("T")
 
@@ -53,6 +56,14 @@ class _GuildList(msgspec.Struct, frozen=True):
     as_of_ms: int
 
 
+class _Seen(NamedTuple):
+    """What Redis last said of a session, so that the same again need not be read again."""
+
+    kept_raw: bytes | str | None
+    guilds_raw: bytes | str | None
+    session: Session
+
+
 class RedisSessions:
     """Implements :class:`domain.sessions.SessionStore`."""
 
@@ -61,6 +72,7 @@ class RedisSessions:
         self._sealer = sealer
         self._now_ms = now_ms
         self._unavailable_when_away = Fuse(SessionsUnavailable)
+        self._seen: LRUCache[str, _Seen] = LRUCache(MAX_SEEN)
 
     async def close(self) -> None:
         """Let the connections go."""
@@ -85,23 +97,44 @@ class RedisSessions:
     async def get(self, token: str) -> Session | None:
         """See the port."""
         session_id = session_id_of(token)
+        seen = self._seen.get(session_id)
         with self._unavailable_when_away():
-            kept = _read(await self._redis.getex(_session_key(session_id), px=IDLE_MS), _Kept)
+            if seen is None:
+                kept_raw = await self._redis.getex(_session_key(session_id), px=IDLE_MS)
+                guilds_raw = None
+            else:  # whose it is never changes: both at once
+                kept_raw, guilds_raw = await self._redis.together(
+                    ("GETEX", _session_key(session_id), "PX", IDLE_MS),
+                    ("GET", _guilds_key(seen.session.user.user_id)),
+                )
+                if (kept_raw, guilds_raw) == (seen.kept_raw, seen.guilds_raw) and not self._is_over(
+                    seen.session
+                ):
+                    return seen.session
+            kept = _read(kept_raw, _Kept)
             if kept is None:
+                self._seen.pop(session_id, None)
                 return None
-            if kept.created_at_ms + SESSION_MS <= self._now_ms():
+            if seen is None:
+                guilds_raw = await self._redis.get(_guilds_key(kept.user.user_id))
+            known = _read(guilds_raw, _GuildList) or _GuildList((), 0)
+            session = Session(
+                user=kept.user,
+                guilds=known.guilds,
+                csrf_token=kept.csrf_token,
+                created_at_ms=kept.created_at_ms,
+                session_id=session_id,
+                guilds_as_of_ms=known.as_of_ms,
+            )
+            if self._is_over(session):
+                self._seen.pop(session_id, None)
                 await self._redis.delete(_session_key(session_id))
                 return None
-            found = await self._redis.get(_guilds_key(kept.user.user_id))
-        known = _read(found, _GuildList) or _GuildList((), 0)
-        return Session(
-            user=kept.user,
-            guilds=known.guilds,
-            csrf_token=kept.csrf_token,
-            created_at_ms=kept.created_at_ms,
-            session_id=session_id,
-            guilds_as_of_ms=known.as_of_ms,
-        )
+        self._seen[session_id] = _Seen(kept_raw, guilds_raw, session)
+        return session
+
+    def _is_over(self, session: Session) -> bool:
+        return session.created_at_ms + SESSION_MS <= self._now_ms()
 
     async def end(self, token: str) -> Tokens | None:
         """See the port."""
@@ -175,7 +208,7 @@ class RedisSessions:
     async def ping(self) -> None:
         """See the port."""
         with self._unavailable_when_away():
-            await self._redis.execute_command("PING")  # type: ignore[no-untyped-call]
+            await self._redis.execute_command("PING")
 
     async def _end(self, session_ids: Sequence[str]) -> list[_Kept | None]:
         """End sessions and tell it, in one step; return what they were."""

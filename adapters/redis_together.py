@@ -37,11 +37,23 @@ class TogetherRedis(Redis):
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send a command with the next batch; return or raise its own answer."""
+        return await self._ask(args, options)
+
+    async def together(self, *commands: tuple[Any, ...]) -> list[Any]:
+        """Send these commands side by side; return their answers, or raise the first failure."""
+        answers = [self._ask(command, {}) for command in commands]
+        await asyncio.wait(answers)
+        for failure in [answer.exception() for answer in answers]:  # each is looked at, or asyncio complains
+            if failure is not None:
+                raise failure
+        return [answer.result() for answer in answers]
+
+    def _ask(self, command: tuple[Any, ...], options: dict[str, Any]) -> asyncio.Future[Any]:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._asked.append(_Asked(args, options, answer))
+        self._asked.append(_Asked(command, options, answer))
         if self._carrying is None or self._carrying.done():
             self._carrying = asyncio.create_task(self._carry())
-        return await answer
+        return answer
 
     async def _carry(self) -> None:
         while self._asked:

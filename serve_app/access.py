@@ -150,20 +150,15 @@ def snowflake_of(text: str, error_code: str, whose: str) -> int:
     return parsed
 
 
-async def guild_id_of(guild_id: Annotated[str, Path(description="A Discord guild id")]) -> int:
-    """Return the guild that the path names."""
-    return snowflake_of(guild_id, "invalid_guild_id", "A server's")
-
-
-GuildId = Annotated[int, Depends(guild_id_of)]
-
-
 async def user_id_of(user_id: Annotated[str, Path(description="A Discord user id")]) -> int:
     """Return the person whom the path names."""
     return snowflake_of(user_id, "invalid_user_id", "A person's")
 
 
 UserId = Annotated[int, Depends(user_id_of)]
+
+
+InPath = Annotated[str, Path(description="A Discord guild id")]
 
 
 class Granted(NamedTuple):
@@ -180,10 +175,11 @@ class Needs:
     def __init__(self, permission: Permission) -> None:
         self.permission = permission
 
-    async def __call__(self, request: Request, session: LoggedIn, guild_id: GuildId) -> Granted:
+    async def __call__(self, request: Request, session: LoggedIn, guild_id: InPath) -> Granted:
         """Refuse with 403, or say who asks."""
+        guild = snowflake_of(guild_id, "invalid_guild_id", "A server's")
         gate = await gate_of(request)
-        role = await gate.role_in(session, guild_id)
+        role = await gate.role_in(session, guild)
         if not may(role, self.permission):
-            raise gate.refuse(request, session, missing_permission(self.permission), guild_id)
-        return Granted(session, guild_id, role)
+            raise gate.refuse(request, session, missing_permission(self.permission), guild)
+        return Granted(session, guild, role)

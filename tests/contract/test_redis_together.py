@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -95,3 +96,21 @@ async def test_what_is_asked_meanwhile_goes_together(redis: TogetherRedis) -> No
     await under_way.wait()
     await asyncio.gather(first, *(redis.get("name") for _ in range(20)))
     assert sizes == [1, 20]
+
+
+async def test_several_of_one_caller_go_side_by_side(redis: TogetherRedis) -> None:
+    """With their answers in their order; one that fails is raised, and none is left unlooked at."""
+    assert await redis.together(("GET", "name"), ("EXISTS", "name"), ("GET", "nothing")) == [
+        b"value",
+        1,
+        None,
+    ]
+    heard: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
+    try:
+        with pytest.raises(ResponseError):
+            await redis.together(("GET", "name"), ("LPUSH", "name", 1), ("LPUSH", "name", 2))
+        gc.collect()
+    finally:
+        asyncio.get_running_loop().set_exception_handler(None)
+    assert heard == []

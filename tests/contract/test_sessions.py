@@ -340,3 +340,22 @@ async def test_a_store_that_is_away_says_so() -> None:
             with pytest.raises(SessionsUnavailable):
                 await call
     await redis.close()
+
+
+async def test_what_was_read_before_is_not_believed(kept: Kept, user_id: int) -> None:
+    """However often a session was asked for, it is what the store says now."""
+    token = await kept.store.create(session_of(user_id))
+    for _ in range(3):
+        found = await kept.store.get(token)
+        assert found is not None
+        assert found.guilds == GUILDS
+    await kept.store.keep_guilds(user_id, (), NOON_MS + 1)
+    found = await kept.store.get(token)
+    assert found is not None
+    assert (found.guilds, found.guilds_as_of_ms) == ((), NOON_MS + 1)
+    kept.clock.advance(SESSION_MS)
+    assert await kept.store.get(token) is None
+    another = await kept.store.create(session_of(user_id, created_at_ms=kept.clock()))
+    assert await kept.store.get(another) == await kept.store.get(another) is not None
+    await kept.store.end(another)
+    assert await kept.store.get(another) is None

@@ -107,7 +107,7 @@ async def test_a_permission_lets_through_who_holds_it(web: Web, permission: Perm
         web.database.roles[GUILD, number] = role
         session = Session(person(number), (membership(),), "csrf", web.clock())
         with contextlib.suppress(ApiError):
-            granted = await Needs(permission)(request, session, GUILD)
+            granted = await Needs(permission)(request, session, str(GUILD))
             passed.add(granted.role)
     assert passed == {role for role in ROLES if permission in PERMISSIONS[role]}
 
