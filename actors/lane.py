@@ -215,6 +215,9 @@ class Lane:
             self._index.give_up(first.position)
             self._writer.wake()
             return
+        if self._index.unwritten(first.position) is not None:
+            # It may have left another lane. A later life that found it there still would send it once more.
+            await self._writer.written()
         await self._delivery.wait_for_credit(len(batch.events))
         self._flight = _Flight(batch, payload, first.position)
         await self._settle(self._flight)

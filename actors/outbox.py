@@ -49,7 +49,8 @@ class Outbox:
     A batch keeps its source and number from its making until it is taken, also in the spool and across
     lives, so a host can tell that it has it already. Killed, an outbox loses what was only in memory:
     while its hosts take what comes, a batch in flight a lane and what gathered behind it; in an outage,
-    what came in the last ``spool_wait_s``.
+    what came in the last ``spool_wait_s``. Killed while its disk takes nothing, it loses more, and what
+    left one lane for another may be told twice.
     """
 
     def __init__(

@@ -34,8 +34,11 @@ class Disk(MemorySpool):
     def __init__(self) -> None:
         super().__init__()
         self.puts = 0
+        self.open_for_writes = asyncio.Event()
+        self.open_for_writes.set()
 
     async def write(self, changes: SpoolChanges) -> None:
+        await self.open_for_writes.wait()
         await super().write(changes)
         self.puts += len(changes.put)
 
@@ -109,7 +112,8 @@ class Site:
 async def site(clock: MemoryClock) -> AsyncIterator[Site]:
     site = Site(clock)
     yield site
-    site.h0.open.set()
+    for let_go in (site.h0.open, site.h1.open, site.disk.open_for_writes):
+        let_go.set()
     for outbox in site.lives:
         await outbox.stop()
 
@@ -240,6 +244,26 @@ async def test_a_batch_that_was_taken_in_time_sends_nothing_to_disk(site: Site) 
     add(outbox, 4)
     site.h1.open.set()
     await flush(outbox)
+
+
+async def test_what_left_a_lane_is_sent_when_the_disk_knows(site: Site) -> None:
+    """A life that finds it still where it was would send it too."""
+    outbox = await site.live(waiting_events=0)
+    site.h0.open.clear()
+    add(outbox, 1)
+    await site.h0.got(1)
+    await site.written()
+    site.director.place(2, "h1")
+    site.h0.script = [NotMine(2)]
+    site.disk.open_for_writes.clear()
+    site.h0.open.set()
+    await until(lambda: outbox._index.holds("h1"))
+    await settled()
+    assert site.h1.batches == []
+    assert {batch.lane for batch, _ in site.disk.batches.values()} == {"h0"}
+    site.disk.open_for_writes.set()
+    await flush(outbox)
+    assert site.h1.events == numbered(1)
 
 
 # -- a disk that takes nothing ------------------------------------------------------------------
