@@ -72,6 +72,8 @@ class Settings(BaseSettings):
     shards: Annotated[int, Field(ge=1)] | None = None
     """Shards of the whole network; without a number, as many as Discord recommends."""
 
+    retention_days: Annotated[int, Field(ge=7, le=3650)] = 365
+    """For how long violations are kept, and their counts; servers can choose less for themselves."""
     hosts: Annotated[int, Field(ge=1, le=256)] = 2
     shards_per_runner: Annotated[int, Field(ge=1, le=64)] = 16
     user_resolvers: Annotated[int, Field(ge=1, le=64)] = 2
@@ -110,8 +112,6 @@ class Settings(BaseSettings):
         """The folder of the spools, absolute: runners have working folders of their own."""
         return (self.spool_dir or self.data_dir / "spool").expanduser().absolute()
 
-    retention_days: Annotated[int, Field(ge=7, le=3650)] = 365
-    """For how long violations are kept, and their counts; servers can choose less for themselves."""
     @property
     def door(self) -> str:
         """Host and port of the front door, as this machine itself reaches it."""
