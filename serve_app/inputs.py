@@ -10,6 +10,7 @@ import json
 import math
 import re
 from typing import Any, NoReturn
+from urllib.parse import unquote_plus
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -42,6 +43,7 @@ class InputMiddleware:
         try:
             headers = Headers(scope=scope)
             _require_small(headers.get("content-length", "0"))
+            _require_whole(unquote_plus(scope["query_string"].decode("latin-1")))
             if scope["method"] not in SAFE_METHODS:
                 body = await _read(receive)
                 if body is None:
@@ -167,6 +169,8 @@ def _require_whole(text: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise ApiError(422, "invalid_json", "A text holds half a character.") from None
+    if "\0" in text:
+        raise ApiError(422, "invalid_text", "A text holds a NUL, which nothing here can keep.")
 
 
 def _too_large() -> ApiError:

@@ -18,7 +18,7 @@ from serve_app import inputs
 from serve_app.errors import ApiError
 from serve_app.inputs import MAX_BODY_BYTES, MAX_DEPTH, require_plain_json
 from tests.serve_app.test_errors import check_form
-from tests.serve_app.web import PLAIN, Web, running
+from tests.serve_app.web import GUILD, PLAIN, Web, running
 
 JSON = {"content-type": "application/json"}
 
@@ -80,7 +80,7 @@ async def deliver(web: Web, parts: list[bytes], headers: dict[str, str], *, then
 
 @pytest.mark.parametrize(
     "value",
-    [{"a": [1, 2.5, "ü✨\0", None, True, {"b": {}}]}, [], "text", 0, -1, 1e-300, 2**70, {"": "", "a": "a"}],
+    [{"a": [1, 2.5, "ü✨", None, True, {"b": {}}]}, [], "text", 0, -1, 1e-300, 2**70, {"": "", "a": "a"}],
 )
 async def test_json_comes_through_as_it_is(echoing: Web, value: Any) -> None:
     """However it is cut into parts, with and without a declared length."""
@@ -257,17 +257,33 @@ def test_bytes_are_taken_or_refused(body: bytes) -> None:
         json.loads(body)
 
 
+TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+
+
 @given(
     st.recursive(
-        st.none()
-        | st.booleans()
-        | st.integers()
-        | st.floats(allow_nan=False, allow_infinity=False)
-        | st.text(),
-        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
         max_leaves=20,
     )
 )
 def test_everything_that_is_json_is_taken(value: Any) -> None:
-    """As long as it is no deeper than allowed."""
+    """As long as it is no deeper than allowed, and its texts can be kept."""
     require_plain_json(json.dumps(value).encode())
+
+
+@pytest.mark.parametrize("query", ["action=%00", "x=a%00b", "%00=1"])
+async def test_a_nul_in_a_query_is_refused(web: Web, query: str) -> None:
+    """No database keeps one in a text: what would be looked for could not be there."""
+    browser = await web.browser_of_role("owner")
+    answer = await browser.get(f"/api/servers/{GUILD}/audit-log?{query}")
+    assert (answer.status_code, answer.json()["error_code"]) == (422, "invalid_text")
+
+
+async def test_a_nul_in_a_text_is_refused(web: Web) -> None:
+    """Wherever in a body it stands."""
+    browser = await web.browser_of_role("owner")
+    body = {"config": {"timezone": "U\0TC"}, "version": 0}
+    headers = {"x-csrf-token": "csrf-2"}
+    answer = await browser.put(f"/api/servers/{GUILD}/config", json=body, headers=headers)
+    assert (answer.status_code, answer.json()["error_code"]) == (422, "invalid_text")
