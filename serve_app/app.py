@@ -100,17 +100,18 @@ def create_app(settings: WebSettings, open_ports: Callable[[], Awaitable[ApiPort
         responses=EVERYWHERE,
     )
     install_error_handlers(app)
+    # Asked for most first: every request is held against them in turn, by FastAPI twice and by Serve once.
     app.include_router(_health)
-    app.include_router(auth.router)
-    app.include_router(servers.router)
     app.include_router(insights.router)
     app.include_router(violations.router)
+    app.include_router(servers.router)
+    app.include_router(auth.router)
     app.include_router(config.router)
     app.include_router(rules.router)
     app.include_router(warnings.router)
-    app.include_router(network.router)
     app.include_router(roles.router)
     app.include_router(audit_log.router)
+    app.include_router(network.router)
     app.include_router(cache_stats.router)
     install_page(app, settings.static_dir)
     return app
