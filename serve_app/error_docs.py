@@ -25,6 +25,9 @@ EVERYWHERE: dict[int | str, dict[str, Any]] = {
         {"permission": "view_violations"},
     ),
     404: _described("What was asked for is not there.", "not_found", "There is nothing here."),
+    408: _described(
+        "The body came too slowly.", "body_too_slow", "The body did not arrive in time. Try again."
+    ),
     409: _described(
         "What is there now does not allow the change.",
         "version_conflict",
