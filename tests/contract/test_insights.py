@@ -61,10 +61,12 @@ async def tell(host: Host, guild_id: int, *changes: dict[str, Any]) -> list[Viol
 
 
 async def found(stores: Stores, guild_id: int, limit: int = 100, offset: int = 0, **wanted: Any) -> list[int]:
-    """Return the message ids on a page; the total is checked against all that is wanted."""
-    rows, total = await stores.insights.violations(guild_id, Wanted(**wanted), limit=limit, offset=offset)
-    everything, _ = await stores.insights.violations(guild_id, Wanted(**wanted), limit=1_000, offset=0)
-    assert total == len(everything)
+    """Return the message ids on a page; every page must know how many rows there are of what is wanted."""
+    ask = stores.insights.violations
+    rows, total = await ask(guild_id, Wanted(**wanted), limit=limit, offset=offset)
+    everything, _ = await ask(guild_id, Wanted(**wanted), limit=1_000, offset=0)
+    _, total_of_first = await ask(guild_id, Wanted(**wanted), limit=1, offset=0)
+    assert total == total_of_first == len(everything)
     return [int(row.message_id) for row in rows]
 
 
@@ -85,6 +87,7 @@ async def test_filters_take_away_what_does_not_fit(stores: Stores, host: Host, g
     await tell(host, fresh_id(), {"severity": "critical"})
     assert await found(stores, guild_id) == [4, 3, 2, 1]
     assert await found(stores, guild_id, severity="critical") == [4, 1]
+    assert await found(stores, guild_id, severity="medium") == [3, 2]
     assert await found(stores, guild_id, detection="banned_word") == [2]
     assert await found(stores, guild_id, rule="banned-words") == [2]
     assert await found(stores, guild_id, user_id=other_person.user_id) == [4, 3]
@@ -92,6 +95,19 @@ async def test_filters_take_away_what_does_not_fit(stores: Stores, host: Host, g
     assert await found(stores, guild_id, rule="banned-words", severity="critical") == []
     assert await found(stores, guild_id, rule="no such ✨ rule") == []
     assert await found(stores, guild_id, user_id=MAX_SNOWFLAKE) == []
+
+
+@pytest.mark.parametrize("severity", SEVERITIES)
+async def test_each_severity_is_counted_for_itself(
+    stores: Stores, host: Host, guild_id: int, severity: Severity
+) -> None:
+    """Over all hours, and none of the others with it."""
+    counts = {"low": 2, "medium": 3, "high": 4, "critical": 5}
+    several = [
+        {"severity": name, "ts_ms": NOON_MS + n * HOUR_MS} for name in SEVERITIES for n in range(counts[name])
+    ]
+    await tell(host, guild_id, *several)
+    assert len(await found(stores, guild_id, severity=severity)) == counts[severity]
 
 
 async def test_a_time_holds_its_start_and_not_its_end(stores: Stores, host: Host, guild_id: int) -> None:
