@@ -13,11 +13,15 @@ from hypothesis import strategies as st
 
 from adapters.insight_store import PostgresInsightStore
 from adapters.memory.samples import NOON_MS, person, violation
+from adapters.people_table import PeopleTable
+from adapters.postgres import open_pool
 from domain.audit import Change
 from domain.errors import QueryTooSlow, StoreUnavailable
 from domain.events import SEVERITIES, ActionSettled, Severity, ViolationDetected
+from domain.guild import ActionRecorded, Effect
 from domain.ids import HOUR_MS, MAX_SNOWFLAKE
 from domain.insights import QUARTER_MS, Offender, RuleRecord, Span, Wanted, span_of
+from domain.people import gone
 from domain.views import SeverityCounts, Verdict
 from tests.contract.stores import Host, Stores, fresh_id, memory_stores, postgres_stores
 
@@ -58,6 +62,10 @@ async def tell(host: Host, guild_id: int, *changes: dict[str, Any]) -> list[Viol
     ]
     await host.tell(guild_id, *made)
     return made
+
+
+def _settled(one: ViolationDetected) -> tuple[Effect, ...]:
+    return (ActionRecorded(ActionSettled(one.guild_id, one.event_id, one.ts_ms, "done")),)
 
 
 async def found(stores: Stores, guild_id: int, limit: int = 100, offset: int = 0, **wanted: Any) -> list[int]:
@@ -154,6 +162,22 @@ async def test_one_violation_is_found_in_its_own_guild(stores: Stores, host: Hos
     assert ([seen], 1) == await stores.insights.violations(guild_id, Wanted(), limit=9, offset=0)
     assert await stores.insights.violation(fresh_id(), one.event_id) is None
     assert await stores.insights.violation(guild_id, uuid4()) is None
+
+
+@pytest.mark.parametrize("stores", ["postgres"], indirect=True)
+async def test_who_deleted_their_account_is_called_so(
+    stores: Stores, host: Host, guild_id: int, postgres_dsn: str
+) -> None:
+    """Wherever their violations are read, also in what a host publishes; the twin keeps no such people."""
+    [one] = await tell(host, guild_id, {"user": person(1_234_567 + guild_id * 10_000_000)})
+    pool = await open_pool(postgres_dsn, max_size=1)
+    await PeopleTable(pool).remember([gone(one.user.user_id, seen_ms=2**41)])
+    await pool.close()
+    [settled] = (await host.commit(*_settled(one), users=())).settled
+    seen = await stores.insights.violation(guild_id, one.event_id)
+    assert seen is not None
+    assert seen.user == settled.user
+    assert (seen.user.username, seen.user.display_name) == (None, "Deleted User #234567")
 
 
 # -- reviews --------------------------------------------------------------------------------------

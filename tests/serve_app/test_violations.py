@@ -8,8 +8,11 @@ from uuid import uuid4
 import httpx2
 import pytest
 
+from adapters.memory.database import Row
 from adapters.memory.samples import NOON_MS, person, violation
+from domain import people
 from domain.people import described, gone
+from domain.views import ViolationView
 from tests.serve_app.test_servers import get, happen
 from tests.serve_app.web import GUILD, Web, membership
 
@@ -122,6 +125,20 @@ async def test_people_whose_names_did_not_come_are_looked_up(web: Web) -> None:
         ("2", "Two"),
         ("1", "User 1"),
     ]
+
+
+async def test_nobody_looks_for_who_deleted_their_account(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database said so with the violation."""
+    await happen(web, violation(GUILD, 3, user=person(3)))
+    view = web.database.view
+
+    def deleted(row: Row) -> ViolationView:
+        return view(row).model_copy(update={"user": people.view(3, gone(3, seen_ms=0))})
+
+    monkeypatch.setattr(web.database, "view", deleted)
+    web.people.known[3] = described(3, "three", "Three", None, seen_ms=0)
+    [row] = (await get(await web.browser_of(membership(owns=True)), HERE))["data"]
+    assert row["user"]["display_name"] == "Deleted User #000003"
 
 
 async def test_a_violation_has_an_address_in_its_server(web: Web) -> None:
