@@ -33,6 +33,8 @@ class TogetherRedis(Redis):
         """Take what ``Redis`` takes."""
         super().__init__(**options)
         self._asked: deque[_Asked] = deque()
+        self._alike: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
+        """What was asked by ``together`` and is not sent yet."""
         self._carrying: asyncio.Task[None] | None = None
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
@@ -40,17 +42,24 @@ class TogetherRedis(Redis):
         return await self._ask(args, options)
 
     async def together(self, *commands: tuple[Any, ...]) -> list[Any]:
-        """Send these commands side by side; return their answers, or raise the first failure."""
-        answers = [self._ask(command, {}) for command in commands]
+        """Send commands side by side that change nothing; return their answers, or raise the first failure.
+
+        What several callers ask at once, a page that loads for instance, is sent once: as long as it has
+        not been sent, its answer is as new for the last of them as for the first.
+        """
+        answers = [self._ask(command, {}, alike=True) for command in commands]
         await asyncio.wait(answers)
-        for failure in [answer.exception() for answer in answers]:  # each is looked at, or asyncio complains
-            if failure is not None:
-                raise failure
         return [answer.result() for answer in answers]
 
-    def _ask(self, command: tuple[Any, ...], options: dict[str, Any]) -> asyncio.Future[Any]:
+    def _ask(
+        self, command: tuple[Any, ...], options: dict[str, Any], *, alike: bool = False
+    ) -> asyncio.Future[Any]:
+        if alike and (asked := self._alike.get(command)) is not None:
+            return asked
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._asked.append(_Asked(command, options, answer))
+        if alike:
+            self._alike[command] = answer
         if self._carrying is None or self._carrying.done():
             self._carrying = asyncio.create_task(self._carry())
         return answer
@@ -58,6 +67,7 @@ class TogetherRedis(Redis):
     async def _carry(self) -> None:
         while self._asked:
             batch = [self._asked.popleft() for _ in range(min(len(self._asked), MAX_TOGETHER))]
+            self._alike.clear()  # what is asked from here on is asked anew
             try:
                 answers = await self._answers(batch)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer to each of them
@@ -67,6 +77,7 @@ class TogetherRedis(Redis):
                     continue  # whoever asked has gone
                 if isinstance(answer, Exception):
                     asked.answer.set_exception(answer)
+                    asked.answer.exception()  # looked at: whoever asked may have gone
                 else:
                     asked.answer.set_result(answer)
 

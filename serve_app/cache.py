@@ -169,7 +169,10 @@ class _Cache(Generic[T]):
 
     async def get(self, watch: Watch, guild_id: int, key: Hashable, load: Callable[[], Awaitable[T]]) -> T:
         full_key = (guild_id, key)
-        remembered = self._entries.get(full_key)
+        try:
+            remembered = self._entries[full_key]  # not by ``get``, which looks twice
+        except KeyError:
+            remembered = None
         if remembered is not None and watch.observes(guild_id):
             self._counts.hits += 1
             found: T = remembered.value

@@ -114,3 +114,35 @@ async def test_several_of_one_caller_go_side_by_side(redis: TogetherRedis) -> No
     finally:
         asyncio.get_running_loop().set_exception_handler(None)
     assert heard == []
+
+
+async def test_what_many_look_at_is_sent_once(redis: TogetherRedis) -> None:
+    """As long as it waits to be sent; what is asked once it is under way is sent anew."""
+    sent: list[int] = []
+    under_way = asyncio.Event()
+    answers = redis._answers
+
+    async def counted(batch: list[object]) -> list[object]:
+        sent.append(len(batch))
+        under_way.set()
+        return await answers(batch)  # type: ignore[arg-type]
+
+    redis._answers = counted  # type: ignore[method-assign,assignment]
+    look = ("GET", "name"), ("EXISTS", "name")
+    first = [asyncio.create_task(redis.together(*look)) for _ in range(9)]
+    await under_way.wait()
+    await redis.set("name", "changed")
+    later = [asyncio.create_task(redis.together(*look)) for _ in range(9)]
+    assert await asyncio.gather(*first) == [[b"value", 1]] * 9
+    assert await asyncio.gather(*later) == [[b"changed", 1]] * 9
+    assert sent == [2, 1, 2]
+
+
+async def test_who_gives_up_a_look_takes_it_from_nobody(redis: TogetherRedis) -> None:
+    """Not even when it was the first to ask."""
+    looking = [asyncio.create_task(redis.together(("GET", "name"))) for _ in range(3)]
+    await asyncio.sleep(0)
+    looking[0].cancel()
+    found = await asyncio.gather(*looking, return_exceptions=True)
+    assert isinstance(found[0], asyncio.CancelledError)
+    assert found[1:] == [[b"value"], [b"value"]]
