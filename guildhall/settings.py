@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import socket
 from ipaddress import ip_network
 from pathlib import Path
@@ -211,10 +213,13 @@ def require_free_port(host: str, port: int) -> None:
 
 
 def free_port() -> int:
-    """Return a port on loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port on loopback that nobody listens on, and that no outgoing connection takes meanwhile."""
+    # Kernels give outgoing connections ports from 32768 on, and Ray its workers those below 20000.
+    for port in random.SystemRandom().sample(range(20_000, 32_000), 200):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise ConfigurationInvalid("Every port that was tried is in use: stop something that listens on many.")
 
 
 def _as_browsers_say(url: str) -> str:

@@ -132,7 +132,7 @@ REFUSALS = [
     Refusal("PUT", f"{ROLES_PATH}/9", {}, 422, "invalid_request"),
     Refusal("PUT", f"{ROLES_PATH}/9", [], 422, "invalid_request"),
     Refusal("PUT", f"{MAPPINGS}/77", {"role": "ｖiewer"}, 422, "invalid_request"),
-    Refusal("GET", f"{LOG}?action=role.assigned%00", None, 422, "invalid_request"),
+    Refusal("GET", f"{LOG}?action=role.assigned%00", None, 422, "invalid_text"),
     Refusal("GET", f"{LOG}?action={'a' * 80}.b", None, 422, "invalid_request"),
     Refusal("GET", f"{LOG}?actor_id=-1", None, 422, "invalid_actor_id"),
     Refusal("GET", f"{LOG}?actor_id={'9' * 30}", None, 422, "invalid_actor_id"),
