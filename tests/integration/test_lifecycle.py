@@ -15,8 +15,11 @@ from guildhall.testing import DemoProcess, Sim
 from tests.waiting import eventually
 
 
-def runtime_dirs() -> set[Path]:
-    return set(Path("/tmp").glob("gh-*"))
+def runtime_dir(demo: DemoProcess) -> Path:
+    """Return the folder in which a demo that runs keeps what ends with it."""
+    found = Path((demo.data_dir / "runtime-dir").read_text(encoding="utf-8"))
+    assert found.is_dir()
+    return found
 
 
 def still_running(processes: list[psutil.Process]) -> list[str]:
@@ -35,11 +38,10 @@ async def test_it_leaves_nothing_behind_and_finds_its_data_again(tmp_path: Path)
 
     The data is there again each time.
     """
-    before = runtime_dirs()
     first = DemoProcess(tmp_path / "data", "--guilds", "6", "--rate", "30")
     try:
         first.wait_ready()
-        processes = first.descendants()
+        processes, folder = first.descendants(), runtime_dir(first)
         assert len(processes) > 10
 
         connection = await asyncpg.connect(first.database_url)
@@ -48,7 +50,7 @@ async def test_it_leaves_nothing_behind_and_finds_its_data_again(tmp_path: Path)
         code, said = first.end(signal.SIGTERM)
         assert code == 0, said
         assert still_running(processes) == []
-        assert runtime_dirs() == before
+        assert not folder.exists()
         with socket.create_server(("127.0.0.1", first.port)):
             pass
     finally:
@@ -57,7 +59,7 @@ async def test_it_leaves_nothing_behind_and_finds_its_data_again(tmp_path: Path)
     second = DemoProcess(tmp_path / "data", "--guilds", "6", "--rate", "0")
     try:
         second.wait_ready()
-        processes = second.descendants()
+        processes, folder = second.descendants(), runtime_dir(second)
         assert second.end(signal.SIGKILL)[0] == -signal.SIGKILL
     finally:
         second.make_sure_it_ended()
@@ -66,7 +68,8 @@ async def test_it_leaves_nothing_behind_and_finds_its_data_again(tmp_path: Path)
     try:
         third.wait_ready()
         assert still_running(processes) == []
-        processes = third.descendants()
+        assert not folder.exists()
+        processes, folder = third.descendants(), runtime_dir(third)
         connection = await asyncpg.connect(third.database_url)
         assert await connection.fetchval("SELECT count(*) FROM violations") > 0
         assert await connection.fetchval("SELECT count(*) FROM placement") == 3
@@ -74,7 +77,7 @@ async def test_it_leaves_nothing_behind_and_finds_its_data_again(tmp_path: Path)
         code, said = third.end(signal.SIGINT)
         assert code == 0, said
         assert still_running(processes) == []
-        assert runtime_dirs() == before
+        assert not folder.exists()
     finally:
         third.make_sure_it_ended()
 
