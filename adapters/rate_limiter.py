@@ -11,6 +11,7 @@ from limits.aio.storage.redis.redispy import RedispyBridge
 from limits.aio.strategies import MovingWindowRateLimiter, SlidingWindowCounterRateLimiter
 
 from adapters.redis_connection import Fuse, connect
+from adapters.redis_together import TogetherRedis
 from domain.rates import RateName, Rates
 
 MAX_KEYS = 50_000
@@ -30,14 +31,14 @@ class _Strategy(Protocol):
 class RedisRateLimiter:
     """Implements :class:`domain.rates.RateLimiter`."""
 
-    def __init__(self, redis_url: str, rates: Rates) -> None:
+    def __init__(self, redis: str | TogetherRedis, rates: Rates) -> None:
         self._items: dict[RateName, RateLimitItem] = {
             "reads": parse(rates.reads),
             "changes": parse(rates.changes),
             "logins": parse(rates.logins),
             "strangers": parse(rates.strangers),
         }
-        self._redis = connect(redis_url)
+        self._redis = connect(redis)
         self._fuse = Fuse(_Away)
         storage = RedisStorage(
             "async+redis://",

@@ -18,14 +18,17 @@ ANSWERS_WITHIN_S = 1.0
 MAX_CONNECTIONS = 64
 
 
-def connect(redis_url: str) -> TogetherRedis:
-    """Return a client that says within about a second whether Redis answers; the caller closes it.
+def connect(redis: str | TogetherRedis) -> TogetherRedis:
+    """Return a client that says within about a second whether Redis answers; whoever takes it closes it.
 
+    Given a client, return that: several adapters can share one, so that their commands travel together.
     A connection that broke while it was idle is replaced at once: that alone is tried again. (By default
     redis-py tries ten times, and everybody waits.)
     """
+    if isinstance(redis, TogetherRedis):
+        return redis
     pool = BlockingConnectionPool.from_url(
-        redis_url,
+        redis,
         max_connections=MAX_CONNECTIONS,
         timeout=ANSWERS_WITHIN_S,
         socket_timeout=ANSWERS_WITHIN_S,

@@ -8,6 +8,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from adapters.redis_connection import connect
+from adapters.redis_together import TogetherRedis
 from domain.cache_counts import ReplicaCounts
 from domain.errors import StoreUnavailable
 
@@ -29,8 +30,8 @@ _decode = msgspec.msgpack.Decoder(_Written).decode
 class RedisCounts:
     """Implements :class:`domain.cache_counts.CountsBoard`. Clocks of replicas may differ by some seconds."""
 
-    def __init__(self, redis_url: str, now_ms: Callable[[], int]) -> None:
-        self._redis = connect(redis_url)
+    def __init__(self, redis: str | TogetherRedis, now_ms: Callable[[], int]) -> None:
+        self._redis = connect(redis)
         self._now_ms = now_ms
 
     async def close(self) -> None:

@@ -22,6 +22,7 @@ from cachetools import LRUCache
 
 from adapters.clock import now_ms as wall_clock_ms
 from adapters.redis_connection import Fuse, connect
+from adapters.redis_together import TogetherRedis
 from adapters.sealing import Sealer
 from domain.errors import SealBroken, SessionsUnavailable
 from domain.events import UserRef
@@ -67,8 +68,10 @@ class _Seen(NamedTuple):
 class RedisSessions:
     """Implements :class:`domain.sessions.SessionStore`."""
 
-    def __init__(self, redis_url: str, sealer: Sealer, now_ms: Callable[[], int] = wall_clock_ms) -> None:
-        self._redis = connect(redis_url)
+    def __init__(
+        self, redis: str | TogetherRedis, sealer: Sealer, now_ms: Callable[[], int] = wall_clock_ms
+    ) -> None:
+        self._redis = connect(redis)
         self._sealer = sealer
         self._now_ms = now_ms
         self._unavailable_when_away = Fuse(SessionsUnavailable)

@@ -51,9 +51,11 @@ from adapters.people_table import PeopleTable
 from adapters.postgres import open_pool
 from adapters.rate_limiter import RedisRateLimiter
 from adapters.re2_patterns import compile_pattern
+from adapters.redis_connection import connect
 from adapters.redis_counts import RedisCounts
 from adapters.redis_people import RedisPeople
 from adapters.redis_sessions import RedisSessions
+from adapters.redis_together import TogetherRedis
 from adapters.role_store import PostgresRoleStore
 from adapters.sealing import Sealer
 from adapters.settings_store import PostgresSettingsStore
@@ -104,10 +106,9 @@ async def open_api_ports(wiring: Wiring) -> ApiPorts:
     """Open what an API replica needs."""
     pool = await open_pool(wiring.database_url, max_size=8)
     insights = await PostgresInsightStore.open(wiring.database_url)
-    sessions, login, close_sessions = _open_sessions(wiring)
-    limiter = RedisRateLimiter(wiring.redis_url, wiring.rates)
-
-    counts = RedisCounts(wiring.redis_url, now_ms)
+    redis = connect(wiring.redis_url)  # one for all that every request asks: it travels together
+    sessions, login, close_sessions = _open_sessions(wiring, redis)
+    counts = RedisCounts(redis, now_ms)
 
     directory = GuildDirectory(AnyDirector())
     watch = GuildWatch(directory)
@@ -119,8 +120,7 @@ async def open_api_ports(wiring: Wiring) -> ApiPorts:
         pool.terminate()
         await insights.close()
         await close_sessions()
-        await limiter.close()
-        await counts.close()
+        await redis.aclose()
 
     return ApiPorts(
         settings=wiring.web,
@@ -136,7 +136,7 @@ async def open_api_ports(wiring: Wiring) -> ApiPorts:
         caches=caches,
         guild_settings=PostgresSettingsStore(pool),
         warnings=PostgresWarningStore(pool),
-        limiter=limiter,
+        limiter=RedisRateLimiter(redis, wiring.rates),
         insights=insights,
         network=LiveNetwork(AnyDirector(), find_runners, PostgresNetworkStore(pool)),
         counts=counts,
@@ -147,7 +147,7 @@ async def open_api_ports(wiring: Wiring) -> ApiPorts:
 async def open_relay_ports(wiring: Wiring) -> RelayPorts:
     """Open what a relay replica needs."""
     pool = await open_pool(wiring.database_url, max_size=2)
-    sessions, _, close_sessions = _open_sessions(wiring)
+    sessions, _, close_sessions = _open_sessions(wiring, wiring.redis_url)
 
     async def close() -> None:
         pool.terminate()
@@ -157,9 +157,11 @@ async def open_relay_ports(wiring: Wiring) -> RelayPorts:
     return RelayPorts(wiring.web, sessions, rbac, PostgresAuditLog(pool), close)
 
 
-def _open_sessions(wiring: Wiring) -> tuple[Sessions, DiscordLogin, Callable[[], Awaitable[None]]]:
+def _open_sessions(
+    wiring: Wiring, redis: str | TogetherRedis
+) -> tuple[Sessions, DiscordLogin, Callable[[], Awaitable[None]]]:
     """Open what knows who is logged in, and Discord as people are asked about; return how both close."""
-    store = RedisSessions(wiring.redis_url, Sealer(wiring.secret_keys), now_ms)
+    store = RedisSessions(redis, Sealer(wiring.secret_keys), now_ms)
     login = DiscordLogin(
         api_base=wiring.api_base,
         authorize_url=wiring.authorize_url,
