@@ -20,7 +20,8 @@ MAX_TOGETHER = 100
 class _Asked(NamedTuple):
     command: tuple[Any, ...]
     options: dict[str, Any]
-    answer: asyncio.Future[Any]
+    answers: list[asyncio.Future[Any]]
+    """One for each who asks."""
 
 
 class TogetherRedis(Redis):
@@ -33,13 +34,13 @@ class TogetherRedis(Redis):
         """Take what ``Redis`` takes."""
         super().__init__(**options)
         self._asked: deque[_Asked] = deque()
-        self._alike: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
-        """What was asked by ``together`` and is not sent yet."""
+        self._looks: dict[tuple[Any, ...], _Asked] = {}
+        """What of that was asked by ``together``."""
         self._carrying: asyncio.Task[None] | None = None
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send a command with the next batch; return or raise its own answer."""
-        return await self._ask(args, options)
+        return await self._ask(_Asked(args, options, []))
 
     async def together(self, *commands: tuple[Any, ...]) -> list[Any]:
         """Send commands side by side that change nothing; return their answers, or raise the first failure.
@@ -47,19 +48,21 @@ class TogetherRedis(Redis):
         What several callers ask at once, a page that loads for instance, is sent once: as long as it has
         not been sent, its answer is as new for the last of them as for the first.
         """
-        answers = [self._ask(command, {}, alike=True) for command in commands]
-        await asyncio.wait(answers)
-        return [answer.result() for answer in answers]
+        return [await answer for answer in [self._look(command) for command in commands]]
 
-    def _ask(
-        self, command: tuple[Any, ...], options: dict[str, Any], *, alike: bool = False
-    ) -> asyncio.Future[Any]:
-        if alike and (asked := self._alike.get(command)) is not None:
-            return asked
+    def _look(self, command: tuple[Any, ...]) -> asyncio.Future[Any]:
+        asked = self._looks.get(command)
+        if asked is None:
+            asked = self._looks[command] = _Asked(command, {}, [])
+            return self._ask(asked)
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._asked.append(_Asked(command, options, answer))
-        if alike:
-            self._alike[command] = answer
+        asked.answers.append(answer)
+        return answer
+
+    def _ask(self, asked: _Asked) -> asyncio.Future[Any]:
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        asked.answers.append(answer)
+        self._asked.append(asked)
         if self._carrying is None or self._carrying.done():
             self._carrying = asyncio.create_task(self._carry())
         return answer
@@ -67,19 +70,14 @@ class TogetherRedis(Redis):
     async def _carry(self) -> None:
         while self._asked:
             batch = [self._asked.popleft() for _ in range(min(len(self._asked), MAX_TOGETHER))]
-            self._alike.clear()  # what is asked from here on is asked anew
+            self._looks.clear()  # what is asked from here on is asked anew
             try:
-                answers = await self._answers(batch)
+                found = await self._answers(batch)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer to each of them
-                answers = [error] * len(batch)
-            for asked, answer in zip(batch, answers, strict=True):
-                if asked.answer.done():
-                    continue  # whoever asked has gone
-                if isinstance(answer, Exception):
-                    asked.answer.set_exception(answer)
-                    asked.answer.exception()  # looked at: whoever asked may have gone
-                else:
-                    asked.answer.set_result(answer)
+                found = [error] * len(batch)
+            for asked, it in zip(batch, found, strict=True):
+                for answer in asked.answers:
+                    _give(answer, it)
 
     async def _answers(self, batch: list[_Asked]) -> list[Any]:
         if len(batch) == 1:
@@ -89,3 +87,13 @@ class TogetherRedis(Redis):
             for command, options, _ in batch:
                 pipe.execute_command(*command, **options)
             return await pipe.execute(raise_on_error=False)
+
+
+def _give(answer: asyncio.Future[Any], found: Any) -> None:
+    if answer.done():
+        return  # whoever asked has gone
+    if isinstance(found, Exception):
+        answer.set_exception(found)
+        answer.exception()  # looked at, even if whoever asked looks at none after the first that failed
+    else:
+        answer.set_result(found)
