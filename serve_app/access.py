@@ -167,6 +167,8 @@ class Granted(NamedTuple):
     session: Session
     guild_id: int
     role: Role | None
+    ports: ApiPorts
+    """For routes that are asked for often: one dependency less."""
 
 
 class Needs:
@@ -182,4 +184,4 @@ class Needs:
         role = await gate.role_in(session, guild)
         if not may(role, self.permission):
             raise gate.refuse(request, session, missing_permission(self.permission), guild)
-        return Granted(session, guild, role)
+        return Granted(session, guild, role, await ports_of(request))

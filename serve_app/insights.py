@@ -17,7 +17,7 @@ from domain.ids import HOUR_MS, hour_start
 from domain.insights import Offender, Period, RuleRecord, Span, span_of
 from domain.rhythm import USUAL_HOURS, MajorEvent, Peak, major_events, rhythm
 from domain.views import HourView, SeverityCounts, UserView, View, hour_view, severity_counts
-from serve_app.access import Granted, Needs, Ports
+from serve_app.access import Granted, Needs
 from serve_app.answers import remembered
 from serve_app.paging import Page, PageWanted, page_of
 from serve_app.ports import ApiPorts
@@ -128,9 +128,9 @@ class TemporalAnalytics(_OfPeriod):
 
 
 @router.get("/metrics", response_model=Metrics)
-async def metrics(granted: Looks, ports: Ports, period: Period = "day") -> Response:
+async def metrics(granted: Looks, period: Period = "day") -> Response:
     """Count what happened in a server."""
-    guild_id = granted.guild_id
+    guild_id, ports = granted.guild_id, granted.ports
 
     async def load() -> Metrics:
         now_ms = ports.now_ms()
@@ -157,9 +157,9 @@ async def metrics(granted: Looks, ports: Ports, period: Period = "day") -> Respo
 
 
 @router.get("/health", response_model=ServerHealth)
-async def health(granted: Looks, ports: Ports, period: Period = "day") -> Response:
+async def health(granted: Looks, period: Period = "day") -> Response:
     """Tell how well a server is, and why."""
-    guild_id = granted.guild_id
+    guild_id, ports = granted.guild_id, granted.ports
 
     async def load() -> ServerHealth:
         now_ms = ports.now_ms()
@@ -192,9 +192,9 @@ async def health(granted: Looks, ports: Ports, period: Period = "day") -> Respon
 
 
 @router.get("/top-offenders", response_model=Page[TopOffender])
-async def top_offenders(granted: Looks, ports: Ports, wanted: PageWanted, period: Period = "day") -> Response:
+async def top_offenders(granted: Looks, wanted: PageWanted, period: Period = "day") -> Response:
     """List who broke most rules, with what is known of them."""
-    guild_id = granted.guild_id
+    guild_id, ports = granted.guild_id, granted.ports
 
     async def load() -> Page[TopOffender]:
         offenders, total = await ports.insights.offenders(
@@ -209,9 +209,9 @@ async def top_offenders(granted: Looks, ports: Ports, wanted: PageWanted, period
 
 
 @router.get("/rule-effectiveness", response_model=RulesEffectiveness)
-async def rule_effectiveness(granted: Looks, ports: Ports, period: Period = "day") -> Response:
+async def rule_effectiveness(granted: Looks, period: Period = "day") -> Response:
     """Tell what each rule did, how its actions ended, and how often it was wrong."""
-    guild_id = granted.guild_id
+    guild_id, ports = granted.guild_id, granted.ports
 
     async def load() -> RulesEffectiveness:
         now_ms = ports.now_ms()
@@ -233,10 +233,10 @@ async def rule_effectiveness(granted: Looks, ports: Ports, period: Period = "day
 
 @router.get("/temporal-analytics", response_model=TemporalAnalytics)
 async def temporal_analytics(
-    granted: Looks, ports: Ports, period: Period = "week", timezone: Annotated[TimeZone, Query()] = "UTC"
+    granted: Looks, period: Period = "week", timezone: Annotated[TimeZone, Query()] = "UTC"
 ) -> Response:
     """Tell at which hours violations happen in a time zone, and which hours were out of the ordinary."""
-    guild_id = granted.guild_id
+    guild_id, ports = granted.guild_id, granted.ports
 
     async def load() -> TemporalAnalytics:
         now_ms = ports.now_ms()
