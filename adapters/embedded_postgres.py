@@ -36,8 +36,10 @@ _SETTINGS = {
     "cluster_name": "guildhall",
     "max_connections": "100",
     "shared_buffers": "128MB",
-    "max_wal_size": "512MB",
-    "wal_compression": "on",
+    # After a checkpoint each page goes whole into the WAL once, and for seconds commits take several times as long:
+    # seldom, and without spending a core on compressing them.
+    "max_wal_size": "2GB",
+    "wal_compression": "off",
     # Guildhall acknowledges events once they are committed, so a commit must mean the disk.
     "fsync": "on",
     "synchronous_commit": "on",
@@ -45,6 +47,8 @@ _SETTINGS = {
     "max_parallel_workers_per_gather": "0",
     "max_parallel_maintenance_workers": "0",
     "max_logical_replication_workers": "0",
+    # A vacuum takes its time rather than a core.
+    "autovacuum_vacuum_cost_delay": "10ms",
     "io_method": "sync",
     "jit": "off",
     "timezone": "UTC",
