@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -17,11 +16,6 @@ from domain.ports import GuildStore, Incarnation
 
 EPOCH_BITS = 28
 """An epoch is the host's incarnation and its count of activations: never used twice, below 2^53."""
-
-GIVE_BACK_FROM = 1_000
-"""Guilds that go to sleep at once before the memory they took is given back: that takes some milliseconds."""
-
-_libc = ctypes.CDLL(None)
 
 
 class TableSettings(msgspec.Struct, frozen=True):
@@ -113,8 +107,6 @@ class GuildTable:
             if self._may_sleep(guild_id, guild):
                 idle.append(guild_id)
         self.drop(idle)
-        if len(idle) >= GIVE_BACK_FROM:
-            _give_back_memory()
         return len(idle)
 
     def _make_room(self) -> None:
@@ -169,9 +161,3 @@ class GuildTable:
                 epoch = (self._incarnation.number << EPOCH_BITS) | self.activations
                 state = loaded.get(guild_id) or GuildState(guild_id)
                 self._guilds[guild_id] = GuildActor(state, epoch, now_ms)
-
-
-def _give_back_memory() -> None:
-    """Have the C library return what it keeps of freed memory (`guildhall bench guilds`); only glibc can."""
-    if hasattr(_libc, "malloc_trim"):
-        _libc.malloc_trim(0)

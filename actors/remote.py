@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -27,13 +28,16 @@ from actors.user_resolver import UserResolver
 MAX_CONCURRENT_CALLS = 10_000
 """Calls that wait in an actor cost a coroutine each; what they carry, the actors bound themselves."""
 
+_JEMALLOC = Path(ray.__file__).parent / "core" / "libjemalloc.so"
+"""Ray brings it for its own profiling of memory; on Linux only."""
+
 
 def create_host(actor_name: str, *args: Any) -> HostHandle:
     """Create a :class:`GuildHost` with these arguments; its life begins with ``start``.
 
     Ray does not restart it: a new life needs a new incarnation, and the Director sees to that.
     """
-    return HostHandle(_create(GuildHost, actor_name, args))
+    return HostHandle(_create(GuildHost, actor_name, args, env_vars=_gives_memory_back()))
 
 
 def create_runner(runner_id: str, *args: Any) -> RunnerHandle:
@@ -57,7 +61,29 @@ def create_resolver(number: int, *args: Any) -> ResolverHandle:
     return ResolverHandle(_create(UserResolver, name, args, max_restarts=-1))
 
 
-def _create(plain: type, name: str, args: tuple[Any, ...], *, max_restarts: int = 0) -> Any:
+def _gives_memory_back() -> dict[str, str]:
+    """Return the environment in which a process returns the memory of guilds that went to sleep.
+
+    In Python's own allocator, a few objects that stay keep a megabyte each (of 128 MB, 36 came
+    back); with jemalloc nearly all come back, at the same speed (`guildhall bench guilds`).
+    """
+    if not _JEMALLOC.exists():
+        return {}
+    return {
+        "LD_PRELOAD": str(_JEMALLOC),
+        "MALLOC_CONF": "narenas:1,background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0",
+        "PYTHONMALLOC": "malloc",
+    }
+
+
+def _create(
+    plain: type,
+    name: str,
+    args: tuple[Any, ...],
+    *,
+    max_restarts: int = 0,
+    env_vars: dict[str, str] | None = None,
+) -> Any:
     actor = ray.remote(plain).options(
         name=name,
         namespace=NAMESPACE,
@@ -66,5 +92,6 @@ def _create(plain: type, name: str, args: tuple[Any, ...], *, max_restarts: int 
         max_concurrency=MAX_CONCURRENT_CALLS,
         scheduling_strategy="SPREAD",  # a node that goes takes as few hosts along as can be
         num_cpus=0,  # actors wait more than they compute; they are placed by count, not by a core each
+        runtime_env={"env_vars": env_vars} if env_vars else None,
     )
     return actor.remote(*args)

@@ -36,8 +36,8 @@ _SETTINGS = {
     "cluster_name": "guildhall",
     "max_connections": "100",
     "shared_buffers": "128MB",
-    # After a checkpoint each page goes whole into the WAL once, and for seconds commits take several times as long:
-    # seldom, and without spending a core on compressing them.
+    # After a checkpoint each page goes whole into the WAL once, and for seconds commits take several times
+    # as long: let it be seldom, and spend no core on compressing them.
     "max_wal_size": "2GB",
     "wal_compression": "off",
     # Guildhall acknowledges events once they are committed, so a commit must mean the disk.

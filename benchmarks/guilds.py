@@ -46,6 +46,8 @@ IDLE_BASE_MS = 5_000
 IDLE_MS_PER_GUILD = 0.2
 """The first guild must not sleep before the last is awake, at 5,000 a second."""
 SLEEP_WITHIN_S = 60.0
+RETURNED_AFTER_S = 3.0
+"""The hosts' allocator returns within some seconds what was freed."""
 
 ACTORS_A_TIME = 5
 _FIRST_GUILD = 10**17
@@ -141,6 +143,7 @@ class _Scales:
         live = (await self._host.stats()).guilds
         awake = weigh(self._process)
         await _until(self._all_asleep, self._idle_ms / 1000 + SLEEP_WITHIN_S)
+        await asyncio.sleep(RETURNED_AFTER_S)
         return _Wave(live, seconds, awake, weigh(self._process))
 
     async def _all_asleep(self) -> bool:
