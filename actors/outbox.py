@@ -44,7 +44,8 @@ class Outbox:
 
     The order holds for a guild that stays where it is or moves once. One that moves on before what was on
     its way has arrived, whose old host is drained, or whose shard is killed or begins without its spool
-    meanwhile, may be told in another order, but nothing twice.
+    meanwhile, may be told in another order, but nothing twice. Counts do not depend on it, and an action
+    that is told before its violation waits for it in the store.
 
     A batch keeps its source and number from its making until it is taken, also in the spool and across
     lives, so a host can tell that it has it already. Killed, an outbox loses what was only in memory:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -28,6 +30,12 @@ from domain.ports import Commit, Committed, HostRow, Incarnation, PoisonEvent, P
 _SQL = load_queries("guild_store.sql")
 
 Columns = Sequence[Sequence[Any]]
+
+Key = tuple[UUID, datetime]
+"""Names a violation's row."""
+
+Ending = tuple[str, datetime | None]
+"""How its action ended, and when that was known."""
 
 
 class PostgresGuildStore:
@@ -184,7 +192,6 @@ async def _write_fenced(connection: Any, incarnation: Incarnation, commit: Commi
 
 async def _write(connection: Any, commit: Commit) -> Committed:
     violations = [e.violation for e in commit.effects if isinstance(e, ViolationRecorded)]
-    actions = [e.settled for e in commit.effects if isinstance(e, ActionRecorded)]
 
     async def run(name: str, columns: Columns) -> list[asyncpg.Record]:
         """Run a statement whose parameters are columns; with no rows there is nothing to run."""
@@ -236,18 +243,12 @@ async def _write(connection: Any, commit: Commit) -> Committed:
         ),
     )
     await run("write_hours", _columns(_hour_rows(commit)))
-    settled = await run(
-        "write_actions",
-        _columns(
-            (
-                a.event_id,
-                to_datetime(a.ts_ms),
-                a.status,
-                None if a.settled_ms is None else to_datetime(a.settled_ms),
-            )
-            for a in actions
-        ),
-    )
+    actions = _actions(commit, fresh)
+    settled = await run("write_actions", _columns((*key, *ending) for key, ending in actions.items()))
+    for row in settled:
+        del actions[row["event_id"], row["ts"]]
+    # Hardly ever any: they came again, or before their violations.
+    await run("write_early_actions", _columns((*key, *ending) for key, ending in actions.items()))
     return Committed(
         new_violations=frozenset(row["event_id"] for row in fresh),
         settled=tuple(violation_from_row(row) for row in settled),
@@ -281,6 +282,21 @@ def _guild_rows(commit: Commit) -> list[tuple[Any, ...]]:
             state.bot_online,
         )
     return list(rows.values())
+
+
+def _actions(commit: Commit, fresh: list[asyncpg.Record]) -> dict[Key, Ending]:
+    """Return what settles: of each violation what was told first, which may have waited for it."""
+    endings: dict[Key, Ending] = {
+        (row["event_id"], row["ts"]): (row["early_status"], row["early_settled_at"])
+        for row in fresh
+        if row["early_status"] is not None
+    }
+    for effect in commit.effects:
+        if isinstance(effect, ActionRecorded):
+            told = effect.settled
+            settled_at = None if told.settled_ms is None else to_datetime(told.settled_ms)
+            endings.setdefault((told.event_id, to_datetime(told.ts_ms)), (told.status, settled_at))
+    return endings
 
 
 def _hour_rows(commit: Commit) -> list[tuple[Any, ...]]:

@@ -68,6 +68,8 @@ class MemoryDatabase:
         self.guilds: dict[int, GuildRow] = {}
         self.hours: dict[tuple[int, int], HourCounts] = {}
         self.violations: dict[tuple[UUID, int], Row] = {}
+        self.early_actions: dict[tuple[UUID, int], ActionSettled] = {}
+        """Those whose violation is not here yet."""
         self.reviews: dict[tuple[UUID, int], ReviewView] = {}
         self.users: dict[int, UserRef] = {}
         self.marks: dict[str, int] = {}
@@ -108,7 +110,9 @@ class MemoryDatabase:
 
     def forget(self, now_ms: int, retention_days: int) -> None:
         """Delete what is too old, with its reviews and counts."""
-        month_ms = _month_start(now_ms - retention_days * 24 * HOUR_MS)
+        oldest_ms = now_ms - retention_days * 24 * HOUR_MS
+        month_ms = _month_start(oldest_ms)
+        self.early_actions = {key: one for key, one in self.early_actions.items() if one.ts_ms >= oldest_ms}
         self.hours = {key: counts for key, counts in self.hours.items() if key[1] >= month_ms}
         for key, row in list(self.violations.items()):
             one = row.violation
@@ -284,6 +288,7 @@ def _write(database: MemoryDatabase, commit: Commit) -> Committed:
     database.gaps.extend(commit.gaps)
     database.users.update((user.user_id, user) for user in commit.users)
     new: set[UUID] = set()
+    early: list[ActionSettled] = []
     actions: list[ActionSettled] = []
     for effect in commit.effects:
         match effect:
@@ -299,11 +304,13 @@ def _write(database: MemoryDatabase, commit: Commit) -> Committed:
                         violation.guild_id, one_violation(hour_start(violation.ts_ms), violation.severity)
                     )
                     new.add(violation.event_id)
+                    if key in database.early_actions:
+                        early.append(database.early_actions.pop(key))
             case ActionRecorded(settled):
                 actions.append(settled)
             case _:
                 assert_never(effect)
-    return Committed(frozenset(new), tuple(_settle(database, actions)), now_ms)
+    return Committed(frozenset(new), tuple(_settle(database, [*early, *actions])), now_ms)
 
 
 def _month_start(ts_ms: int) -> int:
@@ -330,7 +337,9 @@ def _settle(database: MemoryDatabase, actions: list[ActionSettled]) -> Iterator[
     for settled in actions:
         key = (settled.event_id, settled.ts_ms)
         row = database.violations.get(key)
-        if row is not None and row.action_status == "pending":
+        if row is None:
+            database.early_actions.setdefault(key, settled)
+        elif row.action_status == "pending":
             database.violations[key] = msgspec.structs.replace(
                 row, action_status=settled.status, settled_ms=settled.settled_ms
             )

@@ -96,7 +96,8 @@ SET name = coalesce(excluded.name, g.name), owner_id = coalesce(excluded.owner_i
     bot_present = excluded.bot_present, bot_online = excluded.bot_online, updated_at = now();
 
 -- name: write_violations
--- Returns the rows that were really new; the hourly counts below are taken from these alone.
+-- Returns the rows that were really new; the hourly counts below are taken from these alone. With them comes how
+-- their action ended, where that was told before them: a row cannot be settled in the statement that makes it.
 WITH fresh AS (
     INSERT INTO violations (event_id, ts, guild_id, channel_id, channel_name, message_id, user_id,
                             detection, rule, severity, action, action_status, excerpt, content_hash)
@@ -114,8 +115,12 @@ WITH fresh AS (
     ON CONFLICT (guild_id, hour) DO UPDATE
     SET low = m.low + excluded.low, medium = m.medium + excluded.medium,
         high = m.high + excluded.high, critical = m.critical + excluded.critical
+), early AS (
+    DELETE FROM early_actions AS e USING fresh AS f WHERE e.event_id = f.event_id AND e.ts = f.ts
+    RETURNING e.event_id, e.ts, e.status, e.settled_at
 )
-SELECT event_id FROM fresh;
+SELECT f.event_id, f.ts, e.status AS early_status, e.settled_at AS early_settled_at
+FROM fresh AS f LEFT JOIN early AS e USING (event_id, ts);
 
 -- name: write_hours
 INSERT INTO metrics_hourly AS m (guild_id, hour, messages, joins, leaves)
@@ -138,6 +143,14 @@ SELECT s.event_id, s.guild_id, s.channel_id, s.channel_name, s.message_id, s.use
        r.verdict, r.note, r.reviewed_by, r.reviewed_at
 FROM settled AS s
      LEFT JOIN user_cache AS u ON u.user_id = s.user_id LEFT JOIN violation_reviews AS r USING (event_id, ts);
+
+-- name: write_early_actions
+-- Of actions that settled nothing: a violation that is not here yet takes its own when it comes.
+INSERT INTO early_actions (event_id, ts, status, settled_at)
+SELECT a.event_id, a.ts, a.status, a.settled_at
+FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::timestamptz[]) AS a (event_id, ts, status, settled_at)
+WHERE NOT EXISTS (SELECT FROM violations AS v WHERE v.event_id = a.event_id AND v.ts = a.ts)
+ON CONFLICT DO NOTHING;
 
 -- name: ensure_months
 SELECT ensure_violation_month((date_trunc('month', $1::timestamptz, 'UTC') AT TIME ZONE 'UTC'

@@ -3,6 +3,16 @@
 -- name: drop_months
 SELECT drop_violation_months_before(($1::timestamptz AT TIME ZONE 'UTC')::date);
 
+-- name: delete_early_actions
+-- Their violations were lost, or would be deleted as well.
+WITH gone AS (
+    DELETE FROM early_actions WHERE (ts, event_id) IN (
+        SELECT ts, event_id FROM early_actions WHERE ts < $1::timestamptz ORDER BY ts LIMIT $2
+    )
+    RETURNING 1
+)
+SELECT count(*) FROM gone;
+
 -- name: delete_batch
 -- Of guilds that keep violations for less time than the installation does. Their hours are diminished by what is
 -- deleted, in the same statement, so that they always count the rows that there are.

@@ -14,6 +14,7 @@ from adapters.guild_store import PostgresGuildStore
 from adapters.insight_store import PostgresInsightStore
 from adapters.memory import MemoryDashboardStore, MemoryDatabase, MemoryGuildStore, MemoryInsightStore
 from domain.audit import AuditEntry
+from domain.events import ViolationDetected
 from domain.guild import Effect, GuildState, apply_all
 from domain.insights import InsightStore
 from domain.ports import BatchMark, Commit, Committed, DashboardStore, GuildStore, Incarnation
@@ -31,6 +32,14 @@ class Books(Protocol):
 
     async def violations(self, guild_id: int) -> list[tuple[int, str]]:
         """Return (ts, severity) of a guild's rows."""
+        ...
+
+    async def settled_after(self, one: ViolationDetected) -> int | None:
+        """Return how many milliseconds after a violation it was known how its action ended."""
+        ...
+
+    async def early_actions(self, *violations: ViolationDetected) -> int:
+        """Return how many actions wait for one of these violations."""
         ...
 
     async def gaps(self, source: str) -> list[tuple[int, str]]:
@@ -94,6 +103,13 @@ class MemoryBooks:
         rows = self._database.violations.values()
         return [(v.ts_ms, v.severity) for row in rows if (v := row.violation).guild_id == guild_id]
 
+    async def settled_after(self, one: ViolationDetected) -> int | None:
+        settled_ms = self._database.violations[one.event_id, one.ts_ms].settled_ms
+        return None if settled_ms is None else settled_ms - one.ts_ms
+
+    async def early_actions(self, *violations: ViolationDetected) -> int:
+        return len(self._database.early_actions.keys() & {(one.event_id, one.ts_ms) for one in violations})
+
     async def gaps(self, source: str) -> list[tuple[int, str]]:
         return [(gap.lost_events, gap.reason) for name, gap in self._database.gaps if name == source]
 
@@ -116,6 +132,19 @@ class PostgresBooks:
             guild_id,
         )
         return [(row["ts"], row["severity"]) for row in rows]
+
+    async def settled_after(self, one: ViolationDetected) -> int | None:
+        found: int | None = await self._pool.fetchval(
+            "SELECT (extract(epoch FROM settled_at - ts) * 1000)::bigint FROM violations WHERE event_id = $1",
+            one.event_id,
+        )
+        return found
+
+    async def early_actions(self, *violations: ViolationDetected) -> int:
+        ids = [one.event_id for one in violations]
+        return int(
+            await self._pool.fetchval("SELECT count(*) FROM early_actions WHERE event_id = ANY ($1)", ids)
+        )
 
     async def gaps(self, source: str) -> list[tuple[int, str]]:
         rows = await self._pool.fetch(

@@ -13,7 +13,7 @@ import pytest
 from adapters import retention
 from adapters.memory.samples import violation
 from domain.audit import Change
-from domain.events import SEVERITIES, MessagesCounted
+from domain.events import SEVERITIES, ActionSettled, MessagesCounted
 from domain.ids import HOUR_MS
 from domain.insights import Wanted
 from tests.contract.stores import Host, Stores, fresh_id, memory_stores, postgres_stores
@@ -145,6 +145,33 @@ async def test_nonsense_in_a_configuration_deletes_nothing(
     await forget(stores, 365)
     assert await left(stores, guild_id) == times
     assert await left(stores, other) == times[1:]
+
+
+async def test_actions_whose_violation_never_came_go(stores: Stores, host: Host, guild_id: int) -> None:
+    """When they are as old as violations that go; younger ones wait on."""
+    ages = (31 * DAY_MS, 30 * DAY_MS + 1, 30 * DAY_MS, 0)
+    lost = [violation(guild_id, number, ts_ms=NOW_MS - age_ms) for number, age_ms in enumerate(ages, 1)]
+    await host.tell(guild_id, *(ActionSettled(guild_id, one.event_id, one.ts_ms, "done") for one in lost))
+    assert await stores.books.early_actions(*lost) == 4
+    await forget(stores, 30)
+    assert await stores.books.early_actions(*lost) == 2
+    committed = await host.tell(guild_id, *lost)
+    assert {view.id for view in committed.settled} == {one.event_id for one in lost[2:]}
+
+
+@pytest.mark.parametrize("stores", ["postgres"], indirect=True)
+async def test_they_go_a_little_at_a_time(
+    stores: Stores, host: Host, guild_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many have waited."""
+    lost = [violation(guild_id, number, ts_ms=at(1, 1, number)) for number in range(1, 12)]
+    await host.tell(guild_id, *(ActionSettled(guild_id, one.event_id, one.ts_ms, "done") for one in lost))
+    monkeypatch.setattr(retention, "BATCH_ROWS", 4)
+    left = [await stores.books.early_actions(*lost)]
+    while await stores.guilds.forget(NOW_MS, 30):
+        left.append(await stores.books.early_actions(*lost))
+    assert left == [11, 7, 3]
+    assert await stores.books.early_actions(*lost) == 0
 
 
 @pytest.mark.parametrize("stores", ["postgres"], indirect=True)

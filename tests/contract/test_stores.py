@@ -263,6 +263,87 @@ async def test_an_action_may_settle_in_the_commit_of_its_violation(
     assert row.action_status == "failed"
 
 
+async def test_an_action_may_settle_before_its_violation(stores: Stores, host: Host, guild_id: int) -> None:
+    """It waits for that, is reported when it comes, and the row is as if both had come in order."""
+    one, other = violation(guild_id, 1), violation(guild_id, 2)
+    done = ActionSettled(guild_id, one.event_id, one.ts_ms, "done", one.ts_ms + 250)
+    assert (await host.tell(guild_id, done)).settled == ()
+    assert (await host.tell(guild_id, other)).settled == ()
+    committed = await host.tell(guild_id, one)
+    assert committed.new_violations == {one.event_id}
+    assert [(view.id, view.action_status) for view in committed.settled] == [(one.event_id, "done")]
+    assert committed.settled[0].user.username == one.user.username
+    rows, _ = await stores.insights.violations(guild_id, Wanted(), limit=10, offset=0)
+    assert {row.id: row.action_status for row in rows} == {one.event_id: "done", other.event_id: "pending"}
+    assert await stores.books.settled_after(one) == 250
+    assert await stores.books.early_actions(one, other) == 0
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["one commit", "two commits"])
+async def test_of_two_early_actions_the_first_wins(host: Host, guild_id: int, together: bool) -> None:
+    """The same twice, or another: a violation takes what was told of it first, once."""
+    one = violation(guild_id)
+    first = ActionSettled(guild_id, one.event_id, one.ts_ms, "failed")
+    second = replace(first, status="done")
+    for events in ([first, first, second],) if together else ([first], [first], [second]):
+        assert (await host.tell(guild_id, *events)).settled == ()
+    assert [view.action_status for view in (await host.tell(guild_id, one)).settled] == ["failed"]
+    committed = await host.tell(guild_id, one, second)
+    assert (committed.new_violations, committed.settled) == (frozenset(), ())
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["one commit", "two commits"])
+async def test_an_early_action_wins_over_a_late_one(
+    stores: Stores, host: Host, guild_id: int, together: bool
+) -> None:
+    """Also when the late one comes with the violation; the outcome is reported once."""
+    one = violation(guild_id)
+    early = ActionSettled(guild_id, one.event_id, one.ts_ms, "failed")
+    late = replace(early, status="done")
+    await host.tell(guild_id, early)
+    found = []
+    for events in ([late, one],) if together else ([one], [late]):
+        found.extend((await host.tell(guild_id, *events)).settled)
+    assert [view.action_status for view in found] == ["failed"]
+    [row], _ = await stores.insights.violations(guild_id, Wanted(), limit=1, offset=0)
+    assert row.action_status == "failed"
+    assert await stores.books.early_actions(one) == 0
+
+
+async def test_an_early_action_changes_no_violation_that_calls_for_none(
+    stores: Stores, host: Host, guild_id: int
+) -> None:
+    """As one that comes in time; and it does not wait on."""
+    one = violation(guild_id, action="none", action_status="none")
+    await host.tell(guild_id, ActionSettled(guild_id, one.event_id, one.ts_ms, "done"))
+    assert (await host.tell(guild_id, one)).settled == ()
+    [row], _ = await stores.insights.violations(guild_id, Wanted(), limit=1, offset=0)
+    assert row.action_status == "none"
+    assert await stores.books.early_actions(one) == 0
+
+
+async def test_early_actions_and_their_violations_are_taken_once(
+    stores: Stores, host: Host, guild_id: int
+) -> None:
+    """A batch that is sent again changes nothing, and what a probe tries is taken back."""
+    one, source = violation(guild_id), f"s{guild_id}"
+    done = ActionSettled(guild_id, one.event_id, one.ts_ms, "done")
+    _, effects = apply_all(GuildState(guild_id), [done])
+    await host.probe(*effects)
+    assert await stores.books.early_actions(one) == 0
+    await host.tell(guild_id, done, marks=(mark(1, source),))
+    with pytest.raises(BatchTaken):
+        await host.tell(guild_id, replace(done, status="failed"), marks=(mark(1, source),))
+    _, effects = apply_all(GuildState(guild_id), [one])
+    await host.probe(*effects)
+    assert await stores.books.early_actions(one) == 1
+    assert len((await host.tell(guild_id, one, marks=(mark(2, source),))).settled) == 1
+    with pytest.raises(BatchTaken):
+        await host.tell(guild_id, one, marks=(mark(2, source),))
+    [row], _ = await stores.insights.violations(guild_id, Wanted(), limit=1, offset=0)
+    assert row.action_status == "done"
+
+
 # -- all or nothing -----------------------------------------------------------------------------------
 
 

@@ -47,13 +47,19 @@ def _violations(world: World) -> Iterator[str]:
 
 
 def _actions(world: World) -> Iterator[str]:
-    """Compare actions: one settled after its violation, in one life, is settled in the row."""
+    """Compare actions: each that was told is settled in its row, in whatever order and lives both came."""
     rows = {row.violation.event_id: row.action_status for row in world.database.violations.values()}
+    told = {event_id: status for _, life in _lives(world) for event_id, status in life.settled.items()}
     for _, life in _lives(world):
         if life.safe is None and not world.drawn.small_spool:
-            for event_id, status in life.settled.items():
-                if rows.get(event_id) != status:
-                    yield f"an action is {rows.get(event_id)}, not {status}"
+            for event_id in life.settled.keys() & rows.keys():  # of rows that are missing see _violations
+                if rows[event_id] != told[event_id]:
+                    yield f"an action is {rows[event_id]}, not {told[event_id]}"
+    for event_id, status in rows.items():
+        if status not in {"pending", told.get(event_id)}:
+            yield f"an action is {status}, which nobody told"
+    if late := world.database.early_actions.keys() & world.database.violations.keys():
+        yield f"{len(late)} actions wait for violations that are there"
 
 
 def _counts(world: World) -> Iterator[str]:

@@ -211,8 +211,7 @@ class Runner:
         elif draw < 0.95 and self._open:
             seen = self._open.pop(self._chance.randrange(len(self._open)))
             status = "done" if self._chance.random() < 0.8 else "failed"
-            if seen.event_id in life.violations and seen.event_id not in life.settled:
-                life.settled[seen.event_id] = status
+            life.settled[seen.event_id] = status
             outbox.add(ActionSettled(seen.guild_id, seen.event_id, seen.ts_ms, status))
         elif life.violations:
             # Discord sends again what it is not sure that we got.
