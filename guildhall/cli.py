@@ -13,7 +13,7 @@ import uvloop
 from stamina.instrumentation import set_on_retry_hooks
 
 from adapters.migrate import migrate as run_migrations
-from benchmarks import analytics, guilds, ingest, memory, steady, storm
+from benchmarks import analytics, api, guilds, ingest, memory, steady, storm
 from benchmarks.chaos import run as chaos
 from benchmarks.result import Result
 from domain.errors import ConfigurationInvalid, GuildhallError
@@ -157,6 +157,17 @@ def bench_analytics(
     _show(uvloop.run(analytics.run(violations=violations, rounds=rounds)), as_json=as_json)
 
 
+@bench.command("api")
+def bench_api(
+    seconds: Annotated[float, typer.Option(min=0.5, help="How long a turn lasts.")] = api.SECONDS,
+    rounds: Annotated[int, typer.Option(min=1, help="How many turns each has.")] = api.ROUNDS,
+    crowd: Annotated[int, typer.Option(min=1, max=5_000, help="How many ask at once.")] = api.CROWD,
+    as_json: BenchJson = False,
+) -> None:
+    """Ask for what the API remembers, beside a route that answers a constant; then let a crowd ask."""
+    _show(uvloop.run(api.run(seconds=seconds, rounds=rounds, crowd=crowd)), as_json=as_json)
+
+
 @bench.command("all")
 def bench_all(as_json: BenchJson = False) -> None:
     """Run every benchmark that brings its own system; with --json, one line each."""
@@ -164,6 +175,7 @@ def bench_all(as_json: BenchJson = False) -> None:
     _show(uvloop.run(guilds.run()), as_json=as_json)
     _show(uvloop.run(ingest.run()), as_json=as_json)
     _show(uvloop.run(analytics.run()), as_json=as_json)
+    _show(uvloop.run(api.run()), as_json=as_json)
 
 
 def _show(result: Result, *, as_json: bool) -> None:

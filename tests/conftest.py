@@ -47,8 +47,15 @@ async def postgres_dsn(postgres_server: str) -> str:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoProcess]:
-    """Run a quiet demo: nothing happens in it but what a test makes happen."""
-    demo = DemoProcess(tmp_path_factory.mktemp("stack"), "--guilds", "40", "--rate", "0", **PATIENT)
+    """Run a quiet demo, two replicas of each kind: nothing happens in it but what a test makes happen."""
+    options = ("--guilds", "40", "--rate", "0")
+    demo = DemoProcess(
+        tmp_path_factory.mktemp("stack"),
+        *options,
+        **PATIENT,
+        GUILDHALL_API_REPLICAS="2",
+        GUILDHALL_RELAY_REPLICAS="2",
+    )
     try:
         demo.wait_ready()
         yield demo
