@@ -287,9 +287,9 @@ def _guild_rows(commit: Commit) -> list[tuple[Any, ...]]:
 def _actions(commit: Commit, fresh: list[asyncpg.Record]) -> dict[Key, Ending]:
     """Return what settles: of each violation what was told first, which may have waited for it."""
     endings: dict[Key, Ending] = {
-        (row["event_id"], row["ts"]): (row["early_status"], row["early_settled_at"])
+        (row["event_id"], row["early_ts"]): (row["early_status"], row["early_settled_at"])
         for row in fresh
-        if row["early_status"] is not None
+        if row["early_ts"] is not None
     }
     for effect in commit.effects:
         if isinstance(effect, ActionRecorded):

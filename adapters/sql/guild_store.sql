@@ -119,7 +119,7 @@ WITH fresh AS (
     DELETE FROM early_actions AS e USING fresh AS f WHERE e.event_id = f.event_id AND e.ts = f.ts
     RETURNING e.event_id, e.ts, e.status, e.settled_at
 )
-SELECT f.event_id, f.ts, e.status AS early_status, e.settled_at AS early_settled_at
+SELECT f.event_id, e.ts AS early_ts, e.status AS early_status, e.settled_at AS early_settled_at
 FROM fresh AS f LEFT JOIN early AS e USING (event_id, ts);
 
 -- name: write_hours
