@@ -31,12 +31,17 @@ class FanOut(Generic[T]):
 
     def __init__(self) -> None:
         self._queues: dict[str, asyncio.Queue[list[T] | None]] = {}  # None is a stream's end
+        self._closed = False
 
     async def stream(self, listener_id: str) -> AsyncGenerator[list[T], None]:
         """Yield what is sent to a listener until it leaves or is cut off.
 
         The first list is empty: it says that the stream stands, so that nothing is registered before it.
+        After ``close`` none stands any more: a host whose end its Director did not live to complete must
+        not keep listeners that belong to its successor.
         """
+        if self._closed:
+            return
         queue: asyncio.Queue[list[T] | None] = asyncio.Queue()
         self._queues[listener_id] = queue
         try:
@@ -65,7 +70,8 @@ class FanOut(Generic[T]):
         queue.put_nowait(items)
 
     def close(self) -> None:
-        """End every stream."""
+        """End every stream, also those that are still to come."""
+        self._closed = True
         for listener_id in list(self._queues):
             self.end(listener_id)
 

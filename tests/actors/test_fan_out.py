@@ -60,3 +60,11 @@ async def test_closing_ends_streams_that_wait() -> None:
     relays.close()
     with pytest.raises(StopAsyncIteration):
         await asyncio.wait_for(waiting, 5)
+
+
+async def test_after_the_end_no_stream_begins() -> None:
+    """Not even with its first list: who listens looks elsewhere."""
+    relays: FanOut[Item] = FanOut()
+    relays.close()
+    assert [items async for items in relays.stream("late")] == []
+    assert not relays.listens("late")
