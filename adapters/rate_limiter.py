@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any, Protocol, cast
 
@@ -23,9 +24,54 @@ class _Away(Exception):
 
 
 class _Strategy(Protocol):
-    async def hit(self, item: RateLimitItem, *identifiers: str) -> bool: ...
+    async def hit(self, item: RateLimitItem, *identifiers: str, cost: int = 1) -> bool: ...
 
     async def get_window_stats(self, item: RateLimitItem, *identifiers: str) -> WindowStats: ...
+
+
+class _Together:
+    """Counts at once what one person asks at once, as a page does when it loads: still exactly.
+
+    While a count is under way, those that come wait, and the next one takes all of them.
+    """
+
+    def __init__(self, strategy: _Strategy) -> None:
+        self._strategy = strategy
+        self._waiting: dict[tuple[str, str], list[asyncio.Future[float | None]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def hit(self, item: RateLimitItem, rate: str, who: str) -> float | None:
+        answer: asyncio.Future[float | None] = asyncio.get_running_loop().create_future()
+        waiting = self._waiting.get((rate, who))
+        if waiting is not None:
+            waiting.append(answer)
+        else:
+            self._waiting[rate, who] = [answer]
+            task = asyncio.create_task(self._count(item, rate, who))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return await answer
+
+    async def _count(self, item: RateLimitItem, rate: str, who: str) -> None:
+        while hits := self._waiting[rate, who]:
+            self._waiting[rate, who] = []
+            answers: list[float | None]
+            try:
+                if await self._strategy.hit(item, rate, who, cost=len(hits)):
+                    answers = [None] * len(hits)
+                elif len(hits) == 1:
+                    answers = [await _wait_s(self._strategy, item, rate, who)]
+                else:  # not for all of them: as many as there is room for
+                    answers = [await _hit(self._strategy, item, rate, who) for _ in hits]
+            except Exception as error:  # noqa: BLE001 - whatever it is, each of them hears it
+                for hit in hits:
+                    if not hit.done():
+                        hit.set_exception(error)
+                continue
+            for hit, answer in zip(hits, answers, strict=True):
+                if not hit.done():
+                    hit.set_result(answer)
+        del self._waiting[rate, who]
 
 
 class RedisRateLimiter:
@@ -52,6 +98,7 @@ class RedisRateLimiter:
         bridge.register_scripts()
         # Exact: whoever comes back after the time that was told is let through.
         self._shared = MovingWindowRateLimiter(storage)
+        self._together = _Together(self._shared)
         # Not a moving window here: the library would ask a thread for every key of it.
         self._own_storage = MemoryStorage()
         self._own = SlidingWindowCounterRateLimiter(self._own_storage)
@@ -64,7 +111,7 @@ class RedisRateLimiter:
         """See the port."""
         try:
             with self._fuse():
-                return await _hit(self._shared, self._items[rate], rate, who)
+                return await self._together.hit(self._items[rate], rate, who)
         except _Away:
             if len(self._own_storage.storage) > MAX_KEYS:
                 await self._own_storage.reset()
@@ -85,5 +132,9 @@ def require_rate(text: str) -> str:
 async def _hit(strategy: _Strategy, item: RateLimitItem, rate: str, who: str) -> float | None:
     if await strategy.hit(item, rate, who):
         return None
+    return await _wait_s(strategy, item, rate, who)
+
+
+async def _wait_s(strategy: _Strategy, item: RateLimitItem, rate: str, who: str) -> float:
     stats = await strategy.get_window_stats(item, rate, who)
     return max(0.0, stats.reset_time - time.time())
