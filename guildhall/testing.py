@@ -142,11 +142,14 @@ class Person:
         self.http = aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True))
         self.csrf_token = ""
         self.user_id = ""
+        self._sockets: list[aiohttp.ClientWebSocketResponse] = []
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *error: object) -> None:
+        for socket in self._sockets:  # closing the session leaves them open
+            await socket.close()
         await self.http.close()
 
     async def log_in(self, name: str) -> Self:
@@ -173,7 +176,9 @@ class Person:
 
     async def watch(self) -> Watching:
         """Open a socket."""
-        return Watching(await self.http.ws_connect(f"{self.url}/ws"))
+        socket = await self.http.ws_connect(f"{self.url}/ws")
+        self._sockets.append(socket)
+        return Watching(socket)
 
 
 class Watching:
