@@ -59,10 +59,8 @@ class _Together:
             try:
                 if await self._strategy.hit(item, rate, who, cost=len(hits)):
                     answers = [None] * len(hits)
-                elif len(hits) == 1:
-                    answers = [await _wait_s(self._strategy, item, rate, who)]
-                else:  # not for all of them: as many as there is room for
-                    answers = [await _hit(self._strategy, item, rate, who) for _ in hits]
+                else:
+                    answers = await self._as_far_as_it_goes(len(hits), item, rate, who)
             except Exception as error:  # noqa: BLE001 - whatever it is, each of them hears it
                 for hit in hits:
                     if not hit.done():
@@ -72,6 +70,18 @@ class _Together:
                 if not hit.done():
                     hit.set_result(answer)
         del self._waiting[rate, who]
+
+    async def _as_far_as_it_goes(
+        self, hits: int, item: RateLimitItem, rate: str, who: str
+    ) -> list[float | None]:
+        """Count one by one; what one is refused, those behind it are refused too, unasked."""
+        answers: list[float | None] = []
+        wait_s: float | None = None
+        for _ in range(hits):
+            if wait_s is None:
+                wait_s = await _hit(self._strategy, item, rate, who)
+            answers.append(wait_s)
+        return answers
 
 
 class RedisRateLimiter:
@@ -132,9 +142,5 @@ def require_rate(text: str) -> str:
 async def _hit(strategy: _Strategy, item: RateLimitItem, rate: str, who: str) -> float | None:
     if await strategy.hit(item, rate, who):
         return None
-    return await _wait_s(strategy, item, rate, who)
-
-
-async def _wait_s(strategy: _Strategy, item: RateLimitItem, rate: str, who: str) -> float:
     stats = await strategy.get_window_stats(item, rate, who)
     return max(0.0, stats.reset_time - time.time())
