@@ -9,6 +9,7 @@ from itertools import count
 from typing import get_args
 
 import pytest
+from limits import RateLimitItem
 from redis.asyncio import Redis
 
 from adapters import rate_limiter
@@ -57,6 +58,36 @@ async def test_many_at_once_are_counted_one_by_one(limiter: RateLimiter, somebod
     """No race lets one more through."""
     at_once = await asyncio.gather(*(hits(limiter, 1, somebody) for _ in range(20)))
     assert sum(gone_on for [gone_on] in at_once) == 3
+
+
+async def test_what_one_asks_at_once_is_counted_at_once(
+    redis_url: str, somebody: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By two commands, not twenty; others count for themselves, and who gives up takes it from nobody."""
+    limiter = RedisRateLimiter(
+        redis_url, Rates(reads="100 per day", changes="1 per day", logins="1 per day", strangers="1 per day")
+    )
+    costs: list[tuple[str, int]] = []
+    hit = limiter._shared.hit
+
+    async def counted(item: RateLimitItem, *identifiers: str, cost: int = 1) -> bool:
+        costs.append((identifiers[-1], cost))
+        return await hit(item, *identifiers, cost=cost)
+
+    monkeypatch.setattr(limiter._shared, "hit", counted)
+    asking = [asyncio.create_task(limiter.hit("reads", somebody)) for _ in range(20)]
+    another = asyncio.create_task(limiter.hit("reads", f"{somebody}-else"))
+    await asyncio.sleep(0)
+    asking[0].cancel()
+    answers = await asyncio.gather(*asking, return_exceptions=True)
+    assert isinstance(answers[0], asyncio.CancelledError)
+    assert answers[1:] == [None] * 19
+    assert await another is None
+    assert [cost for who, cost in costs if who == f"{somebody}-else"] == [1]
+    own = [cost for who, cost in costs if who == somebody]
+    assert sum(own) == 20
+    assert len(own) <= 2
+    await limiter.close()
 
 
 async def test_time_gives_it_back(redis_url: str, somebody: str) -> None:
