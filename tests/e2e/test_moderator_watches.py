@@ -67,6 +67,7 @@ async def test_counters_move_and_deletions_are_told(page: Page, stack: DemoProce
     await log_in(page, stack, "owner")
     await open_server(page, guild["id"])
     counter = page.locator("[data-testid=counter-messages]")
+    await expect(counter).not_to_contain_text("loading")
     before = int((await counter.inner_text()).split()[0].replace(",", ""))
     await sim.post("messages", guild_id=guild["id"], content="hello everybody")
     await sim.post("messages", guild_id=guild["id"], content="come to discord.gg/another")

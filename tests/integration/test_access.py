@@ -70,8 +70,10 @@ async def test_logging_out_ends_the_session(stack: DemoProcess) -> None:
         foreign = headers | {"Origin": "https://evil.example"}
         assert (await person.ask(*logout, headers=foreign))[1]["error_code"] == "wrong_origin"
         assert (await person.ask(*logout, headers=headers))[0] == 204
-    async with aiohttp.ClientSession(cookies=cookies) as again:
-        answer = await again.get(f"{stack.url}/api/auth/me")
+    async with (
+        aiohttp.ClientSession(cookies=cookies) as again,
+        again.get(f"{stack.url}/api/auth/me") as answer,
+    ):
         assert answer.status == 401
 
 
