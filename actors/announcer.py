@@ -49,7 +49,7 @@ class HostAnnouncer:
                     await self._directory.start()
                 version = self._directory.routing.placement.version
                 try:
-                    await self._directory.host_of(guild_id)[1].announce(guild_id, kind, data)
+                    await self._directory.host_of(guild_id)[1].announce(guild_id, [(kind, data)])
                     return  # noqa: TRY300 - an else would part it from its try
                 except (NotOwner, HostUnreachable) as problem:
                     log.info("announce_again", guild=guild_id, kind=kind, error=repr(problem))

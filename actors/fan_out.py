@@ -12,8 +12,10 @@ from typing import Generic, NamedTuple, TypeVar
 T = TypeVar("T")
 
 MAX_WAITING_LISTS = 2_000
-"""Bound of one listener's queue: about a minute of commits. A relay behind that far is cut off; it comes
+"""Bound of one listener's queue: about a minute of ticks. A relay behind that far is cut off; it comes
 back, registers its sockets anew, and they resume or reload."""
+MAX_WAITING_BYTES = 64 << 20
+"""The other bound: lists of a storm are long."""
 
 
 class Item(NamedTuple):
@@ -26,11 +28,19 @@ class Item(NamedTuple):
     frame: bytes
 
 
+class _Waiting(Generic[T]):
+    """What waits for one listener."""
+
+    def __init__(self) -> None:
+        self.lists: asyncio.Queue[tuple[list[T], int] | None] = asyncio.Queue()  # None is the stream's end
+        self.size = 0
+
+
 class FanOut(Generic[T]):
     """Those who listen to a host, each with its queue."""
 
     def __init__(self) -> None:
-        self._queues: dict[str, asyncio.Queue[list[T] | None]] = {}  # None is a stream's end
+        self._waiting: dict[str, _Waiting[T]] = {}
         self._closed = False
 
     async def stream(self, listener_id: str) -> AsyncGenerator[list[T], None]:
@@ -42,44 +52,47 @@ class FanOut(Generic[T]):
         """
         if self._closed:
             return
-        queue: asyncio.Queue[list[T] | None] = asyncio.Queue()
-        self._queues[listener_id] = queue
+        waiting = self._waiting[listener_id] = _Waiting[T]()
         try:
             yield []
-            while (items := await queue.get()) is not None:
+            while (sent := await waiting.lists.get()) is not None:
+                items, size = sent
+                waiting.size -= size
                 yield items
         finally:
-            del self._queues[listener_id]
+            del self._waiting[listener_id]
 
     def listens(self, listener_id: str) -> bool:
         """Whether a listener's stream stands."""
-        return listener_id in self._queues
+        return listener_id in self._waiting
 
     def listeners(self) -> list[str]:
         """Return whose streams stand."""
-        return list(self._queues)
+        return list(self._waiting)
 
-    def send(self, listener_id: str, items: list[T]) -> None:
-        """Queue items for a listener; one that does not listen any more is no error."""
-        queue = self._queues.get(listener_id)
-        if queue is None:
+    def send(self, listener_id: str, items: list[T], size: int = 0) -> None:
+        """Queue items of ``size`` bytes in all; a listener that is not there any more is no error."""
+        waiting = self._waiting.get(listener_id)
+        if waiting is None:
             return
-        if queue.qsize() >= MAX_WAITING_LISTS:
+        if waiting.lists.qsize() >= MAX_WAITING_LISTS or waiting.size + size > MAX_WAITING_BYTES:
             self.end(listener_id)
             return
-        queue.put_nowait(items)
+        waiting.size += size
+        waiting.lists.put_nowait((items, size))
 
     def close(self) -> None:
         """End every stream, also those that are still to come."""
         self._closed = True
-        for listener_id in list(self._queues):
+        for listener_id in list(self._waiting):
             self.end(listener_id)
 
     def end(self, listener_id: str) -> None:
         """End a stream; what waits in it is not sent any more."""
-        queue = self._queues.get(listener_id)
-        if queue is None:
+        waiting = self._waiting.get(listener_id)
+        if waiting is None:
             return
-        while not queue.empty():
-            queue.get_nowait()
-        queue.put_nowait(None)
+        while not waiting.lists.empty():
+            waiting.lists.get_nowait()
+        waiting.size = 0
+        waiting.lists.put_nowait(None)

@@ -122,9 +122,9 @@ class HostHandle:
         async for items in _stream(self._actor.stream, relay_id):
             yield items
 
-    async def announce(self, guild_id: int, kind: str, data: dict[str, Any]) -> None:
+    async def announce(self, guild_id: int, events: list[tuple[str, dict[str, Any]]]) -> None:
         """See ``GuildHost.announce``."""
-        await _answer(self._actor.announce.remote(guild_id, kind, data))
+        await _answer(self._actor.announce.remote(guild_id, events))
 
     async def changes(self, observer_id: str) -> AsyncIterator[list[Change]]:
         """See ``GuildHost.changes``."""

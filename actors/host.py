@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ from actors.group_commit import CommitSettings, CommitStats, GroupCommit, poison
 from actors.guild import Admission, GuildActor, Watcher
 from actors.guild_table import GuildTable, TableSettings
 from actors.observers import MESSAGES, Change, Observers
+from actors.showing import Showing
 from domain.errors import HostUnreachable, MalformedBatch, NotOwner, StoreUnavailable
 from domain.events import (
     ActionSettled,
@@ -43,6 +43,8 @@ from domain.views import metrics_update, violation_view
 log = structlog.get_logger()
 
 PASSIVATE_EVERY_TICKS = 10
+METRICS_EVERY_TICKS = 30
+"""So often everybody who watches gets the counters, changed or not: they are of an hour that moves on."""
 
 
 class HostSettings(msgspec.Struct, frozen=True):
@@ -54,6 +56,8 @@ class HostSettings(msgspec.Struct, frozen=True):
     table: TableSettings = TableSettings()
     tick_ms: int = 1_000
     """A watched guild's counters are pushed once a tick at most."""
+    frame_tick_ms: int = 25
+    """Events of a guild within so long share a frame; one that comes alone never waits."""
     resume_ms: int = 120_000
     """After the last of its watchers left, a guild's events are kept so long for one who comes back."""
 
@@ -99,6 +103,7 @@ class GuildHost:
         self._table: GuildTable
         self._commit: GroupCommit
         self._fan_out: FanOut[Item] = FanOut()
+        self._showing = Showing(self._fan_out, settings.frame_tick_ms / 1000)
         self._metrics_due: set[int] = set()
         self._observers = Observers()
         self._ticking: asyncio.Task[None] | None = None
@@ -199,9 +204,11 @@ class GuildHost:
             if not self._fan_out.listens(relay_id):
                 # It ended while the guild was loaded: nothing would ever dismiss this socket.
                 raise HostUnreachable(f"Relay {relay_id} does not listen any more.")
-            admission = guilds[guild_id].admit(Watcher(relay_id, socket_id), user_id, position)
+            guild = guilds[guild_id]
+            self._showing.flush_guild(guild)  # a frame lies before the admission or behind it, never across
+            admission = guild.admit(Watcher(relay_id, socket_id), user_id, position)
         if not self._store_available:
-            self._send({guild_id: [self._health(guilds[guild_id])]})
+            self._showing.show([(guild, self._health(guild))])
         return admission
 
     async def unwatch(self, relay_id: str, socket_id: int, guild_id: int) -> None:
@@ -235,20 +242,24 @@ class GuildHost:
         """Let a replica hear no more of a guild, unless it has asked again since that turn."""
         self._observers.unobserve(observer_id, guild_id, turn)
 
-    async def announce(self, guild_id: int, kind: str, data: dict[str, Any]) -> None:
-        """Publish what was made durable elsewhere, as if this host had.
+    async def announce(self, guild_id: int, events: list[tuple[str, dict[str, Any]]]) -> None:
+        """Publish what was made durable elsewhere, each with its kind and its data, as if this host had.
 
         Raises:
             NotOwner: the guild is another host's.
 
         """
         self._require_own(guild_id)
-        self._observers.tell([Change(guild_id, kind)])  # first: who sees it may ask a replica about it
+        # First: who sees it may ask a replica about it.
+        self._observers.tell([Change(guild_id, kind) for kind, _ in events])
         guild, now_ms = self._table.get(guild_id), self._now_ms()
-        if guild is not None and guild.remembers(now_ms):
-            self._send({guild_id: [guild.publish(kind, now_ms, data)]})
-        elif guild is not None:
-            guild.pass_over()
+        if guild is None:
+            return
+        if guild.remembers(now_ms):
+            self._showing.show([(guild, guild.publish(kind, now_ms, data)) for kind, data in events])
+        else:
+            for _ in events:
+                guild.pass_over()
 
     def _expect_back(self, guild: GuildActor) -> None:
         """Keep for a while what the last watcher that left will have missed, if it comes back."""
@@ -283,6 +294,7 @@ class GuildHost:
 
     def forget(self, guild_ids: set[int]) -> None:
         """Deactivate guilds. Who watches or observes them is cut off: they come back and ask anew."""
+        self._showing.flush()
         for relay_id in self._table.drop(guild_ids):
             self._fan_out.end(relay_id)
         self._observers.lose(guild_ids.__contains__)
@@ -301,7 +313,7 @@ class GuildHost:
         Most guilds are watched by nobody: of what happens in them only the offset tells.
         """
         now_ms = self._now_ms()
-        frames: defaultdict[int, list[bytes]] = defaultdict(list)
+        shown: list[tuple[GuildActor, bytes]] = []
         for event in events:
             guild = guilds[event.guild_id]
             if guild.watched:
@@ -310,7 +322,7 @@ class GuildHost:
                 continue
             if guild.remembers(now_ms):
                 kind, data = _shown(event, committed)
-                frames[event.guild_id].append(guild.publish(kind, event.ts_ms, data))
+                shown.append((guild, guild.publish(kind, event.ts_ms, data)))
             else:
                 guild.pass_over()
         for settled in committed.settled:
@@ -319,11 +331,11 @@ class GuildHost:
                 continue
             if settled_in.remembers(now_ms):
                 event_json = settled_in.publish("violation", settled.ts, settled.plain())
-                frames[settled_in.state.guild_id].append(event_json)
+                shown.append((settled_in, event_json))
             else:
                 settled_in.pass_over()
         self._tell_observers(events, committed)  # first: who sees an event may ask a replica about it
-        self._send(frames)
+        self._showing.show(shown)
 
     def _tell_observers(self, events: list[Event], committed: Committed) -> None:
         changes = [Change(int(settled.guild_id), "violation") for settled in committed.settled]
@@ -339,7 +351,7 @@ class GuildHost:
     def store_changed(self, *, available: bool) -> None:
         """Tell everybody who watches that what they see is late, or no longer is."""
         self._store_available = available
-        self._send({g.state.guild_id: [self._health(g)] for g in self._table.live() if g.watched})
+        self._showing.show((guild, self._health(guild)) for guild in self._table.live() if guild.watched)
 
     # -- what is shown --------------------------------------------------------------------------------
 
@@ -352,6 +364,8 @@ class GuildHost:
         while True:
             await asyncio.sleep(self._settings.tick_ms / 1000)
             ticks += 1
+            if ticks % METRICS_EVERY_TICKS == 0:
+                self._metrics_due |= {guild.state.guild_id for guild in self._table.live() if guild.watched}
             self._push_metrics()
             self._observers.tick()
             if ticks % PASSIVATE_EVERY_TICKS == 0:
@@ -377,26 +391,11 @@ class GuildHost:
         """Push the counters of the watched guilds that changed."""
         due, self._metrics_due = self._metrics_due, set()
         now_ms = self._now_ms()
-        frames: dict[int, list[bytes]] = {}
-        for guild_id in due:
-            guild = self._table.get(guild_id)
-            if guild is not None and guild.watched:
-                update = metrics_update(guild.state, now_ms).plain()
-                frames[guild_id] = [guild.publish("metrics_update", now_ms, update)]
-        self._send(frames)
-
-    def _send(self, frames: dict[int, list[bytes]]) -> None:
-        """Hand each relay the frames of the guilds it watches: once a relay, never once a socket."""
-        by_relay: defaultdict[str, list[Item]] = defaultdict(list)
-        for guild_id, events in frames.items():
-            guild = self._table.get(guild_id)
-            if guild is None or not guild.watched:
-                continue
-            item = Item(guild_id, guild.epoch, guild.offset, guild.frame(events))
-            for relay_id in guild.relays:
-                by_relay[relay_id].append(item)
-        for relay_id, items in by_relay.items():
-            self._fan_out.send(relay_id, items)
+        watched = [guild for guild_id in due if (guild := self._table.get(guild_id)) and guild.watched]
+        self._showing.show(
+            (guild, guild.publish("metrics_update", now_ms, metrics_update(guild.state, now_ms).plain()))
+            for guild in watched
+        )
 
     def _require_own(self, guild_id: int) -> None:
         if not self.owns(guild_id):

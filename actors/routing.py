@@ -58,8 +58,8 @@ class HostCalls(Protocol):
         """Take a socket off a guild."""
         ...
 
-    async def announce(self, guild_id: int, kind: str, data: dict[str, Any]) -> None:
-        """Publish on a guild's stream what was made durable elsewhere."""
+    async def announce(self, guild_id: int, events: list[tuple[str, dict[str, Any]]]) -> None:
+        """Publish on a guild's stream what was made durable elsewhere: kinds and data."""
         ...
 
     def changes(self, observer_id: str) -> AsyncIterator[list[Change]]:

@@ -143,6 +143,7 @@ async def _start(
         secret_keys=secret_keys(settings, folder.path),
         trusted_proxies=settings.trusted_proxies,
         rates=settings.rates,
+        live_tick_ms=settings.live_tick_ms,
         user_resolvers=settings.user_resolvers,
     )
     await cluster.start_network(wiring, gateway)

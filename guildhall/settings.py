@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     """Actors that find out who is behind an id, each for its share of the people."""
     api_replicas: Annotated[int, Field(ge=1, le=64)] = 1
     relay_replicas: Annotated[int, Field(ge=1, le=64)] = 1
+    live_tick_ms: Annotated[int, Field(ge=0, le=1_000)] = 25
+    """Events of a server within so long share a WebSocket frame; with 0 each has its own. One that comes
+    alone never waits."""
 
     operators: Annotated[frozenset[int], NoDecode, BeforeValidator(_user_ids)] = frozenset()
     """Discord user ids, with commas between them, of those who operate this installation."""

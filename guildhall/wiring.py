@@ -88,6 +88,7 @@ class Wiring(msgspec.Struct, frozen=True):
     secret_keys: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
     rates: Rates = Rates()
+    live_tick_ms: int = 25
 
     @property
     def web(self) -> WebSettings:
@@ -205,7 +206,7 @@ def create_rbac(wiring: Wiring) -> RbacHandle:
 def create_director(wiring: Wiring, settings: DirectorSettings) -> DirectorHandle:
     """Create the Director."""
     open_store = partial(PostgresGuildStore.open, wiring.database_url)
-    access = HostAccess(partial(_create_host, wiring.database_url), find_host)
+    access = HostAccess(partial(_create_host, wiring.database_url, wiring.live_tick_ms), find_host)
     return remote.create_director(settings, access, open_store, now_ms)
 
 
@@ -256,6 +257,7 @@ def _ask_for_members(wiring: Wiring) -> MemberRoles:
     return MemberRoles(MemberRolesSettings(), source)
 
 
-def _create_host(database_url: str, host_id: str, actor_name: str) -> HostHandle:
+def _create_host(database_url: str, live_tick_ms: int, host_id: str, actor_name: str) -> HostHandle:
     open_store = partial(PostgresGuildStore.open, database_url, actor_name)
-    return remote.create_host(actor_name, HostSettings(host_id, actor_name), open_store, now_ms)
+    settings = HostSettings(host_id, actor_name, frame_tick_ms=live_tick_ms)
+    return remote.create_host(actor_name, settings, open_store, now_ms)

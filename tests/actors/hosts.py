@@ -98,6 +98,14 @@ class Listener:
         found: dict[str, Any] = json.loads(item.frame)
         return found
 
+    async def events(self, count: int) -> list[dict[str, Any]]:
+        """Return the next events, in however many frames they come."""
+        found: list[dict[str, Any]] = []
+        while len(found) < count:
+            for item in await self.next():
+                found += json.loads(item.frame)["events"]
+        return found
+
     async def ended(self) -> bool:
         try:
             await self.next()
@@ -180,7 +188,7 @@ class RecordingHost:
     async def unwatch(self, relay_id: str, socket_id: int, guild_id: int) -> None:
         raise NotImplementedError
 
-    async def announce(self, guild_id: int, kind: str, data: dict[str, Any]) -> None:
+    async def announce(self, guild_id: int, events: list[tuple[str, dict[str, Any]]]) -> None:
         raise NotImplementedError
 
     def changes(self, observer_id: str) -> AsyncIterator[list[Change]]:

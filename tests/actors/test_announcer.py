@@ -27,12 +27,12 @@ class Host(RecordingHost):
         self.asked = 0
         self.told: list[tuple[int, str, dict[str, Any]]] = []
 
-    async def announce(self, guild_id: int, kind: str, data: dict[str, Any]) -> None:
+    async def announce(self, guild_id: int, events: list[tuple[str, dict[str, Any]]]) -> None:
         self.asked += 1
         await self.open.wait()
         if self.problems:
             raise self.problems.pop(0)
-        self.told.append((guild_id, kind, data))
+        self.told += [(guild_id, kind, data) for kind, data in events]
 
 
 @pytest.fixture(autouse=True)

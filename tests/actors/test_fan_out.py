@@ -68,3 +68,18 @@ async def test_after_the_end_no_stream_begins() -> None:
     relays.close()
     assert [items async for items in relays.stream("late")] == []
     assert not relays.listens("late")
+
+
+async def test_a_relay_too_many_bytes_behind_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has taken counts no more; what waits is bounded whatever the number of lists."""
+    monkeypatch.setattr(fan_out, "MAX_WAITING_BYTES", 10)
+    relays: FanOut[Item] = FanOut()
+    stream = relays.stream("r")
+    await anext(stream)
+    for _ in range(3):
+        relays.send("r", ONE, 10)
+        assert await anext(stream) == ONE
+    relays.send("r", ONE, 10)
+    relays.send("r", ONE, 1)
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)

@@ -84,8 +84,7 @@ async def test_a_failed_commit_shows_and_adopts_nothing_and_the_retry_counts_onc
     held.error = None
     assert isinstance(await host.send(*events), Accepted)
     assert live(host) == stored(database) == (HourCounts(NOON_MS, messages=5, medium=1),)
-    frames = [await relay.frame() for _ in range(3)]
-    assert [(e["offset"], e["type"]) for frame in frames for e in frame["events"]] == [
+    assert [(event["offset"], event["type"]) for event in await relay.events(3)] == [
         (1, "health_update"),
         (2, "violation"),
         (3, "health_update"),
@@ -433,6 +432,18 @@ async def test_counters_are_pushed_only_to_who_watches(database: MemoryDatabase,
     quiet = host.actor._table.get(2)
     assert quiet is not None
     assert quiet.offset == 0
+    await host.stop()
+
+
+async def test_counters_are_pushed_now_and_then_though_nothing_changed(
+    database: MemoryDatabase, clock: MemoryClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are of the last hour, which moves on by itself."""
+    monkeypatch.setattr("actors.host.METRICS_EVERY_TICKS", 2)
+    host = await HostUnderTest(database, clock, tick_ms=1).start()
+    relay = await host.listen()
+    await host.actor.watch("relay", 1, GUILD, 10, None)
+    assert [event["type"] for event in await relay.events(2)] == ["metrics_update"] * 2
     await host.stop()
 
 

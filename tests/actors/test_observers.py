@@ -191,7 +191,7 @@ async def test_an_observed_guild_goes_to_sleep_and_is_heard_of_all_the_same(
         assert await observer.next() == [Change(GUILD, "violation")]
         clock.advance(1)
         assert host.actor._table.passivate_idle() == 1
-        await host.actor.announce(GUILD, "config_update", {})
+        await host.actor.announce(GUILD, [("config_update", {})])
         await host.send(violation(GUILD, 2), violation(2), number=2)
         assert await observer.next() == [Change(GUILD, "config_update")]
         assert await observer.next() == [Change(GUILD, "violation"), Change(2, "violation")]
@@ -294,7 +294,7 @@ async def test_only_own_guilds_are_observed_or_announced() -> None:
     with pytest.raises(NotOwner):
         await host.observe("o", GUILD, 1)
     with pytest.raises(NotOwner):
-        await host.announce(GUILD, "config_update", {})
+        await host.announce(GUILD, [("config_update", {})])
     await host.stop("the test is over")
 
 
@@ -307,7 +307,7 @@ async def test_an_announcement_reaches_who_watches_and_who_observes(host: HostUn
     await host.actor.watch("relay", 1, GUILD, 10, None)
     async with observing(host.actor, GUILD, 2) as observer:
         await host.send(violation(GUILD))
-        await host.actor.announce(GUILD, "config_update", {"what": "config", "version": 3})
+        await host.actor.announce(GUILD, [("config_update", {"what": "config", "version": 3})])
         assert await observer.next() == [Change(GUILD, "violation")]
         assert await observer.next() == [Change(GUILD, "config_update")]
     first, second = (await relay.frame())["events"][0], (await relay.frame())["events"][0]
@@ -321,7 +321,7 @@ async def test_an_announcement_is_replayed_to_who_left_a_moment_ago(host: HostUn
     await host.listen()
     admission = await host.actor.watch("relay", 1, GUILD, 10, None)
     await host.actor.unwatch("relay", 1, GUILD)
-    await host.actor.announce(GUILD, "config_update", {"what": "rules"})
+    await host.actor.announce(GUILD, [("config_update", {"what": "rules"})])
     back = await host.actor.watch("relay", 1, GUILD, 10, (admission.epoch, admission.offset))
     assert (back.recovered, back.offset) == (True, 1)
     assert b"config_update" in back.replay
@@ -335,6 +335,6 @@ async def test_an_announcement_that_nobody_was_there_for_makes_a_late_comer_relo
     admission = await host.actor.watch("relay", 1, GUILD, 10, None)
     await host.actor.unwatch("relay", 1, GUILD)
     clock.advance(HostSettings("h0").resume_ms)
-    await host.actor.announce(GUILD, "config_update", {"what": "rules"})
+    await host.actor.announce(GUILD, [("config_update", {"what": "rules"})])
     back = await host.actor.watch("relay", 1, GUILD, 10, (admission.epoch, admission.offset))
     assert not back.recovered

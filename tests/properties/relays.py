@@ -59,7 +59,9 @@ class Network:
             await host.stop("the example is over")
 
     async def settled(self) -> None:
-        """Let everything run that waits for nothing but its turn."""
+        """Let everything run that waits for nothing but its turn, or for the end of a tick."""
+        for host in self.hosts.values():
+            host._showing.flush()
         for _ in range(20):
             await asyncio.sleep(0)
         async with asyncio.timeout(10):

@@ -68,9 +68,9 @@ class ReachedHost:
         await self._alive()
         await self.host.unobserve(observer_id, guild_id, turn)
 
-    async def announce(self, guild_id: int, kind: str, data: dict[str, Any]) -> None:
+    async def announce(self, guild_id: int, events: list[tuple[str, dict[str, Any]]]) -> None:
         await self._alive()
-        await self.host.announce(guild_id, kind, data)
+        await self.host.announce(guild_id, events)
 
     def die(self) -> None:
         if not self.died.done():
