@@ -443,7 +443,7 @@ async def test_counters_are_pushed_now_and_then_though_nothing_changed(
     host = await HostUnderTest(database, clock, tick_ms=1).start()
     relay = await host.listen()
     await host.actor.watch("relay", 1, GUILD, 10, None)
-    assert [event["type"] for event in await relay.events(2)] == ["metrics_update"] * 2
+    assert {event["type"] for event in await relay.events(2)} == {"metrics_update"}
     await host.stop()
 
 
