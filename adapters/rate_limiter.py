@@ -93,6 +93,7 @@ class RedisRateLimiter:
             "changes": parse(rates.changes),
             "logins": parse(rates.logins),
             "strangers": parse(rates.strangers),
+            "handshakes": parse(rates.handshakes),
         }
         self._redis = connect(redis)
         self._fuse = Fuse(_Away)

@@ -14,7 +14,8 @@ An id is the hash of the token in the cookie: who can read Redis can still open 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -40,6 +41,8 @@ from domain.sessions import (
 )
 
 MAX_SEEN = 1_000
+ASKED_AT_ONCE = 500
+"""One question after the other, so that Redis and this process do something else in between."""
 
 _encode = msgspec.json.encode
 T = TypeVar("T")
@@ -136,8 +139,21 @@ class RedisSessions:
         self._seen[session_id] = _Seen(kept_raw, guilds_raw, session)
         return session
 
-    def _is_over(self, session: Session) -> bool:
+    def _is_over(self, session: Session | _Kept) -> bool:
         return session.created_at_ms + SESSION_MS <= self._now_ms()
+
+    async def alive(self, session_ids: Collection[str]) -> set[str]:
+        """See the port."""
+        alive: set[str] = set()
+        left = iter(session_ids)
+        while asked := list(islice(left, ASKED_AT_ONCE)):
+            with self._unavailable_when_away():
+                found = await self._redis.mget([_session_key(session_id) for session_id in asked])
+            for session_id, kept_raw in zip(asked, found, strict=True):
+                kept = _read(kept_raw, _Kept)  # read, because it may be over though Redis still has it
+                if kept is not None and not self._is_over(kept):
+                    alive.add(session_id)
+        return alive
 
     async def end(self, token: str) -> Tokens | None:
         """See the port."""

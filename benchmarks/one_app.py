@@ -39,7 +39,7 @@ from serve_app.cache import Caches
 from serve_app.ports import ApiPorts, WebSettings
 from serve_app.sessions import Sessions
 
-_NO_LIMIT = Rates(*["1000000 per second"] * 4)
+_NO_LIMIT = Rates(*["1000000 per second"] * 5)
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-RateName = Literal["reads", "changes", "logins", "strangers"]
+RateName = Literal["reads", "changes", "logins", "strangers", "handshakes"]
 
 
 class Rates(msgspec.Struct, frozen=True):
@@ -20,6 +20,8 @@ class Rates(msgspec.Struct, frozen=True):
     """Logins and their callbacks from an address."""
     strangers: str = "60 per 10 seconds"
     """Everything else from an address by nobody who is logged in."""
+    handshakes: str = "120 per minute"
+    """WebSocket connections opened by a person."""
 
 
 class RateLimiter(Protocol):

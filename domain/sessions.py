@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import AsyncIterator, Collection
 from typing import Protocol
 
 import msgspec
@@ -98,6 +99,30 @@ class SessionLookup(Protocol):
         """
         ...
 
+    async def alive(self, session_ids: Collection[str]) -> set[str]:
+        """Return those of the sessions that have not ended; raises like ``get``."""
+        ...
+
+
+class EndedSessions(Protocol):
+    """Ids of the sessions that are ended, wherever that is, for one who listens; nothing is raised.
+
+    ``None`` comes when some may have been missed, and first of all: whoever holds sessions then asks which of
+    them are alive. Sessions that end by themselves, of age or because nobody used them, are not told.
+    """
+
+    def __aiter__(self) -> AsyncIterator[str | None]:
+        """Return what is listened to."""
+        ...
+
+    async def __anext__(self) -> str | None:
+        """Return what was heard next; who gives up waiting for it misses nothing."""
+        ...
+
+    async def close(self) -> None:
+        """Hear no more: whoever listens is at the end."""
+        ...
+
 
 class SessionStore(Protocol):
     """Sessions, logins under way, and what goes with them. All calls raise ``SessionsUnavailable``.
@@ -114,6 +139,10 @@ class SessionStore(Protocol):
 
         Its guilds are the person's last list, none when there is no list of the last day.
         """
+        ...
+
+    async def alive(self, session_ids: Collection[str]) -> set[str]:
+        """Return those of the sessions that ``get`` would find, however many; keeps none of them alive."""
         ...
 
     async def end(self, token: str) -> Tokens | None:

@@ -104,13 +104,21 @@ class Settings(BaseSettings):
     """How often somebody may come to log in or back from Discord, from one address: two each login."""
     limit_strangers: Annotated[str, AfterValidator(require_rate)] = Rates().strangers
     """How often one address may ask for something without being logged in."""
+    limit_handshakes: Annotated[str, AfterValidator(require_rate)] = Rates().handshakes
+    """How often one person may open a WebSocket."""
 
     static_dir: Path = _REPOSITORY / "web" / "dist"
 
     @property
     def rates(self) -> Rates:
         """How often somebody may ask."""
-        return Rates(self.limit_reads, self.limit_changes, self.limit_logins, self.limit_strangers)
+        return Rates(
+            reads=self.limit_reads,
+            changes=self.limit_changes,
+            logins=self.limit_logins,
+            strangers=self.limit_strangers,
+            handshakes=self.limit_handshakes,
+        )
 
     @property
     def spool_folder(self) -> Path:

@@ -53,6 +53,7 @@ from adapters.rate_limiter import RedisRateLimiter
 from adapters.re2_patterns import compile_pattern
 from adapters.redis_connection import connect
 from adapters.redis_counts import RedisCounts
+from adapters.redis_ended import RedisEndedSessions
 from adapters.redis_people import RedisPeople
 from adapters.redis_sessions import RedisSessions
 from adapters.redis_together import TogetherRedis
@@ -148,14 +149,27 @@ async def open_api_ports(wiring: Wiring) -> ApiPorts:
 async def open_relay_ports(wiring: Wiring) -> RelayPorts:
     """Open what a relay replica needs."""
     pool = await open_pool(wiring.database_url, max_size=2)
-    sessions, _, close_sessions = _open_sessions(wiring, wiring.redis_url)
+    redis = connect(wiring.redis_url)
+    sessions, _, close_sessions = _open_sessions(wiring, redis)
+    ended = RedisEndedSessions(wiring.redis_url)
 
     async def close() -> None:
         pool.terminate()
+        await ended.close()
         await close_sessions()
+        await redis.aclose()
 
-    rbac = await asyncio.to_thread(find_rbac)
-    return RelayPorts(wiring.web, sessions, rbac, PostgresAuditLog(pool), close)
+    return RelayPorts(
+        settings=wiring.web,
+        sessions=sessions,
+        roles=await asyncio.to_thread(find_rbac),
+        audit=PostgresAuditLog(pool),
+        close=close,
+        limiter=RedisRateLimiter(redis, wiring.rates),
+        ended=ended,
+        counts=RedisCounts(redis, now_ms),
+        replica=secrets.token_hex(4),
+    )
 
 
 def _open_sessions(

@@ -19,7 +19,7 @@ from domain.people import People
 from domain.ports import Announcer, DashboardStore
 from domain.rates import RateLimiter
 from domain.roles import Roles
-from domain.sessions import LoginProvider, SessionLookup
+from domain.sessions import EndedSessions, LoginProvider, SessionLookup
 from domain.user_warnings import WarningStore
 from serve_app.cache import Caches
 from serve_app.sessions import Sessions
@@ -71,7 +71,7 @@ class ApiPorts(NamedTuple):
     network: Network
     counts: CountsBoard
     replica: str
-    """What this replica is called among all of them; another life has another name."""
+    """What this replica is called among all of both kinds; another life has another name."""
     monotonic_s: Callable[[], float] = time.monotonic
 
 
@@ -83,4 +83,9 @@ class RelayPorts(NamedTuple):
     roles: Roles
     audit: AuditLog
     close: Callable[[], Awaitable[None]]
+    limiter: RateLimiter
+    ended: EndedSessions
+    counts: CountsBoard
+    replica: str
+    """What this replica is called among all of both kinds; another life has another name."""
     monotonic_s: Callable[[], float] = time.monotonic

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 
 import msgspec
 import structlog
@@ -113,6 +113,16 @@ class Sessions:
             return None
         self._remembered[session_id] = session
         return session
+
+    async def alive(self, session_ids: Collection[str]) -> set[str]:
+        """Return those of the sessions that have not ended, and keep none alive by asking.
+
+        Raises:
+            SessionsUnavailable: the store is away; what this replica remembers is no answer here.
+
+        """
+        alive = await self._store.alive(session_ids)
+        return {session_id for session_id in alive if session_id not in self._ended}
 
     async def end(self, token: str) -> None:
         """End a session everywhere; Discord is told when it was the person's last."""

@@ -25,6 +25,7 @@ PATIENT = {
     "GUILDHALL_LIMIT_READS": "100000 per second",
     "GUILDHALL_LIMIT_CHANGES": "100000 per second",
     "GUILDHALL_LIMIT_STRANGERS": "100000 per second",
+    "GUILDHALL_LIMIT_HANDSHAKES": "100000 per second",
     "GUILDHALL_LIMIT_LOGINS": "300 per minute",
 }
 """Tests are a few people at one address who do in seconds what others do in a day."""

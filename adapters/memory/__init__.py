@@ -14,7 +14,7 @@ from adapters.memory.network import MemoryNetwork, MemoryNetworkStore
 from adapters.memory.people import MemoryPeople, MemoryPersonMemory, MemoryPersonSource
 from adapters.memory.rates import MemoryRateLimiter
 from adapters.memory.roles import MemoryMembers, MemoryRoleStore
-from adapters.memory.sessions import MemorySessions
+from adapters.memory.sessions import MemoryEndedSessions, MemorySessions
 from adapters.memory.settings import MemorySettingsStore
 from adapters.memory.spool import MemorySpool
 from adapters.memory.user_warnings import MemoryWarningStore
@@ -27,6 +27,7 @@ __all__ = [
     "MemoryCounts",
     "MemoryDashboardStore",
     "MemoryDatabase",
+    "MemoryEndedSessions",
     "MemoryGuildStore",
     "MemoryInsightStore",
     "MemoryLogin",

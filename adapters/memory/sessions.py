@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 
 from adapters.clock import now_ms as wall_clock_ms
+from adapters.heard_ends import HeardEnds
 from domain.errors import SessionsUnavailable
 from domain.sessions import (
     GUILDS_KEPT_MS,
@@ -42,6 +43,7 @@ class MemorySessions:
         self._guilds: dict[int, tuple[tuple[SessionGuild, ...], int]] = {}
         self._turns: dict[str, int] = {}
         self._logins: dict[str, tuple[int, PendingLogin]] = {}
+        self._listening: list[HeardEnds] = []
 
     async def create(self, session: Session, tokens: Tokens | None = None) -> str:
         """See the port."""
@@ -62,6 +64,14 @@ class MemorySessions:
         if as_of_ms + GUILDS_KEPT_MS <= self._now_ms():
             guilds, as_of_ms = (), 0
         return msgspec.structs.replace(kept.session, guilds=guilds, guilds_as_of_ms=as_of_ms)
+
+    async def alive(self, session_ids: Collection[str]) -> set[str]:
+        """See the port."""
+        if not session_ids:
+            return set()
+        self._require()
+        alive = {kept.session.session_id for token in self._sessions if (kept := self._alive(token))}
+        return alive.intersection(session_ids)
 
     async def end(self, token: str) -> Tokens | None:
         """See the port."""
@@ -130,6 +140,10 @@ class MemorySessions:
         """See the port."""
         self._require()
 
+    def tell(self, heard: HeardEnds) -> None:
+        """Tell somebody of every session that is ended from now on."""
+        self._listening.append(heard)
+
     def _alive(self, token: str) -> _Kept | None:
         kept = self._sessions.get(token)
         if kept is None or min(kept.until_ms, kept.session.created_at_ms + SESSION_MS) <= self._now_ms():
@@ -144,7 +158,21 @@ class MemorySessions:
     def _end(self, token: str) -> None:
         if self._sessions.pop(token, None):
             self.ended.append(session_id_of(token))
+            for heard in self._listening:
+                heard.hear(self.ended[-1])
 
     def _require(self) -> None:
         if not self.available:
             raise SessionsUnavailable
+
+
+class MemoryEndedSessions(HeardEnds):
+    """Implements :class:`domain.sessions.EndedSessions`; which it begins to be at once.
+
+    ``miss()`` is what a connection does that broke for a moment.
+    """
+
+    def __init__(self, sessions: MemorySessions) -> None:
+        super().__init__()
+        sessions.tell(self)
+        self.miss()

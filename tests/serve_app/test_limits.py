@@ -162,4 +162,4 @@ async def test_the_usual_rates_let_people_work(static_dir: Path) -> None:
 
 def test_the_rates_have_their_names() -> None:
     """Every rate is one of the port's."""
-    assert set(msgspec.structs.asdict(Rates())) == {"reads", "changes", "logins", "strangers"}
+    assert set(msgspec.structs.asdict(Rates())) == {"reads", "changes", "logins", "strangers", "handshakes"}

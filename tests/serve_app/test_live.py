@@ -12,8 +12,11 @@ from actors.host import GuildHost, HostSettings
 from adapters.memory import (
     MemoryAuditLog,
     MemoryClock,
+    MemoryCounts,
     MemoryDatabase,
+    MemoryEndedSessions,
     MemoryGuildStore,
+    MemoryRateLimiter,
     MemorySessions,
 )
 from adapters.memory.samples import violation
@@ -25,7 +28,7 @@ from serve_app.relay import Relay
 from tests.memory_rbac import memory_rbac
 from tests.serve_app.scripted_host import GUILD, ScriptedRouting, session_of, until
 from tests.serve_app.test_relay import Connection
-from tests.serve_app.web import PLAIN, membership
+from tests.serve_app.web import GENEROUS, PLAIN, membership
 
 
 class House:
@@ -52,7 +55,17 @@ class House:
 
         settings = WebSettings(PLAIN, None, "")  # type: ignore[arg-type]
         roles, audit = memory_rbac(self.database), MemoryAuditLog(self.database)
-        return RelayPorts(settings, self.sessions, roles, audit, close)
+        return RelayPorts(
+            settings=settings,
+            sessions=self.sessions,
+            roles=roles,
+            audit=audit,
+            close=close,
+            limiter=MemoryRateLimiter(GENEROUS),
+            ended=MemoryEndedSessions(self.sessions),
+            counts=MemoryCounts(),
+            replica="relay",
+        )
 
     async def start(self) -> House:
         async def heard(message: Any) -> None:

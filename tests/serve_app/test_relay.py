@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 
 from actors.fan_out import Item
-from adapters.memory import MemoryAuditLog, MemoryClock, MemoryDatabase, MemorySessions
+from adapters.memory import (
+    MemoryAuditLog,
+    MemoryClock,
+    MemoryCounts,
+    MemoryDatabase,
+    MemoryEndedSessions,
+    MemoryRateLimiter,
+    MemorySessions,
+)
 from domain.errors import RolesUnavailable, StoreUnavailable
 from domain.protocol import MAX_SUBSCRIPTIONS
 from domain.sessions import SESSION_MS
@@ -20,7 +28,7 @@ from serve_app.ports import RelayPorts, WebSettings
 from serve_app.relay import Relay
 from tests.memory_rbac import memory_rbac
 from tests.serve_app.scripted_host import GUILD, ScriptedHost, ScriptedRouting, item, session_of, until
-from tests.serve_app.web import PLAIN, membership
+from tests.serve_app.web import GENEROUS, PLAIN, membership
 from tests.waiting import eventually
 
 
@@ -78,6 +86,9 @@ class RelayUnderTest:
         self.clock = MemoryClock()
         self.database = MemoryDatabase(self.clock)
         self.sessions = MemorySessions(self.clock)
+        self.ended = MemoryEndedSessions(self.sessions)
+        self.counts = MemoryCounts(self.clock)
+        self.limiter = MemoryRateLimiter(GENEROUS, self.clock)
         self.host = ScriptedHost()
         self.closed = 0
         self.relay = Relay(self._open, lambda: ScriptedRouting({"h0": self.host}, "h0"))
@@ -89,7 +100,18 @@ class RelayUnderTest:
     async def _open(self) -> RelayPorts:
         settings = WebSettings(PLAIN, None, "")  # type: ignore[arg-type]
         roles, audit = memory_rbac(self.database), MemoryAuditLog(self.database)
-        return RelayPorts(settings, self.sessions, roles, audit, self._close, lambda: self.clock() / 1000)
+        return RelayPorts(
+            settings=settings,
+            sessions=self.sessions,
+            roles=roles,
+            audit=audit,
+            close=self._close,
+            limiter=self.limiter,
+            ended=self.ended,
+            counts=self.counts,
+            replica="relay",
+            monotonic_s=lambda: self.clock() / 1000,
+        )
 
     async def _close(self) -> None:
         self.closed += 1

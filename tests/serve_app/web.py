@@ -43,7 +43,7 @@ from tests.memory_rbac import memory_rbac
 
 PLAIN, TLS = "http://guildhall.test", "https://guildhall.test"
 INVITE_URL = "http://discord.invalid/authorize?client_id=1"
-GENEROUS = Rates(*["100000 per second"] * 4)
+GENEROUS = Rates(*["100000 per second"] * 5)
 GUILD = 40
 USER_IDS = {"owner": 2, "admin": 3, "outsider": 4, "moderator": 5, "viewer": 6, "operator": 7, "stranger": 8}
 

@@ -69,7 +69,8 @@ def test_rates_are_written_as_people_say_them(monkeypatch: pytest.MonkeyPatch) -
     """Each by itself; what is not set is as usual."""
     assert load_settings().rates == Rates()
     monkeypatch.setenv("GUILDHALL_LIMIT_LOGINS", "5/minute")
-    assert load_settings().rates == Rates(logins="5/minute")
+    monkeypatch.setenv("GUILDHALL_LIMIT_HANDSHAKES", "6/minute")
+    assert load_settings().rates == Rates(logins="5/minute", handshakes="6/minute")
 
 
 @pytest.mark.parametrize(
