@@ -38,6 +38,7 @@ class RedisEndedSessions(HeardEnds):
             retry=Retry(NoBackoff(), 0),
         )
         self._listening: asyncio.Task[None] | None = None
+        self._away = False
 
     async def __anext__(self) -> str | None:
         """See the port."""
@@ -59,7 +60,9 @@ class RedisEndedSessions(HeardEnds):
                 async with self._redis.pubsub() as connection:
                     await self._listen(connection)
             except (RedisError, OSError) as problem:
-                log.warning("ended_sessions_not_heard", error=type(problem).__name__)
+                if not self._away:  # once, not at every attempt
+                    log.warning("ended_sessions_not_heard", error=type(problem).__name__)
+                self._away = True
             except Exception:
                 log.exception("ended_sessions_broke")
             await asyncio.sleep(PAUSE_S)
@@ -75,6 +78,7 @@ class RedisEndedSessions(HeardEnds):
             if said is None:
                 await connection.ping()
             elif said["type"] == "subscribe":  # once for each time that it was connected
+                self._away = False
                 self.miss()
             elif said["type"] == "message":
                 self.hear(said["data"].decode(errors="replace"))

@@ -88,7 +88,7 @@ class _Door:
             sample.name.removeprefix("guildhall_cache_").removesuffix("_total"): sample.value
             for family in families
             for sample in family.samples
-            if sample.labels["cache"] == "metrics"
+            if sample.labels.get("cache") == "metrics"
         }
 
 

@@ -23,6 +23,16 @@ async def redis_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[s
             yield url
 
 
+@pytest.fixture
+async def redis(tmp_path: Path) -> AsyncIterator[EmbeddedRedis]:
+    """Start a Redis of the test's own, to be stopped, frozen and started again."""
+    with tempfile.TemporaryDirectory(prefix="gh-") as runtime_dir:
+        redis = EmbeddedRedis(tmp_path, Path(runtime_dir))
+        await redis.start()
+        yield redis
+        await redis.stop()
+
+
 @pytest.fixture(scope="session")
 async def discord() -> AsyncIterator[dict[str, Any]]:
     """Start a local Discord; give what it says about itself."""

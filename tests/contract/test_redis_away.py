@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -45,15 +44,6 @@ class WebOnRedis(Web):
         """Return the browser of somebody who owns a guild."""
         session = Session(person(user_id), (membership(owns=True),), f"csrf-{user_id}", self.clock())
         return self.new_browser(await self.kept.create(session))
-
-
-@pytest.fixture
-async def redis(tmp_path: Path) -> AsyncIterator[EmbeddedRedis]:
-    with tempfile.TemporaryDirectory(prefix="gh-") as runtime_dir:
-        redis = EmbeddedRedis(tmp_path, Path(runtime_dir))
-        await redis.start()
-        yield redis
-        await redis.stop()
 
 
 @pytest.fixture

@@ -163,6 +163,17 @@ async def test_a_session_ends_a_week_after_its_login(kept: Kept, user_id: int) -
     assert await kept.store.get(token) is None
 
 
+async def test_of_many_sessions_those_alive_are_told(kept: Kept, user_id: int) -> None:
+    """What ended, is too old or never was is not among them; nobody is asked about none."""
+    alive, ended, other = [await kept.store.create(session_of(user_id)) for _ in range(3)]
+    old = await kept.store.create(session_of(user_id, NOON_MS - SESSION_MS))
+    await kept.store.end(ended)
+    ids = [session_id_of(token) for token in (alive, ended, other, old)]
+    asked = [*ids[:2], *(session_id_of(f"{user_id}-{number}") for number in range(5_000)), *ids[2:], ids[0]]
+    assert await kept.store.alive(asked) == {session_id_of(alive), session_id_of(other)}
+    assert await kept.store.alive([]) == set()
+
+
 async def test_tokens_are_replaced_while_the_session_lives(kept: Kept, user_id: int) -> None:
     """A session that has ended is not revived by a renewal that comes late."""
     token = await kept.store.create(session_of(user_id), TOKENS)
@@ -257,6 +268,7 @@ async def test_being_used_keeps_a_session_alive(redis_url: str) -> None:
     async with Redis.from_url(redis_url) as redis:
         await redis.pexpire(key, 60_000)
         assert await store.keep_tokens(token, TOKENS)
+        assert await store.alive([session_id_of(token)]) == {session_id_of(token)}
         assert await redis.pttl(key) <= 60_000
         await store.get(token)
         assert await redis.pttl(key) > IDLE_MS - 20_000
@@ -290,6 +302,7 @@ async def test_a_record_that_is_none_is_no_session(redis_url: str, record: bytes
     async with Redis.from_url(redis_url) as redis:
         await redis.set(f"guildhall:session:{session_id_of('token')}", record)
         assert await store.get("token") is None
+        assert await store.alive([session_id_of("token")]) == set()
         assert await store.tokens("token") is None
         assert await store.end("token") is None
     await store.close()
@@ -309,7 +322,10 @@ async def test_the_twin_forgets_in_time_too() -> None:
     found = await store.get(token)
     assert found is not None
     assert (found.guilds, found.guilds_as_of_ms) == ((), 0)
-    clock.advance(IDLE_MS)
+    clock.advance(IDLE_MS - 1)
+    assert await store.alive([session_id_of(token)]) == {session_id_of(token)}
+    clock.advance(1)
+    assert await store.alive([session_id_of(token)]) == set()
     assert await store.get(token) is None
     assert await store.take_turn("task", 10)
     clock.advance(10)
@@ -326,6 +342,7 @@ async def test_a_store_that_is_away_says_so() -> None:
         for call in (
             store.create(session_of(1)),
             store.get("t"),
+            store.alive(["t"]),
             store.end("t"),
             store.end_all(1),
             store.tokens("t"),

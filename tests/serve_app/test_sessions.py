@@ -413,6 +413,20 @@ async def test_what_was_seen_can_go_on_reading(house: House) -> None:
         assert back.confirmed
 
 
+async def test_who_is_alive_is_answered_by_the_store_alone(house: House) -> None:
+    """What a replica remembers is no answer; what it ended is over, whatever the store says."""
+    tokens = [await house.log_in() for _ in range(2)]
+    first, second = [session_id_of(token) for token in tokens]
+    assert await house.one.alive([first, second, "made up"]) == {first, second}
+    kept = dict(house.store._sessions)
+    await house.one.end(tokens[0])
+    house.store._sessions.update(kept)  # as a replica of Redis would that lagged behind
+    assert await house.one.alive([first, second]) == {second}
+    house.store.available = False
+    with pytest.raises(SessionsUnavailable):
+        await house.one.alive([second])
+
+
 async def test_being_used_from_memory_prolongs_nothing(house: House) -> None:
     """Ten minutes since the store confirmed it, not since it was asked for."""
     token = await house.log_in()
