@@ -11,6 +11,7 @@ from actors.handles import find_director
 from guildhall.wiring import Wiring, open_api_ports, open_relay_ports
 from serve_app.app import create_app
 from serve_app.relay import Relay
+from serve_app.transport import install
 
 # A socket occupies one of these for as long as it is open; the default of 5 would hang the sixth.
 RELAY_ONGOING_REQUESTS = 20_000
@@ -43,6 +44,7 @@ def relay_deployment(wiring: Wiring, replicas: int) -> serve.Application:
     """Return the relay."""
 
     def build() -> ASGIApp:
+        install()  # in the replica's process, before its server starts
         return Relay(partial(open_relay_ports, wiring), find_director)
 
     @serve.ingress(build)

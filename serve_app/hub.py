@@ -12,7 +12,7 @@ registered for a socket that left while its call was under way.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -22,6 +22,8 @@ from actors.fan_out import Item
 from actors.routing import GuildDirectory
 from domain.errors import HostUnreachable, NotOwner, TooManySockets
 from domain.protocol import CloseCode, error
+from domain.roles import Member
+from serve_app.frame import Frame
 from serve_app.host_links import HostLink, HostLinks
 from serve_app.socket import Socket
 from serve_app.subscription import Registration, Subscription
@@ -48,6 +50,10 @@ class Hub:
         self._settling: set[Subscription] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stopped = False
+        self.frames = self.bytes = 0
+        """What was passed on to sockets, each socket counted."""
+        self.closed: Counter[str] = Counter()
+        """Sockets that were closed from this side, by close code."""
 
     async def start(self) -> None:
         """Listen to every host there is."""
@@ -73,27 +79,44 @@ class Hub:
         """Free all that a socket holds."""
         for subscription in self._by_socket.pop(socket).values():
             self._end(subscription)
+        if socket.closed_with is not None:
+            self.closed[str(int(socket.closed_with))] += 1
 
     def guilds_of(self, socket: Socket) -> set[int]:
         """Return the guilds that a socket follows, or asked for."""
         subscriptions = self._by_socket.get(socket, {})
         return {guild_id for guild_id, subscription in subscriptions.items() if subscription.wanted}
 
-    def watching(self) -> list[tuple[Socket, int]]:
-        """Return who follows which guild."""
-        return [(socket, guild_id) for socket in self._by_socket for guild_id in self.guilds_of(socket)]
+    def sockets(self) -> list[Socket]:
+        """Return the sockets that are open."""
+        return list(self._by_socket)
 
-    def subscribe(self, socket: Socket, guild_id: int, position: tuple[int, int] | None) -> None:
-        """Let a socket follow a guild, from its position on where that can be done.
+    def watching(self) -> list[tuple[Socket, Member]]:
+        """Return who follows which guild, and as whom."""
+        return [
+            (socket, subscription.member)
+            for socket, subscriptions in self._by_socket.items()
+            for subscription in subscriptions.values()
+            if subscription.wanted
+        ]
+
+    @property
+    def hosts(self) -> int:
+        """The hosts that are listened to."""
+        return len(self._links)
+
+    def subscribe(self, socket: Socket, member: Member, position: tuple[int, int] | None) -> None:
+        """Let a socket follow a guild as this member, from its position on where that can be done.
 
         The answer is a frame: where the socket stands, or why it cannot follow. A socket that follows
         the guild already begins anew.
         """
+        guild_id = member.guild_id
         subscription = self._by_guild[guild_id].get(socket)
         if subscription is None:
             subscription = self._by_guild[guild_id][socket] = Subscription(socket, guild_id)
             self._by_socket[socket][guild_id] = subscription
-        subscription.want(position)
+        subscription.want(member, position)
         self._begin_to_settle(subscription)
 
     def unsubscribe(self, socket: Socket, guild_id: int) -> None:
@@ -105,10 +128,16 @@ class Hub:
     def deliver(self, listener_id: str, items: list[Item]) -> None:
         """Hand a stream's frames to the sockets that are registered on it: the same bytes to each."""
         for item in items:
-            for subscription in self._by_guild.get(item.guild_id, {}).values():
+            subscriptions = self._by_guild.get(item.guild_id)
+            if not subscriptions:
+                continue
+            frame, delivered = Frame(item.frame), 0
+            for subscription in subscriptions.values():
                 registration = subscription.registration
                 if registration is not None and registration.relay_id == listener_id:
-                    subscription.deliver(item)
+                    delivered += subscription.deliver(item, frame)
+            self.frames += delivered
+            self.bytes += delivered * len(frame)
 
     def stream_ended(self, listener_id: str) -> None:
         """Take every socket's place anew: what the host knew of them went with its stream."""
@@ -177,7 +206,7 @@ class Hub:
         # From here on the host may know the socket, whatever becomes of the call.
         registration = subscription.registration = Registration(link.host, link.listener_id)
         subscription.hold_back()
-        user_id, position = socket.session.user.user_id, subscription.position
+        user_id, position = socket.user_id, subscription.position
         call = link.host.watch(link.listener_id, socket.socket_id, guild_id, user_id, position)
         try:
             admission = await self._patiently(subscription, call)
@@ -214,7 +243,7 @@ class Hub:
             # It believes to be live, and no frame says otherwise: it has to come back and resume.
             subscription.socket.close(CloseCode.SERVICE_RESTART, message)
         else:
-            subscription.socket.push(error("unavailable", message, subscription.guild_id))
+            subscription.socket.push(Frame(error("unavailable", message, subscription.guild_id)))
 
     def _forget(self, subscription: Subscription) -> None:
         socket, guild_id = subscription.socket, subscription.guild_id

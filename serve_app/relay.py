@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 from starlette.requests import HTTPConnection
@@ -20,19 +20,23 @@ from domain.protocol import (
     parse_client_message,
     unsubscribed,
 )
-from domain.sessions import Session
+from domain.roles import Member
+from domain.sessions import Session, session_id_of
 from serve_app.access import Gate, member_of, session_cookie_name
+from serve_app.asgi_wire import AsgiWire
 from serve_app.denials import Denial, Kind
+from serve_app.frame import Frame
 from serve_app.hub import Hub
 from serve_app.ports import RelayPorts
-from serve_app.socket import Socket
+from serve_app.socket import Socket, Wire
+from serve_app.transport import EXTENSION, RelayProtocol
 
 log = structlog.get_logger()
 
 NEEDED: Permission = "view_violations"
-RECHECK_S = 1.0
-RECHECKED_AT_ONCE = 1_000
-"""Where more than these are watching, it takes some seconds until everybody was looked at again."""
+RECHECK_S = 0.5
+RECHECKED_AT_ONCE = 2_000
+"""A question for more would hold up the frames of everybody while it is put together."""
 
 
 class Relay:
@@ -85,8 +89,9 @@ class Relay:
             return
         # A browser is told a close code only on a socket that was accepted.
         await send({"type": "websocket.accept"})
+        token = connection.cookies.get(session_cookie_name(self._ports.settings), "")
         try:
-            session = await self._session(connection)
+            session = await self._ports.sessions.get(token) if token else None
         except SessionsUnavailable:
             # Not "log in": the session may well be good, and the browser is to come back with it.
             reason = "Logins cannot be checked right now."
@@ -95,27 +100,41 @@ class Relay:
         if session is None:
             await send({"type": "websocket.close", "code": int(CloseCode.SESSION_ENDED), "reason": "Log in."})
             return
-        socket = Socket(session, send)
+        transport: RelayProtocol | None = scope.get("extensions", {}).get(EXTENSION)
+        if transport is None:
+            await self._serve_by_asgi(token, session, receive, send)
+        else:
+            transport.begin()
+            await self._read_forever(self._enter(token, session, transport), token, session, receive)
+
+    def _enter(self, token: str, session: Session, wire: Wire) -> Socket:
+        socket = Socket(session.user.user_id, session_id_of(token), wire)
         self._hub.enter(socket)
-        reading = asyncio.create_task(self._read_forever(socket, receive))
-        writing = asyncio.create_task(socket.write_forever())
-        closing = asyncio.create_task(socket.closed.wait())
+        return socket
+
+    async def _serve_by_asgi(self, token: str, session: Session, receive: Receive, send: Send) -> None:
+        wire = AsgiWire(send)
+        socket = self._enter(token, session, wire)
+        reading = asyncio.create_task(self._read_forever(socket, token, session, receive))
+        running = asyncio.create_task(wire.run())
         try:
-            await asyncio.wait({reading, writing, closing}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({reading, running}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (reading, writing, closing):
-                task.cancel()
-            for ended in await asyncio.gather(reading, writing, closing, return_exceptions=True):
+            reading.cancel()
+            if not wire.closing:  # otherwise it ends by itself, when it has said why
+                running.cancel()
+            for ended in await asyncio.gather(reading, running, return_exceptions=True):
                 if isinstance(ended, Exception):
                     log.info("socket_broke", socket=socket.socket_id, error=repr(ended))
-            await socket.send_close()
 
-    async def _session(self, connection: HTTPConnection) -> Session | None:
-        token = connection.cookies.get(session_cookie_name(self._ports.settings))
-        return await self._ports.sessions.get(token) if token else None
+    async def _read_forever(
+        self, socket: Socket, token: str, session: Session | None, receive: Receive
+    ) -> None:
+        """Do what the browser says until it leaves or talks nonsense; then free what it held.
 
-    async def _read_forever(self, socket: Socket, receive: Receive) -> None:
-        """Do what the browser says until it leaves or talks nonsense; then free what it held."""
+        The session serves for the first subscribe and is then let go: it names every server of the person,
+        which is much to keep for each of their sockets, and a later subscribe should go by today's list.
+        """
         try:
             while (message := await receive())["type"] == "websocket.receive":
                 try:
@@ -124,64 +143,61 @@ class Relay:
                     socket.close(CloseCode.BAD_MESSAGE, str(problem))
                     return
                 if isinstance(said, Subscribe):
-                    await self._subscribe(socket, said)
+                    await self._subscribe(socket, token, session, said)
+                    session = None
                 else:
                     self._hub.unsubscribe(socket, said.guild_id)
-                    socket.push(unsubscribed(said.guild_id))
+                    socket.push(Frame(unsubscribed(said.guild_id)))
         finally:
             self._hub.leave(socket)
 
-    async def _subscribe(self, socket: Socket, wanted: Subscribe) -> None:
+    async def _subscribe(
+        self, socket: Socket, token: str, session: Session | None, wanted: Subscribe
+    ) -> None:
         watching = self._hub.guilds_of(socket)
         if len(watching) >= MAX_SUBSCRIPTIONS and wanted.guild_id not in watching:
             message = f"One connection can watch {MAX_SUBSCRIPTIONS} servers."
-            socket.push(error("too_many_subscriptions", message, wanted.guild_id))
+            socket.push(Frame(error("too_many_subscriptions", message, wanted.guild_id)))
             return
         try:
-            allowed = await self._may_watch(socket.session, wanted.guild_id)
-        except (StoreUnavailable, RolesUnavailable):
+            session = session or await self._ports.sessions.get(token)
+            if session is None:
+                socket.close(CloseCode.SESSION_ENDED, "Log in.")
+                return
+            role = await self._gate.role_in(session, wanted.guild_id)
+        except (StoreUnavailable, RolesUnavailable, SessionsUnavailable):
             message = "Roles cannot be read right now. Try again in a moment."
-            socket.push(error("unavailable", message, wanted.guild_id))
+            socket.push(Frame(error("unavailable", message, wanted.guild_id)))
             return
-        if not allowed:
+        guild = session.guild(wanted.guild_id)
+        if guild is None or not may(role, NEEDED):
             self._refuse(socket, wanted.guild_id)
             return
-        self._hub.subscribe(socket, wanted.guild_id, wanted.position)
-
-    async def _may_watch(self, session: Session, guild_id: int) -> bool:
-        return may(await self._gate.role_in(session, guild_id), NEEDED)
+        self._hub.subscribe(socket, member_of(session, guild), wanted.position)
 
     def _refuse(self, socket: Socket, guild_id: int) -> None:
-        kind = Kind(socket.session.user.user_id, guild_id, "missing_permission", NEEDED)
+        kind = Kind(socket.user_id, guild_id, "missing_permission", NEEDED)
         self._gate.denials.note(Denial(kind, "subscribe", "/ws", None))
-        socket.push(error("not_allowed", "You may not watch this server.", guild_id))
+        socket.push(Frame(error("not_allowed", "You may not watch this server.", guild_id)))
 
     async def _recheck_forever(self) -> None:
         """Look again and again whether those who watch still may."""
-        start = 0
         while True:
             await asyncio.sleep(RECHECK_S)
             watching = self._hub.watching()
-            start = start if start < len(watching) else 0
-            try:
-                await self._recheck(watching[start : start + RECHECKED_AT_ONCE])
-            except (StoreUnavailable, RolesUnavailable) as problem:
-                # What takes a role away is away too: what was granted still holds.
-                log.warning("roles_not_rechecked", error=str(problem))
-            except Exception:
-                log.exception("recheck_broke")
-            start += RECHECKED_AT_ONCE
+            for start in range(0, len(watching), RECHECKED_AT_ONCE):
+                try:
+                    await self._recheck(watching[start : start + RECHECKED_AT_ONCE])
+                except (StoreUnavailable, RolesUnavailable) as problem:
+                    # What takes a role away is away too: what was granted still holds.
+                    log.warning("roles_not_rechecked", error=str(problem))
+                except Exception:
+                    log.exception("recheck_broke")
 
-    async def _recheck(self, watching: list[tuple[Socket, int]]) -> None:
-        members = {
-            (socket, guild_id): member_of(socket.session, guild)
-            for socket, guild_id in watching
-            if (guild := socket.session.guild(guild_id)) is not None
-        }
-        if not members:
-            return
-        roles = await self._ports.roles.roles_of(set(members.values()))
-        for (socket, guild_id), member in members.items():
+    async def _recheck(self, watching: Sequence[tuple[Socket, Member]]) -> None:
+        roles = await self._ports.roles.roles_of({member for _, member in watching})
+        for socket, member in watching:
+            guild_id = member.guild_id
             if not may(roles.get(member), NEEDED) and guild_id in self._hub.guilds_of(socket):
                 self._gate.reader.forget(guild_id)  # it may remember better days
                 self._hub.unsubscribe(socket, guild_id)

@@ -1,21 +1,17 @@
-"""One browser's socket: a queue bounded in bytes, and one task that writes it out."""
+"""One browser's socket: a queue bounded in bytes before whatever carries its frames."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections import deque
+from collections.abc import Callable
 from itertools import count
-
-from starlette.types import Send
+from typing import Protocol
 
 from domain.protocol import CloseCode
-from domain.sessions import Session
+from serve_app.frame import Frame
 
 MAX_QUEUED_BYTES = 1 << 20
 """A reader that is this far behind is cut off: it comes back and resumes."""
-
-CLOSE_WITHIN_S = 5.0
 
 MAX_REASON_BYTES = 123
 """What a close frame has room for (RFC 6455, 5.5); with more it is not sent at all."""
@@ -23,54 +19,67 @@ MAX_REASON_BYTES = 123
 _ids = count(1)
 
 
+class Wire(Protocol):
+    """What carries one socket's frames. Nobody ever waits for it."""
+
+    way: str
+    """How it writes, for the counts."""
+    ready: bool
+    """Whether a frame that is written now is on its way at once."""
+    on_ready: Callable[[], None] | None
+    """Called when it is ready again."""
+
+    def write(self, frame: Frame) -> None:
+        """Carry a frame; only called when ready, which it may then be no longer."""
+        ...
+
+    def close(self, code: int, reason: str) -> None:
+        """Say why, as soon as what was written before is through, and end; the reading ends at once."""
+        ...
+
+
 class Socket:
-    """Writes frames in order and never makes the sender wait."""
+    """Passes frames on in order, and never makes who sends them wait."""
 
-    def __init__(self, session: Session, send: Send) -> None:
+    __slots__ = ("_frames", "_queued_bytes", "closed_with", "session_id", "socket_id", "user_id", "wire")
+
+    def __init__(self, user_id: int, session_id: str, wire: Wire) -> None:
         self.socket_id = next(_ids)
-        self.session = session
-        self.closed = asyncio.Event()
-        self._send = send
-        self._frames: deque[bytes] = deque()
+        self.user_id = user_id
+        self.session_id = session_id
+        self.wire = wire
+        self.closed_with: CloseCode | None = None
+        self._frames: deque[Frame] | None = None  # made when first needed: most never need it
         self._queued_bytes = 0
-        self._something = asyncio.Event()
-        self._closing: tuple[CloseCode, str] | None = None
+        wire.on_ready = self._flush
 
-    def push(self, frame: bytes) -> None:
-        """Queue a frame; a socket whose reader is too slow is closed with 4008 instead."""
-        if self._closing is not None:
+    def push(self, frame: Frame) -> None:
+        """Send a frame; a socket whose reader is too slow is closed with 4008 instead."""
+        if self.closed_with is not None:
+            return
+        if not self._frames and self.wire.ready:
+            self.wire.write(frame)
             return
         if self._queued_bytes + len(frame) > MAX_QUEUED_BYTES:
             self.close(CloseCode.TOO_SLOW, "This connection was too slow to keep up.")
             return
+        if self._frames is None:
+            self._frames = deque()
         self._frames.append(frame)
         self._queued_bytes += len(frame)
-        self._something.set()
 
     def close(self, code: CloseCode, reason: str) -> None:
         """Close the socket; what is queued is not sent any more."""
-        if self._closing is None:
-            self._closing = (code, reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore"))
-            self._frames.clear()
+        if self.closed_with is None:
+            self.closed_with = code
+            self._frames = None
             self._queued_bytes = 0
-            self._something.set()
-            self.closed.set()
+            self.wire.close(int(code), reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore"))
 
-    async def write_forever(self) -> None:
-        """Write what is queued until the socket is closed; cancelled when its reader is gone."""
-        while self._closing is None:
-            await self._something.wait()
-            self._something.clear()
-            while self._frames:
-                frame = self._frames.popleft()
-                self._queued_bytes -= len(frame)
-                await self._send({"type": "websocket.send", "text": frame.decode()})
-
-    async def send_close(self) -> None:
-        """Tell the browser why, if it still listens."""
-        if self._closing is None:
-            return
-        code, reason = self._closing
-        with contextlib.suppress(Exception):  # whatever the transport says now, the socket is over
-            async with asyncio.timeout(CLOSE_WITHIN_S):
-                await self._send({"type": "websocket.close", "code": int(code), "reason": reason})
+    def _flush(self) -> None:
+        while self._frames and self.wire.ready:
+            frame = self._frames.popleft()
+            self._queued_bytes -= len(frame)
+            self.wire.write(frame)
+        if not self._frames:
+            self._frames = None

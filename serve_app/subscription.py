@@ -8,6 +8,8 @@ from actors.fan_out import Item
 from actors.guild import Admission
 from actors.routing import HostCalls
 from domain.protocol import CloseCode, subscribed
+from domain.roles import Member
+from serve_app.frame import Frame
 from serve_app.socket import MAX_QUEUED_BYTES, Socket
 
 
@@ -21,16 +23,31 @@ class Registration(NamedTuple):
 class Subscription:
     """Passes on each event once and in order, by whichever way and whenever it comes."""
 
+    __slots__ = (
+        "_held_back",
+        "_held_bytes",
+        "answered",
+        "asked",
+        "guild_id",
+        "member",
+        "position",
+        "registration",
+        "socket",
+        "wanted",
+    )
+
     def __init__(self, socket: Socket, guild_id: int) -> None:
         self.socket = socket
         self.guild_id = guild_id
+        self.member: Member
+        """The person in this guild, as their session said when they asked."""
         self.wanted = False
         self.asked = 0
         """How often the browser subscribed: an answer to an earlier time is none."""
         self.answered = False
         self.position: tuple[int, int] | None = None
         self.registration: Registration | None = None
-        self._held_back: list[Item] | None = []
+        self._held_back: list[tuple[Item, Frame]] | None = []
         self._held_bytes = 0
 
     @property
@@ -38,8 +55,9 @@ class Subscription:
         """Whether frames go straight to the socket."""
         return self._held_back is None
 
-    def want(self, position: tuple[int, int] | None) -> None:
+    def want(self, member: Member, position: tuple[int, int] | None) -> None:
         """Begin anew from the position that the browser has."""
+        self.member = member
         self.wanted, self.answered, self.position = True, False, position
         self.asked += 1
         self.hold_back()
@@ -55,32 +73,34 @@ class Subscription:
     def answer(self, admission: Admission) -> None:
         """Tell the browser where it stands, and go on from there with what was held back."""
         epoch, offset, recovered, replay = admission
-        self.socket.push(subscribed(self.guild_id, epoch, offset, recovered=recovered))
+        self.socket.push(Frame(subscribed(self.guild_id, epoch, offset, recovered=recovered)))
         if replay:
-            self.socket.push(replay)
+            self.socket.push(Frame(replay))
         held_back, self._held_back = self._held_back or [], None
         self.answered, self.position = True, (epoch, offset)
-        for item in held_back:
-            self.deliver(item)
+        for item, frame in held_back:
+            self.deliver(item, frame)
 
-    def deliver(self, item: Item) -> None:
-        """Take a frame of the stream."""
+    def deliver(self, item: Item, frame: Frame) -> bool:
+        """Take an item of the stream, and its frame; return whether the socket is to have it."""
         if not self.wanted:
-            return
+            return False
         if self._held_back is not None:
-            self._hold(self._held_back, item)
-            return
+            self._hold(self._held_back, item, frame)
+            return False
         if self.position is None:
-            return
+            return False
         epoch, offset = self.position
         # What another activation of the guild said was on its way when the host answered.
-        if item.epoch == epoch and item.offset > offset:
-            self.position = (epoch, item.offset)
-            self.socket.push(item.frame)
+        if item.epoch != epoch or item.offset <= offset:
+            return False
+        self.position = (epoch, item.offset)
+        self.socket.push(frame)
+        return True
 
-    def _hold(self, held_back: list[Item], item: Item) -> None:
-        held_back.append(item)
-        self._held_bytes += len(item.frame)
+    def _hold(self, held_back: list[tuple[Item, Frame]], item: Item, frame: Frame) -> None:
+        held_back.append((item, frame))
+        self._held_bytes += len(frame)
         if self._held_bytes > MAX_QUEUED_BYTES:
             # More than the socket itself would queue. The browser comes back and resumes.
             self.hold_back()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,12 +12,11 @@ from typing import Any
 from actors.host import GuildHost, HostSettings
 from actors.routing import GuildDirectory, HostCalls, Routing
 from adapters.memory import MemoryClock, MemoryDatabase, MemoryGuildStore
-from adapters.memory.samples import NOON_MS, person
 from domain.events import Accepted, Batch, Event, decode_reply, encode_batch
 from domain.placement import place
-from domain.sessions import Session
 from serve_app.hub import Hub
 from serve_app.socket import Socket
+from tests.serve_app.scripted_host import RecordingWire
 
 
 class Network:
@@ -97,19 +95,21 @@ async def network(relays: int = 1) -> AsyncIterator[Network]:
 
 
 def open_socket(hub: Hub, user_id: int) -> Socket:
-    """Return a socket that a relay knows, and whose frames stay in its queue."""
-
-    async def nowhere(_: Any) -> None:
-        raise AssertionError
-
-    socket = Socket(Session(person(user_id), (), "csrf", NOON_MS), nowhere)
+    """Return a socket that a relay knows, and whose frames stay with it."""
+    socket = Socket(user_id, "", RecordingWire())
     hub.enter(socket)
     return socket
 
 
 def received(socket: Socket) -> list[dict[str, Any]]:
-    return [json.loads(frame) for frame in socket._frames]
+    return _wire(socket).frames
 
 
 def close_code(socket: Socket) -> int | None:
-    return None if socket._closing is None else int(socket._closing[0])
+    closed = _wire(socket).closed
+    return None if closed is None else closed[0]
+
+
+def _wire(socket: Socket) -> RecordingWire:
+    assert isinstance(socket.wire, RecordingWire)
+    return socket.wire

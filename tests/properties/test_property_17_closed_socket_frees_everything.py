@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from domain.protocol import MAX_SOCKETS_PER_USER
 from tests.properties.relays import close_code, network, open_socket
+from tests.serve_app.scripted_host import member_of
 
 guilds = st.integers(1, 4)
 sockets = st.lists(
@@ -27,7 +28,7 @@ async def test_a_closed_socket_frees_everything(
             socket = open_socket(hub, user_id)
             opened.append((socket, watched, politely))
             for guild_id in watched:
-                hub.subscribe(socket, guild_id, None)
+                hub.subscribe(socket, member_of(guild_id, socket.user_id), None)
         if answered:
             await net.settled()
             assert net.watchers()
@@ -43,7 +44,7 @@ async def test_a_closed_socket_frees_everything(
         for guild_id in watched:
             again = [open_socket(hub, user_id) for _ in range(MAX_SOCKETS_PER_USER)]
             for socket in again:
-                hub.subscribe(socket, guild_id, None)
+                hub.subscribe(socket, member_of(guild_id, socket.user_id), None)
             await net.settled()
             assert [close_code(socket) for socket in again] == [None] * MAX_SOCKETS_PER_USER
 
@@ -58,7 +59,7 @@ async def test_a_relay_that_goes_frees_all_its_sockets(sockets: list[tuple[int, 
             hub = staying if stays else going
             socket = open_socket(hub, user_id)
             for guild_id in watched:
-                hub.subscribe(socket, guild_id, None)
+                hub.subscribe(socket, member_of(guild_id, socket.user_id), None)
         await net.settled()
         kept = sum(len(subscriptions) for subscriptions in staying._by_socket.values())
         await going.stop()

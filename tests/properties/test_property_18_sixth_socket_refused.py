@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from domain.protocol import MAX_SOCKETS_PER_USER, CloseCode
 from serve_app.socket import Socket
 from tests.properties.relays import close_code, network, open_socket, received
+from tests.serve_app.scripted_host import member_of
 
 RELAYS = 3
 # Mostly one person on one guild, or nobody would ever come to the sixth.
@@ -35,7 +36,7 @@ async def test_the_sixth_socket_is_refused(steps: list[tuple[str, int, int, int]
             mine = watching[guild_id, user_id]
             if step == "open":
                 socket = open_socket(net.hubs[relay], user_id)
-                net.hubs[relay].subscribe(socket, guild_id, None)
+                net.hubs[relay].subscribe(socket, member_of(guild_id, socket.user_id), None)
                 await net.settled()
                 if len(mine) < MAX_SOCKETS_PER_USER:
                     assert close_code(socket) is None

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from adapters.memory.samples import violation
 from tests.properties.relays import network, open_socket, received
+from tests.serve_app.scripted_host import member_of
 
 guilds = st.integers(1, 5)
 subscriptions = st.lists(st.tuples(st.integers(0, 1), st.sets(guilds)), min_size=1, max_size=8)
@@ -22,7 +23,7 @@ async def test_events_reach_only_their_subscribers(
         sockets = [open_socket(net.hubs[relay], number) for number, (relay, _) in enumerate(subscriptions)]
         for socket, (relay, watched) in zip(sockets, subscriptions, strict=True):
             for guild_id in sorted(watched):
-                net.hubs[relay].subscribe(socket, guild_id, None)
+                net.hubs[relay].subscribe(socket, member_of(guild_id, socket.user_id), None)
         await net.settled()
         half = len(told) // 2
         events = [violation(guild_id, number) for number, guild_id in enumerate(told, 1)]

@@ -14,7 +14,9 @@ from adapters.memory.samples import NOON_MS, person
 from domain.errors import HostUnreachable
 from domain.placement import Placement, place
 from domain.protocol import events_frame
+from domain.roles import Member
 from domain.sessions import Session, SessionGuild
+from serve_app.frame import Frame
 from serve_app.socket import Socket
 
 GUILD = 40
@@ -149,24 +151,53 @@ class ScriptedRouting:
         return Routing(place(self.version, [self.owner]), dict(self.hosts))
 
 
+class RecordingWire:
+    """Carries frames to a list; held, it is not ready for more."""
+
+    way = "test"
+
+    def __init__(self) -> None:
+        self.ready = True
+        self.on_ready: Callable[[], None] | None = None
+        self.frames: list[dict[str, Any]] = []
+        self.closed: tuple[int, str] | None = None
+
+    def write(self, frame: Frame) -> None:
+        assert self.ready
+        self.frames.append(json.loads(frame.text))
+
+    def close(self, code: int, reason: str) -> None:
+        self.ready = False
+        self.closed = (code, reason)
+
+    def hold(self) -> None:
+        self.ready = False
+
+    def let_go(self) -> None:
+        self.ready = True
+        assert self.on_ready is not None
+        self.on_ready()
+
+
+def member_of(guild_id: int = GUILD, user_id: int = 1) -> Member:
+    return Member(user_id, guild_id, owns=True, discord_permissions=0)
+
+
 class Browser:
     """A socket, and what its browser was sent."""
 
-    def __init__(self, session: Session | None = None) -> None:
-        self.frames: list[dict[str, Any]] = []
-        self.closed: tuple[int, str] | None = None
-        self.socket = Socket(session or session_of(), self._send)
-        self._writing = asyncio.create_task(self._write())
+    def __init__(self, user_id: int = 1) -> None:
+        self.wire = RecordingWire()
+        self.socket = Socket(user_id, "", self.wire)
+        self.user_id = user_id
 
-    async def _send(self, message: Any) -> None:
-        if message["type"] == "websocket.send":
-            self.frames.append(json.loads(message["text"]))
-        else:
-            self.closed = (message["code"], message["reason"])
+    @property
+    def frames(self) -> list[dict[str, Any]]:
+        return self.wire.frames
 
-    async def _write(self) -> None:
-        await self.socket.write_forever()
-        await self.socket.send_close()
+    @property
+    def closed(self) -> tuple[int, str] | None:
+        return self.wire.closed
 
     @property
     def ops(self) -> list[str]:
@@ -187,7 +218,3 @@ class Browser:
         await until(lambda: self.closed)
         assert self.closed is not None
         return self.closed[0]
-
-    async def end(self) -> None:
-        self._writing.cancel()
-        await asyncio.gather(self._writing, return_exceptions=True)

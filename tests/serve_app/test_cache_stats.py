@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from adapters.memory import MemoryClock, MemoryCounts
-from domain.cache_counts import CacheCounts
+from domain.replica_counts import CacheCounts
 from serve_app import metering
 from serve_app.cache import CACHE_NAMES, Caches
 from serve_app.metering import Meter, exposition

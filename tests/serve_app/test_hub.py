@@ -17,7 +17,15 @@ from serve_app import host_links
 from serve_app import hub as module
 from serve_app.hub import Hub
 from serve_app.socket import MAX_QUEUED_BYTES
-from tests.serve_app.scripted_host import GUILD, Browser, ScriptedHost, ScriptedRouting, item, until
+from tests.serve_app.scripted_host import (
+    GUILD,
+    Browser,
+    ScriptedHost,
+    ScriptedRouting,
+    item,
+    member_of,
+    until,
+)
 
 
 class HubUnderTest:
@@ -47,15 +55,13 @@ class HubUnderTest:
         """Return a browser that follows the guild from an offset on."""
         browser = self.browser()
         number = len(self.host.calls) + 1
-        self.hub.subscribe(browser.socket, GUILD, None)
+        self.hub.subscribe(browser.socket, member_of(), None)
         (await self.host.call(number)).answer(offset)
         await browser.frame(1)
         return browser
 
     async def stop(self) -> None:
         await self.hub.stop()
-        for browser in self.browsers:
-            await browser.end()
         assert not self.hub._tasks
 
 
@@ -85,7 +91,7 @@ async def settled(relay: HubUnderTest) -> None:
 async def test_frames_before_the_answer_wait_for_it(relay: HubUnderTest) -> None:
     """What the answer covers is not shown again, what lies behind it comes after it."""
     browser = relay.browser()
-    relay.hub.subscribe(browser.socket, GUILD, None)
+    relay.hub.subscribe(browser.socket, member_of(), None)
     call = await relay.host.call(1)
     relay.host.feed(item(1), item(2))
     relay.host.feed(item(3))
@@ -118,7 +124,7 @@ async def test_frames_of_an_ended_activation_are_dropped(relay: HubUnderTest, ov
     browser = await relay.following(7)
     relay.hub.unsubscribe(browser.socket, GUILD)
     await settled(relay)
-    relay.hub.subscribe(browser.socket, GUILD, (1, 7))
+    relay.hub.subscribe(browser.socket, member_of(), (1, 7))
     call = await relay.host.call(2)
     late = [item(8), item(9)]
     if not overtaken:
@@ -138,7 +144,7 @@ async def test_frames_of_an_ended_activation_are_dropped(relay: HubUnderTest, ov
 async def test_a_replay_comes_between_the_answer_and_the_stream(relay: HubUnderTest) -> None:
     """A browser that comes back gets what it missed, then what is new."""
     browser = relay.browser()
-    relay.hub.subscribe(browser.socket, GUILD, (1, 0))
+    relay.hub.subscribe(browser.socket, member_of(), (1, 0))
     call = await relay.host.call(1)
     assert call.position == (1, 0)
     relay.host.feed(item(2), item(3))
@@ -160,7 +166,7 @@ class Story:
         self.subscribe()
 
     def subscribe(self) -> None:
-        self.relay.hub.subscribe(self.browser.socket, GUILD, (1, max([0, *self.browser.offsets])))
+        self.relay.hub.subscribe(self.browser.socket, member_of(), (1, max([0, *self.browser.offsets])))
 
     def happen(self) -> None:
         self.offset += 1
@@ -243,7 +249,7 @@ async def test_a_broken_stream_is_taken_up_again(
 async def test_an_answer_of_a_stream_that_is_over_is_none(relay: HubUnderTest) -> None:
     """A registration goes with its stream: the socket is registered on the next one, and answered once."""
     browser = relay.browser()
-    relay.hub.subscribe(browser.socket, GUILD, (1, 5))
+    relay.hub.subscribe(browser.socket, member_of(), (1, 5))
     first = await relay.host.call(1)
     [old] = relay.host.streams
     relay.host.break_stream()
@@ -261,7 +267,7 @@ async def test_a_guild_that_moved_is_found_again(relay: HubUnderTest) -> None:
     """A host that says "not mine" makes the relay ask for the placement, then the owner for the guild."""
     browser = relay.browser()
     relay.routing.move("h1")
-    relay.hub.subscribe(browser.socket, GUILD, None)
+    relay.hub.subscribe(browser.socket, member_of(), None)
     (await relay.host.call(1)).fail(NotOwner())
     (await relay.other.call(1)).answer(0)
     assert (await browser.frame(1))["op"] == "subscribed"
@@ -290,12 +296,12 @@ async def test_a_guild_that_nobody_has_is_away(relay: HubUnderTest) -> None:
     """After a few "not mine" the browser is told, and the socket lives on."""
     browser = relay.browser()
     relay.host.at_once = lambda call: call.fail(NotOwner())
-    relay.hub.subscribe(browser.socket, GUILD, None)
+    relay.hub.subscribe(browser.socket, member_of(), None)
     assert (await browser.frame(1))["code"] == "unavailable"
     await settled(relay)
     assert len(relay.host.calls) == module.WATCH_TRIES
     assert not relay.hub._by_guild
-    assert not browser.socket.closed.is_set()
+    assert browser.socket.closed_with is None
 
 
 async def test_a_director_that_is_away_is_told(relay: HubUnderTest) -> None:
@@ -303,20 +309,20 @@ async def test_a_director_that_is_away_is_told(relay: HubUnderTest) -> None:
     browser = relay.browser()
     relay.routing.problem = HostUnreachable()
     relay.host.at_once = lambda call: call.fail(NotOwner())
-    relay.hub.subscribe(browser.socket, GUILD, None)
+    relay.hub.subscribe(browser.socket, member_of(), None)
     assert (await browser.frame(1))["code"] == "unavailable"
 
 
 async def test_a_host_that_dies_under_the_question_is_asked_again(relay: HubUnderTest) -> None:
     """A call that may have been taken is made again; a host that stays away is told, and told to forget."""
     browser = relay.browser()
-    relay.hub.subscribe(browser.socket, GUILD, None)
+    relay.hub.subscribe(browser.socket, member_of(), None)
     (await relay.host.call(1)).fail(HostUnreachable())
     (await relay.host.call(2)).answer(7)
     assert (await browser.frame(1))["offset"] == 7
     relay.host.at_once = lambda call: call.fail(HostUnreachable())
     other = relay.browser()
-    relay.hub.subscribe(other.socket, GUILD, None)
+    relay.hub.subscribe(other.socket, member_of(), None)
     assert (await other.frame(1))["code"] == "unavailable"
     await settled(relay)
     asked = [what for what, socket_id, _ in relay.host.said if socket_id == other.socket.socket_id]
@@ -327,7 +333,7 @@ async def test_a_host_that_dies_under_the_question_is_asked_again(relay: HubUnde
 async def test_a_host_that_does_not_answer_is_told(relay: HubUnderTest, problem: Exception) -> None:
     """The browser gets an error frame; the host, which may have taken the call, is told to forget."""
     browser = relay.browser()
-    relay.hub.subscribe(browser.socket, GUILD, None)
+    relay.hub.subscribe(browser.socket, member_of(), None)
     (await relay.host.call(1)).fail(problem)
     frame = await browser.frame(1)
     assert (frame["op"], frame["code"], frame["guild_id"]) == ("error", "unavailable", str(GUILD))
@@ -341,7 +347,7 @@ async def test_a_late_answer_is_taken_back(relay: HubUnderTest, monkeypatch: pyt
     """A host that answers after its time has registered a socket that gave up: it is told so."""
     monkeypatch.setattr(module, "ANSWER_WITHIN_S", 0.001)
     browser = relay.browser()
-    relay.hub.subscribe(browser.socket, GUILD, None)
+    relay.hub.subscribe(browser.socket, member_of(), None)
     call = await relay.host.call(1)
     assert (await browser.frame(1))["code"] == "unavailable"
     call.answer(0)
@@ -359,14 +365,14 @@ async def test_a_stream_that_stays_away_closes_who_believes_to_be_live(
     relay.host.reachable = False
     relay.host.break_stream()
     assert await live.close_code() == 1012
-    relay.hub.subscribe(new.socket, GUILD, None)
+    relay.hub.subscribe(new.socket, member_of(), None)
     assert (await new.frame(1))["code"] == "unavailable"
 
 
 async def test_one_window_too_many_is_closed(relay: HubUnderTest) -> None:
     """4009, and nothing of the socket stays."""
     browser = relay.browser()
-    relay.hub.subscribe(browser.socket, GUILD, None)
+    relay.hub.subscribe(browser.socket, member_of(), None)
     (await relay.host.call(1)).fail(TooManySockets())
     assert await browser.close_code() == 4009
     await settled(relay)
@@ -376,7 +382,7 @@ async def test_one_window_too_many_is_closed(relay: HubUnderTest) -> None:
 async def test_what_waits_for_an_answer_is_bounded(relay: HubUnderTest) -> None:
     """More than the socket would queue closes it with 4008: its browser comes back and resumes."""
     browser = relay.browser()
-    relay.hub.subscribe(browser.socket, GUILD, None)
+    relay.hub.subscribe(browser.socket, member_of(), None)
     await relay.host.call(1)
     relay.host.feed(*[Item(GUILD, 1, number, b"x" * (MAX_QUEUED_BYTES // 4)) for number in range(1, 5)])
     await until(lambda: all(queue.empty() for queue in relay.host.streams.values()))
@@ -391,7 +397,7 @@ async def test_what_waits_for_an_answer_is_bounded(relay: HubUnderTest) -> None:
 async def test_leaving_while_the_call_is_under_way_leaves_nothing(relay: HubUnderTest) -> None:
     """The host is told to forget only after it registered the socket, never before."""
     browser = relay.browser()
-    relay.hub.subscribe(browser.socket, GUILD, None)
+    relay.hub.subscribe(browser.socket, member_of(), None)
     call = await relay.host.call(1)
     relay.hub.leave(browser.socket)
     await asyncio.sleep(0)
@@ -408,7 +414,7 @@ async def test_leaving_while_the_call_is_under_way_leaves_nothing(relay: HubUnde
 async def test_unsubscribing_while_subscribing_has_no_answer(relay: HubUnderTest) -> None:
     """An answer that nobody waits for any more is not shown, and the host forgets the socket."""
     browser = relay.browser()
-    relay.hub.subscribe(browser.socket, GUILD, None)
+    relay.hub.subscribe(browser.socket, member_of(), None)
     call = await relay.host.call(1)
     relay.hub.unsubscribe(browser.socket, GUILD)
     assert relay.hub.guilds_of(browser.socket) == set()
@@ -425,7 +431,7 @@ async def test_a_subscribe_after_an_unsubscribe_is_not_overtaken(relay: HubUnder
     relay.host.unwatching.clear()
     relay.hub.unsubscribe(browser.socket, GUILD)
     await until(lambda: relay.host.said[-1][0] == "unwatch")
-    relay.hub.subscribe(browser.socket, GUILD, (1, 0))
+    relay.hub.subscribe(browser.socket, member_of(), (1, 0))
     await asyncio.sleep(0)
     assert len(relay.host.calls) == 1
     relay.host.unwatching.set()
@@ -439,7 +445,7 @@ async def test_a_subscribe_after_an_unsubscribe_is_not_overtaken(relay: HubUnder
 async def test_subscribing_twice_begins_anew(relay: HubUnderTest) -> None:
     """The second subscribe is answered from its own position, and events still come once."""
     browser = await relay.following(5)
-    relay.hub.subscribe(browser.socket, GUILD, (1, 4))
+    relay.hub.subscribe(browser.socket, member_of(), (1, 4))
     call = await relay.host.call(2)
     assert call.position == (1, 4)
     call.answer(5, replay=item(5).frame)
@@ -456,10 +462,10 @@ async def test_a_thousand_subscribes_are_one_call_at_a_time(relay: HubUnderTest)
     """Whoever asks without waiting makes no pile of calls and tasks."""
     browser = relay.browser()
     for _ in range(1_000):
-        relay.hub.subscribe(browser.socket, GUILD, None)
+        relay.hub.subscribe(browser.socket, member_of(), None)
     call = await relay.host.call(1)
     for _ in range(1_000):
-        relay.hub.subscribe(browser.socket, GUILD, None)
+        relay.hub.subscribe(browser.socket, member_of(), None)
     assert len(relay.hub._tasks) <= 2
     call.answer(0)
     (await relay.host.call(2)).answer(1)
@@ -496,7 +502,7 @@ async def test_letting_go_of_what_one_does_not_follow_is_no_error(relay: HubUnde
 async def test_stopping_sends_every_browser_elsewhere(relay: HubUnderTest) -> None:
     """1012 to those who follow, to those who wait, to those who do neither, and to who comes too late."""
     following, waiting, idle = await relay.following(), relay.browser(), relay.browser()
-    relay.hub.subscribe(waiting.socket, GUILD, None)
+    relay.hub.subscribe(waiting.socket, member_of(), None)
     await relay.host.call(2)
     await relay.hub.stop()
     late = relay.browser()

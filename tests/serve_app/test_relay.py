@@ -22,6 +22,7 @@ from adapters.memory import (
 from domain.errors import RolesUnavailable, StoreUnavailable
 from domain.protocol import MAX_SUBSCRIPTIONS
 from domain.sessions import SESSION_MS
+from serve_app import asgi_wire
 from serve_app import relay as relay_module
 from serve_app import socket as socket_module
 from serve_app.ports import RelayPorts, WebSettings
@@ -374,7 +375,8 @@ async def test_who_loses_the_role_watches_no_longer(relay: RelayUnderTest) -> No
     connection.subscribe(GUILD)
     connection.subscribe(GUILD + 1)
     await connection.frame(2)
-    owner = await relay.owner(GUILD)
+    owners = await relay.token(GUILD, user_id=2)
+    owner = relay.connect((b"cookie", f"guildhall={owners}".encode()))
     owner.subscribe(GUILD)
     await owner.frame(1)
     del relay.database.roles[GUILD, 1]
@@ -388,7 +390,7 @@ async def test_who_loses_the_role_watches_no_longer(relay: RelayUnderTest) -> No
     assert (await connection.frame(5))["guild_id"] == str(GUILD + 1)
     assert (await owner.frame(2))["guild_id"] == str(GUILD)
     assert len(connection.frames) == 5
-    assert {guild_id for _, guild_id in hub.watching()} == {GUILD, GUILD + 1}
+    assert {member.guild_id for _, member in hub.watching()} == {GUILD, GUILD + 1}
     await until(lambda: relay.database.audit)
     for leaving in (connection, owner):
         leaving.leave()
@@ -528,7 +530,7 @@ async def test_a_reader_that_stands_still_is_cut(
     relay: RelayUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its queue fills, the socket is over and all is freed, though not even the close can be sent."""
-    monkeypatch.setattr(socket_module, "CLOSE_WITHIN_S", 0)
+    monkeypatch.setattr(asgi_wire, "CLOSE_WITHIN_S", 0)
     connection, other = await relay.owner(), await relay.owner()
     for number, each in enumerate((connection, other), 1):
         each.subscribe()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
+from collections.abc import Callable
 from typing import Any
 
 from adapters.memory import MemoryDatabase
-from adapters.memory.samples import person
-from domain.sessions import Session
+from domain.roles import Member
+from serve_app.frame import Frame
 from serve_app.hub import Hub
 from serve_app.socket import Socket
 from tests.simulation.network import Network
@@ -31,6 +31,25 @@ class Following:
         """The offset to which the very next frame must lead, after an answer that it is all recovered."""
 
 
+class _Wire:
+    """Carries one life of a browser's socket; the network takes whatever comes."""
+
+    way = "simulated"
+
+    def __init__(self, browser: Browser, life: int) -> None:
+        self.ready = True
+        self.on_ready: Callable[[], None] | None = None
+        self._browser, self._life = browser, life
+
+    def write(self, frame: Frame) -> None:
+        self._browser.carry(self._life, frame)
+
+    def close(self, code: int, reason: str) -> None:
+        del code, reason
+        self.ready = False
+        self._browser.carry(self._life, None)
+
+
 class Browser:
     """One tab, over all its sockets."""
 
@@ -46,7 +65,7 @@ class Browser:
     ) -> None:
         self.following = {guild_id: Following(guild_id) for guild_id in guilds}
         self.relay: tuple[Process, Hub] | None = None
-        self._session = Session(person(100 + number), (), "", 0)
+        self._member = Member(100 + number, 0, owns=True, discord_permissions=0)
         self._network = network
         self._database = database
         self._chance = chance
@@ -64,20 +83,13 @@ class Browser:
         life = self._life
 
         def opened() -> None:
-            socket = self._socket = Socket(self._session, lambda message: self._carry(life, message))
-            hub.enter(socket)
-            asyncio.create_task(self._serve(socket), context=process.context.copy())  # noqa: RUF006
+            self._socket = Socket(self._member.user_id, "", _Wire(self, life))
+            hub.enter(self._socket)
 
         process.run(opened)
         process.on_death.append(lambda: self._network.later(0.3, self._closed, life))
         for guild_id in self.following:
             self._subscribe(guild_id)
-
-    async def _serve(self, socket: Socket) -> None:
-        writing = asyncio.create_task(socket.write_forever())
-        await socket.closed.wait()
-        writing.cancel()
-        await socket.send_close()
 
     def disconnect(self) -> None:
         """Lose the socket, as a laptop that sleeps does."""
@@ -111,7 +123,8 @@ class Browser:
             self._socket = None
             self.relay = None
 
-    async def _carry(self, life: int, message: Any) -> None:
+    def carry(self, life: int, message: Frame | None) -> None:
+        """Let a frame be on its way; None is the close."""
         loop = self._network.loop
         self._last = max(loop.time() + self._network.delay(), self._last + 1e-5)
         self._network.later(self._last - loop.time(), self._receive, life, message)
@@ -120,19 +133,20 @@ class Browser:
         if self.relay is None or self._socket is None:
             return
         process, hub = self.relay
-        if not process.dead and not self._socket.closed.is_set():
-            process.run(hub.subscribe, self._socket, guild_id, self.following[guild_id].position)
+        if not process.dead and self._socket.closed_with is None:
+            member = self._member._replace(guild_id=guild_id)
+            process.run(hub.subscribe, self._socket, member, self.following[guild_id].position)
 
-    def _receive(self, life: int, message: Any) -> None:
+    def _receive(self, life: int, message: Frame | None) -> None:
         if life != self._life:
             return
-        if message["type"] == "websocket.close":
+        if message is None:
             process, hub = self.relay or (None, None)
             if process is not None and hub is not None and self._socket is not None and not process.dead:
                 process.run(hub.leave, self._socket)
             self._closed(life)
             return
-        frame = json.loads(message["text"])
+        frame = json.loads(message.text)
         following = self.following[int(frame["guild_id"])]
         if frame["op"] == "subscribed":
             self._subscribed(following, frame)

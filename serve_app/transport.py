@@ -1,0 +1,138 @@
+"""Frames by the transport itself: the same bytes to every socket, three times what ASGI sends reach.
+
+Ray Serve builds uvicorn's configuration itself and leaves no way to say how WebSockets are spoken. But
+uvicorn looks its WebSocket class up by name, when a replica's server starts, and that is after the
+replica's constructor: :func:`install` puts ours there. It differs from uvicorn's own in this:
+
+- deflate is off: compressing for each socket costs more than everything else together, and the same bytes
+  could not go to all;
+- the application finds the connection in ``scope["extensions"]`` and may write ready-made frames to it;
+- Serve makes no task of its own for a socket (its header for that, which it honours without being asked);
+- when the server is told to end, the sockets end spread over some seconds, each with 1012.
+
+``tests/serve_app/test_transport.py`` fails when uvicorn changes what this leans on, and
+``tests/integration/test_relays.py`` when Serve does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.protocols.websockets import auto
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+from websockets.exceptions import InvalidState
+from websockets.http11 import Request
+
+from domain.protocol import CloseCode
+from serve_app.frame import Frame
+
+EXTENSION = "guildhall.transport"
+
+MAX_RECEIVED_BYTES = 64 << 10
+"""More than any message that makes sense (:data:`domain.protocol.MAX_MESSAGE_BYTES`), so that a client that
+says too much is told so; beyond this it is cut off with 1009."""
+
+PING_AFTER_S = PONG_WITHIN_S = 30.0
+CLOSE_WITHIN_S = 30.0
+"""A reader that was too slow gets so long for what is under way to it, and then the close frame."""
+DRAIN_S = 15.0
+"""Over so long the sockets of a server that ends are closed, so that not everybody comes back at once."""
+
+_NO_TASK_FOR_DISCONNECTS = (b"x-request-disconnect-disabled", b"?1")
+
+
+class RelayProtocol(WebSocketsSansIOProtocol):
+    """A connection as uvicorn speaks it; implements :class:`serve_app.socket.Wire`."""
+
+    way = "transport"
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        config.ws_per_message_deflate = False
+        config.ws_max_size = MAX_RECEIVED_BYTES
+        config.ws_ping_interval, config.ws_ping_timeout = PING_AFTER_S, PONG_WITHIN_S
+        super().__init__(config, server_state, app_state, _loop)
+        self.ready = False
+        self.on_ready: Callable[[], None] | None = None
+
+    # -- what the application calls --------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Know that the handshake is over: from here on frames may be written."""
+        self.ready = not self.transport.is_closing()
+
+    def write(self, frame: Frame) -> None:
+        """See the protocol."""
+        self.transport.write(frame.wire)
+
+    def close(self, code: int, reason: str) -> None:
+        """See the protocol."""
+        self.ready = False
+        if self.close_sent or self.transport.is_closing():
+            return
+        try:
+            self.conn.send_close(code, reason)
+        except InvalidState:  # the browser said goodbye a moment ago
+            return
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        if self.read_paused:  # the browser's answer is to be read
+            self.read_paused = False
+            self.transport.resume_reading()
+        # uvicorn's way here would wait for a reader that does not read.
+        self.close_timer = self.loop.call_later(CLOSE_WITHIN_S, self.transport.abort)
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+
+    # -- what uvicorn calls ----------------------------------------------------------------------------
+
+    def handle_connect(self, event: Request) -> None:
+        """Begin the handshake; the application finds this connection in its scope."""
+        super().handle_connect(event)
+        if self.response.status_code == 101:  # noqa: PLR2004 - otherwise there is no application
+            self.scope["extensions"][EXTENSION] = self  # type: ignore[assignment]
+            self.scope["headers"] = [*self.scope["headers"], _NO_TASK_FOR_DISCONNECTS]
+
+    def pause_writing(self) -> None:
+        """Let frames wait where they are counted."""
+        super().pause_writing()
+        self.ready = False
+
+    def resume_writing(self) -> None:
+        """Take the frames that waited."""
+        super().resume_writing()
+        if self.on_ready is not None and not self.close_sent:
+            self.ready = True
+            self.on_ready()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let everything go."""
+        self.ready, self.on_ready = False, None
+        super().connection_lost(exc)
+
+    def keepalive_timeout(self) -> None:
+        """End a connection that gives no sign of life, whatever still waits to be written to it."""
+        super().keepalive_timeout()
+        self.transport.abort()
+
+    def shutdown(self) -> None:
+        """End this connection because the server ends: at a moment of its own."""
+        if not self.handshake_complete:
+            super().shutdown()
+            return
+        delay_s = random.uniform(0, DRAIN_S)  # noqa: S311 - spreads load, keeps no secret
+        self.loop.call_later(delay_s, self.close, int(CloseCode.SERVICE_RESTART), "The server restarts.")
+
+
+def install() -> None:
+    """Let servers that begin in this process from now on speak WebSocket this way."""
+    auto.AutoWebSocketsProtocol = RelayProtocol

@@ -1,0 +1,228 @@
+"""The connection as uvicorn speaks it, on a real server: what Guildhall leans on, and what it changes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket as sockets
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.types import Message, Receive, Scope, Send
+from uvicorn.protocols.websockets import auto
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from domain.protocol import CloseCode
+from serve_app import transport as module
+from serve_app.frame import Frame
+from serve_app.socket import MAX_QUEUED_BYTES, Socket
+from serve_app.transport import EXTENSION, RelayProtocol, install
+
+
+class Application:
+    """Opens a socket on each connection, and remembers what came."""
+
+    def __init__(self) -> None:
+        self.sockets: list[Socket] = []
+        self.scopes: list[Scope] = []
+        self.heard: list[Message] = []
+        self.under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        wire: RelayProtocol = scope["extensions"][EXTENSION]
+        wire.begin()
+        self.scopes.append(scope)
+        self.sockets.append(Socket(1, "", wire))
+        self.under_way += 1
+        try:
+            while True:
+                message = await receive()
+                self.heard.append(message)
+                if message["type"] == "websocket.disconnect":
+                    return
+        finally:
+            self.under_way -= 1
+
+
+class Running:
+    """A server as Serve builds it."""
+
+    def __init__(self) -> None:
+        self.application = Application()
+        # Loaded by name at this moment, as in a replica whose constructor has run.
+        config = uvicorn.Config(self.application, lifespan="off", log_config=None, access_log=False)
+        self.server = uvicorn.Server(config)
+        self._listener = sockets.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.address = f"ws://127.0.0.1:{self.port}/ws"
+        self.serving = asyncio.create_task(self.server.serve(sockets=[self._listener]))
+
+    async def socket(self, number: int = 1) -> Socket:
+        """Return the n-th socket, counted from 1, once it is open."""
+        await self.eventually(lambda: len(self.application.sockets) >= number)
+        return self.application.sockets[number - 1]
+
+    async def silent_browser(self) -> asyncio.StreamWriter:
+        """Connect somebody who asks for a socket, and then neither reads nor writes."""
+        _, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1024)
+        writer.write(
+            b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        return writer
+
+    async def eventually(self, true: Callable[[], Any]) -> None:
+        async with asyncio.timeout(5):
+            while not true():  # noqa: ASYNC110 - uvicorn sets no event of ours
+                await asyncio.sleep(0.001)
+
+    async def end(self) -> None:
+        self.server.should_exit = True
+        await asyncio.wait_for(self.serving, 10)
+
+
+@pytest.fixture
+async def running(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
+    monkeypatch.setattr(auto, "AutoWebSocketsProtocol", None)  # put back when the test is over
+    monkeypatch.setattr(module, "DRAIN_S", 0.0)
+    install()
+    server = Running()
+    await server.eventually(lambda: server.server.started)
+    yield server
+    await server.end()
+
+
+async def closed(connection: ClientConnection) -> tuple[int, str]:
+    """Read to the end; return the code and the reason."""
+    try:
+        async with asyncio.timeout(5):
+            while True:
+                await connection.recv()
+    except ConnectionClosed:
+        return connection.close_code or 0, connection.close_reason or ""
+
+
+async def test_frames_arrive_as_they_were_made_and_deflate_is_off(running: Running) -> None:
+    """Although the browser offers it; the same bytes go to everybody."""
+    async with connect(running.address) as one, connect(running.address) as other:
+        assert one.request is not None
+        assert one.response is not None
+        assert "Sec-WebSocket-Extensions" in one.request.headers
+        assert "Sec-WebSocket-Extensions" not in one.response.headers
+        await running.socket(2)
+        texts = ["{}", "é" * 100, "x" * 70_000]
+        for text in texts:
+            frame = Frame(text.encode())
+            for socket in running.application.sockets:
+                socket.push(frame)
+        for connection in (one, other):
+            assert [await connection.recv() for _ in texts] == texts
+
+
+async def test_serve_makes_no_task_of_its_own_for_a_socket(running: Running) -> None:
+    """It is told so by its own header; the tests of the whole system see that it still honours it."""
+    async with connect(running.address):
+        await running.socket()
+        assert (b"x-request-disconnect-disabled", b"?1") in running.application.scopes[0]["headers"]
+
+
+async def test_a_close_is_said_and_ends_the_reading_at_once(running: Running) -> None:
+    """The application is free before the browser has answered."""
+    async with connect(running.address) as browser:
+        (await running.socket()).close(CloseCode.SESSION_ENDED, "Log in.")
+        await running.eventually(lambda: running.application.under_way == 0)
+        assert await closed(browser) == (4001, "Log in.")
+    await running.eventually(lambda: not running.server.server_state.connections)
+
+
+async def test_a_reader_that_stops_is_cut_off_with_its_reason(running: Running) -> None:
+    """What waits for it is bounded; when it reads again it is told why, behind what was under way."""
+    frame = Frame(b'"' + b"x" * 65_000 + b'"')
+    async with connect(running.address, max_queue=1) as browser:
+        socket = await running.socket()
+        pushed = 0
+        async with asyncio.timeout(20):
+            while socket.closed_with is None:
+                socket.push(frame)
+                pushed += 1
+                await asyncio.sleep(0)
+        assert socket.closed_with is CloseCode.TOO_SLOW
+        assert socket.wire.transport.get_write_buffer_size() < MAX_QUEUED_BYTES  # type: ignore[attr-defined]
+        received = 0
+        async with asyncio.timeout(20):
+            with contextlib.suppress(ConnectionClosed):
+                async for text in browser:
+                    assert text == frame.text.decode()
+                    received += 1
+        assert browser.close_code == 4008
+        assert 0 < received < pushed
+
+
+async def test_a_reader_that_never_comes_back_is_let_go(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection does not stay for what it will never read."""
+    monkeypatch.setattr(module, "CLOSE_WITHIN_S", 0.01)
+    writer = await running.silent_browser()
+    socket = await running.socket()
+    while socket.closed_with is None:
+        socket.push(Frame(b"x" * 100_000))
+        await asyncio.sleep(0)
+    await running.eventually(lambda: not running.server.server_state.connections)
+    writer.transport.abort()
+
+
+async def test_who_gives_no_sign_of_life_is_let_go(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ping that nobody answers ends the connection and frees the application."""
+    monkeypatch.setattr(module, "PING_AFTER_S", 0.01)
+    monkeypatch.setattr(module, "PONG_WITHIN_S", 0.01)
+    writer = await running.silent_browser()
+    await running.socket()
+    await running.eventually(lambda: running.application.heard and running.application.under_way == 0)
+    await running.eventually(lambda: not running.server.server_state.connections)
+    writer.close()
+
+
+async def test_a_browser_that_leaves_frees_its_socket(running: Running) -> None:
+    """By the closing handshake, or without a word."""
+    async with connect(running.address):
+        await running.socket()
+    await running.eventually(lambda: running.application.under_way == 0)
+    browser = await connect(running.address)
+    socket = await running.socket(2)
+    browser.transport.abort()
+    await running.eventually(lambda: running.application.under_way == 0)
+    socket.push(Frame(b"nobody"))
+    socket.close(CloseCode.TOO_SLOW, "nobody")
+
+
+async def test_too_much_at_once_is_cut_off(running: Running) -> None:
+    """A message beyond any bound is not gathered."""
+    async with connect(running.address) as browser:
+        await running.socket()
+        await browser.send("x" * (module.MAX_RECEIVED_BYTES + 1))
+        assert (await closed(browser))[0] == 1009
+    await running.eventually(lambda: running.application.under_way == 0)
+
+
+async def test_a_server_that_ends_closes_its_sockets_one_by_one(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each with 1012 at a moment of its own; until then it works as before."""
+    moments = iter((0.0, 3_600.0))
+    monkeypatch.setattr(module.random, "uniform", lambda *_: next(moments))
+    async with connect(running.address) as one, connect(running.address) as other:
+        await running.socket(2)
+        running.server.should_exit = True
+        endings = {asyncio.create_task(closed(browser)) for browser in (one, other)}
+        done, [stays] = await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED, timeout=5)
+        assert [task.result() for task in done] == [(1012, "The server restarts.")]
+        [kept] = [socket for socket in running.application.sockets if socket.wire.ready]
+        kept.push(Frame(b"still here"))
+        kept.close(CloseCode.SERVICE_RESTART, "At last.")
+        assert await stays == (1012, "At last.")
