@@ -9,13 +9,13 @@ from redis.exceptions import RedisError
 
 from adapters.redis_connection import connect
 from adapters.redis_together import TogetherRedis
-from domain.cache_counts import ReplicaCounts
 from domain.errors import StoreUnavailable
+from domain.replica_counts import ReplicaCounts
 
 KEPT_MS = 30_000
 """A replica that wrote nothing for so long is gone."""
 
-_BOARD = "guildhall:cache_counts"
+_BOARD = "guildhall:replica_counts"
 
 
 class _Written(msgspec.Struct):
@@ -28,7 +28,7 @@ _decode = msgspec.msgpack.Decoder(_Written).decode
 
 
 class RedisCounts:
-    """Implements :class:`domain.cache_counts.CountsBoard`. Clocks of replicas may differ by some seconds."""
+    """Implements :class:`domain.replica_counts.CountsBoard`. Replicas' clocks may differ by some seconds."""
 
     def __init__(self, redis: str | TogetherRedis, now_ms: Callable[[], int]) -> None:
         self._redis = connect(redis)

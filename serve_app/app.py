@@ -11,6 +11,7 @@ from starlette.middleware import Middleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from domain.errors import GuildhallError
+from domain.replica_counts import ReplicaCounts
 from serve_app import (
     audit_log,
     auth,
@@ -77,7 +78,8 @@ def create_app(settings: WebSettings, open_ports: Callable[[], Awaitable[ApiPort
         app.state.ports = ports
         app.state.gate = gate = Gate(ports.roles, ports.audit, ports.monotonic_s)
         gate.denials.start()
-        app.state.meter = meter = Meter(ports.replica, ports.caches, ports.counts)
+        meter = Meter(ports.replica, lambda: ReplicaCounts(ports.caches.counts()), ports.counts)
+        app.state.meter = meter
         meter.start()
         yield
         await meter.stop()

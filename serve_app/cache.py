@@ -18,8 +18,8 @@ from weakref import WeakValueDictionary
 import msgspec
 from cachetools import TTLCache
 
-from domain.cache_counts import CacheCounts, ReplicaCounts
 from domain.ports import Announcer
+from domain.replica_counts import CacheCounts
 
 T = TypeVar("T")
 
@@ -113,7 +113,7 @@ class Caches:
         """Return the guilds of which something is remembered or being loaded; lets go of what is too old."""
         return {guild_id for cache in self._caches.values() for guild_id in cache.guilds()}
 
-    def counts(self) -> ReplicaCounts:
+    def counts(self) -> dict[str, CacheCounts]:
         """Return what each cache did so far."""
         return {name: cache.counted() for name, cache in self._caches.items()}
 

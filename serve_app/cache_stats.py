@@ -1,4 +1,4 @@
-"""What the caches do, for who operates the installation and for their Prometheus."""
+"""What the replicas do, for who operates the installation and for their Prometheus."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from domain.cache_counts import CacheCounts
+from domain.replica_counts import CacheCounts
 from domain.views import View
 from serve_app.access import Operator, Ports
 from serve_app.limits import count_stranger
@@ -57,13 +57,14 @@ async def cache_stats(operator: Operator, meter: OfMeter) -> CacheStats:
     del operator
     counted = await meter.counted()
     total: dict[str, CacheCounts] = {}
-    for caches in counted.replicas.values():
-        for name, counts in caches.items():
+    for replica in counted.replicas.values():
+        for name, counts in replica.caches.items():
             total[name] = _sum(total.get(name, CacheCounts()), counts)
     return CacheStats(
         replicas=[
-            ReplicaView(id=replica, caches=_views(caches))
-            for replica, caches in sorted(counted.replicas.items())
+            ReplicaView(id=name, caches=_views(replica.caches))
+            for name, replica in sorted(counted.replicas.items())
+            if replica.caches
         ],
         total=_views(total),
         complete=counted.complete,
@@ -72,7 +73,7 @@ async def cache_stats(operator: Operator, meter: OfMeter) -> CacheStats:
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(request: Request, ports: Ports, meter: OfMeter) -> Response:
-    """Show the same to Prometheus, with the labels cache and replica. It names no server and no person."""
+    """Show to Prometheus what all caches and relays do. It names no server and no person."""
     await count_stranger(ports.limiter, request)
     body, content_type = exposition(await meter.counted(), request.headers.get("accept"))
     return Response(body, media_type=content_type)

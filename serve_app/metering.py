@@ -1,4 +1,4 @@
-"""What the caches of all replicas did, whichever replica is asked.
+"""What all replicas did, whichever replica is asked.
 
 Behind one address every scrape meets another replica, so that a counter of "the replica that answers"
 would jump back and forth, and Prometheus would take each jump for a restart. Therefore every replica
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
@@ -18,20 +18,21 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from domain.cache_counts import CountsBoard, ReplicaCounts
 from domain.errors import StoreUnavailable
-from serve_app.cache import Caches
+from domain.replica_counts import CountsBoard, ReplicaCounts
 
 WRITE_EVERY_S = 5.0
 
-_LABELS = ["cache", "replica"]
-_COUNTERS = {
+_CACHE_LABELS = ["cache", "replica"]
+_CACHE_COUNTERS = {
     "hits": "Questions answered from memory.",
     "misses": "Questions for which something was loaded.",
     "shared": "Questions answered by a load that was under way for another.",
     "failures": "Loads that failed.",
     "invalidations": "Changes of a guild of which something was remembered or being loaded.",
 }
+_RELAY_LABELS = ["replica"]
+_RELAY_COUNTERS = {"frames": "Frames written to sockets.", "bytes": "Bytes of the frames written to sockets."}
 
 
 class Counted(NamedTuple):
@@ -42,10 +43,10 @@ class Counted(NamedTuple):
 
 
 class Meter:
-    """Shows the counts of one replica's caches, and gathers those of all."""
+    """Shows the counts of one replica, and gathers those of all."""
 
-    def __init__(self, replica: str, caches: Caches, board: CountsBoard) -> None:
-        self._replica, self._caches, self._board = replica, caches, board
+    def __init__(self, replica: str, counts: Callable[[], ReplicaCounts], board: CountsBoard) -> None:
+        self._replica, self._counts, self._board = replica, counts, board
         self._writing: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -60,7 +61,7 @@ class Meter:
 
     async def counted(self) -> Counted:
         """Return everybody's counts; while the board is away, this replica's alone."""
-        own = self._caches.counts()
+        own = self._counts()
         try:
             return Counted(await self._board.exchange(self._replica, own), complete=True)
         except StoreUnavailable:
@@ -69,7 +70,7 @@ class Meter:
     async def _write_forever(self) -> None:
         while True:
             with contextlib.suppress(StoreUnavailable):
-                await self._board.exchange(self._replica, self._caches.counts())
+                await self._board.exchange(self._replica, self._counts())
             await asyncio.sleep(WRITE_EVERY_S)
 
 
@@ -83,18 +84,61 @@ def exposition(counted: Counted, accept: str | None) -> tuple[bytes, str]:
 
 class _Collected(Collector):
     def __init__(self, counted: Counted) -> None:
-        self._counted = counted
+        replicas = sorted(counted.replicas.items())
+        self._caches = [
+            ([cache, name], counts)
+            for name, replica in replicas
+            for cache, counts in sorted(replica.caches.items())
+        ]
+        self._relays = [([name], replica.relay) for name, replica in replicas if replica.relay is not None]
 
     def collect(self) -> Iterator[Metric]:
-        for field, meaning in _COUNTERS.items():
-            yield self._filled(
-                CounterMetricFamily(f"guildhall_cache_{field}", meaning, labels=_LABELS), field
-            )
-        entries = GaugeMetricFamily("guildhall_cache_entries", "Answers that are remembered.", labels=_LABELS)
-        yield self._filled(entries, "entries")
+        for field, meaning in _CACHE_COUNTERS.items():
+            counter = CounterMetricFamily(f"guildhall_cache_{field}", meaning, labels=_CACHE_LABELS)
+            yield _filled(counter, ((labels, getattr(counts, field)) for labels, counts in self._caches))
+        entries = GaugeMetricFamily(
+            "guildhall_cache_entries", "Answers that are remembered.", labels=_CACHE_LABELS
+        )
+        yield _filled(entries, ((labels, counts.entries) for labels, counts in self._caches))
+        yield from self._of_relays()
 
-    def _filled(self, metric: CounterMetricFamily | GaugeMetricFamily, field: str) -> Metric:
-        for replica, caches in sorted(self._counted.replicas.items()):
-            for cache, counts in sorted(caches.items()):
-                metric.add_metric([cache, replica], getattr(counts, field))
-        return metric
+    def _of_relays(self) -> Iterator[Metric]:
+        sockets = GaugeMetricFamily(
+            "guildhall_relay_sockets",
+            "Open sockets, by the way their frames are written.",
+            labels=[*_RELAY_LABELS, "path"],
+        )
+        yield _filled(
+            sockets,
+            (([*labels, path], n) for labels, counts in self._relays for path, n in counts.sockets.items()),
+        )
+        subscriptions = GaugeMetricFamily(
+            "guildhall_relay_subscriptions",
+            "Servers that sockets watch, each for each.",
+            labels=_RELAY_LABELS,
+        )
+        yield _filled(subscriptions, ((labels, counts.subscriptions) for labels, counts in self._relays))
+        for field, meaning in _RELAY_COUNTERS.items():
+            counter = CounterMetricFamily(f"guildhall_relay_{field}", meaning, labels=_RELAY_LABELS)
+            yield _filled(counter, ((labels, getattr(counts, field)) for labels, counts in self._relays))
+        closed = CounterMetricFamily(
+            "guildhall_relay_closed",
+            "Sockets that the relay closed, by close code.",
+            labels=[*_RELAY_LABELS, "code"],
+        )
+        yield _filled(
+            closed,
+            (([*labels, code], n) for labels, counts in self._relays for code, n in counts.closed.items()),
+        )
+        hosts = GaugeMetricFamily(
+            "guildhall_relay_host_streams", "Streams of hosts that stand.", labels=_RELAY_LABELS
+        )
+        yield _filled(hosts, ((labels, counts.hosts) for labels, counts in self._relays))
+
+
+def _filled(
+    metric: CounterMetricFamily | GaugeMetricFamily, samples: Iterable[tuple[list[str], int]]
+) -> Metric:
+    for labels, value in samples:
+        metric.add_metric(labels, value)
+    return metric

@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 import msgspec
 
 from domain.audit import AuditLog
-from domain.cache_counts import CountsBoard
 from domain.guild_settings import GuildSettingsStore
 from domain.insights import InsightStore
 from domain.network import Network
 from domain.people import People
 from domain.ports import Announcer, DashboardStore
 from domain.rates import RateLimiter
+from domain.replica_counts import CountsBoard
 from domain.roles import Roles
 from domain.sessions import EndedSessions, LoginProvider, SessionLookup
 from domain.user_warnings import WarningStore

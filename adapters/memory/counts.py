@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from adapters.clock import now_ms as wall_clock_ms
 from adapters.redis_counts import KEPT_MS
-from domain.cache_counts import ReplicaCounts
 from domain.errors import StoreUnavailable
+from domain.replica_counts import ReplicaCounts
 
 
 class MemoryCounts:
-    """Implements :class:`domain.cache_counts.CountsBoard`. ``available = False`` makes every call raise."""
+    """Implements :class:`domain.replica_counts.CountsBoard`. ``available = False`` makes every call raise."""
 
     def __init__(self, now_ms: Callable[[], int] = wall_clock_ms) -> None:
         self.available = True

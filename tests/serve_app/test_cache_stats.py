@@ -1,4 +1,4 @@
-"""What the caches of all replicas did, whichever replica is asked."""
+"""What all replicas did, whichever replica is asked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from adapters.memory import MemoryClock, MemoryCounts
-from domain.replica_counts import CacheCounts
+from domain.replica_counts import CacheCounts, RelayCounts, ReplicaCounts
 from serve_app import metering
 from serve_app.cache import CACHE_NAMES, Caches
 from serve_app.metering import Meter, exposition
@@ -16,6 +16,14 @@ from tests.serve_app.test_cache import ScriptedWatch
 from tests.serve_app.web import GUILD, Web
 
 Sample = tuple[str, str, str]
+
+
+def config(counts: CacheCounts) -> ReplicaCounts:
+    return ReplicaCounts({"config": counts})
+
+
+def meter_of(replica: str, caches: Caches, board: MemoryCounts) -> Meter:
+    return Meter(replica, lambda: ReplicaCounts(caches.counts()), board)
 
 
 async def ask(caches: Caches, times: int = 1) -> None:
@@ -27,17 +35,18 @@ async def ask(caches: Caches, times: int = 1) -> None:
 
 
 def samples(text: str) -> dict[Sample, float]:
-    """Return what Prometheus reads: by name, cache and replica."""
+    """Return what Prometheus reads of caches: by name, cache and replica."""
     return {
         (sample.name, sample.labels["cache"], sample.labels["replica"]): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
+        if "cache" in sample.labels
     }
 
 
 async def test_operators_see_all_replicas_and_their_sum(web: Web) -> None:
     """With the share of questions that cost nothing, as far as there were any."""
-    await web.counts.exchange("other", {"config": CacheCounts(hits=5, misses=1, shared=2, entries=3)})
+    await web.counts.exchange("other", config(CacheCounts(hits=5, misses=1, shared=2, entries=3)))
     await ask(web.caches)
     answer = await (await web.browser_of_role("operator")).get("/api/cache/stats")
     assert answer.status_code == 200, answer.text
@@ -59,7 +68,7 @@ async def test_operators_see_all_replicas_and_their_sum(web: Web) -> None:
 
 async def test_without_the_board_a_replica_answers_for_itself(web: Web) -> None:
     """And says that the others are missing."""
-    await web.counts.exchange("other", {"config": CacheCounts(hits=5)})
+    await web.counts.exchange("other", config(CacheCounts(hits=5)))
     web.counts.available = False
     stats = (await (await web.browser_of_role("operator")).get("/api/cache/stats")).json()
     assert (stats["complete"], [replica["id"] for replica in stats["replicas"]]) == (False, ["replica"])
@@ -70,7 +79,7 @@ async def test_without_the_board_a_replica_answers_for_itself(web: Web) -> None:
 async def test_prometheus_reads_every_count(web: Web) -> None:
     """Under its usual names, with cache and replica as labels, and nothing else."""
     counts = CacheCounts(hits=1, misses=2, shared=3, failures=4, invalidations=5, entries=6)
-    await web.counts.exchange("other", {"config": counts})
+    await web.counts.exchange("other", config(counts))
     answer = await web.browser.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain")
     found = samples(answer.text)
@@ -90,11 +99,39 @@ async def test_prometheus_reads_every_count(web: Web) -> None:
     assert openmetrics.text.endswith("# EOF\n")
 
 
+async def test_prometheus_reads_of_relays(web: Web) -> None:
+    """What each holds and did; who asks for the caches is shown no relay."""
+    relay = RelayCounts({"transport": 7, "asgi": 1}, 9, 10, 2**40, {"4008": 2, "1012": 3}, 4)
+    await web.counts.exchange("r1", ReplicaCounts(relay=relay))
+    await web.counts.exchange("r2", ReplicaCounts(relay=RelayCounts()))
+    answer = await web.browser.get("/metrics")
+    of = {"replica": "r1"}
+    found = [
+        (sample.name, sample.labels, sample.value)
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+        if sample.labels["replica"] == "r1"
+    ]
+    assert found == [
+        ("guildhall_relay_sockets", of | {"path": "transport"}, 7),
+        ("guildhall_relay_sockets", of | {"path": "asgi"}, 1),
+        ("guildhall_relay_subscriptions", of, 9),
+        ("guildhall_relay_frames_total", of, 10),
+        ("guildhall_relay_bytes_total", of, 2**40),
+        ("guildhall_relay_closed_total", of | {"code": "4008"}, 2),
+        ("guildhall_relay_closed_total", of | {"code": "1012"}, 3),
+        ("guildhall_relay_host_streams", of, 4),
+    ]
+    assert 'guildhall_relay_frames_total{replica="r2"} 0' in answer.text
+    stats = (await (await web.browser_of_role("operator")).get("/api/cache/stats")).json()
+    assert [replica["id"] for replica in stats["replicas"]] == ["replica"]
+
+
 async def test_no_scrape_sees_a_counter_go_back() -> None:
     """Each scrape meets another replica, and what one has shown the other does not show smaller."""
     clock, board = MemoryClock(), MemoryCounts()
     replicas = [Caches(clock, ScriptedWatch()) for _ in range(3)]
-    meters = [Meter(f"r{number}", caches, board) for number, caches in enumerate(replicas)]
+    meters = [meter_of(f"r{number}", caches, board) for number, caches in enumerate(replicas)]
     seen: dict[Sample, float] = {}
     for number in range(12):
         await ask(replicas[(number * 5) % 3], times=number)
@@ -111,7 +148,7 @@ async def test_a_replica_that_nobody_asks_is_seen_all_the_same(monkeypatch: pyte
     board = MemoryCounts()
     board.available = False
     caches = Caches(MemoryClock(), ScriptedWatch())
-    meter = Meter("quiet", caches, board)
+    meter = meter_of("quiet", caches, board)
     meter.start()
     await asyncio.sleep(0)
     board.available = True
@@ -119,8 +156,8 @@ async def test_a_replica_that_nobody_asks_is_seen_all_the_same(monkeypatch: pyte
     written = CacheCounts(misses=1, entries=1)
     async with asyncio.timeout(5):
         while True:
-            everybody = await board.exchange("asks", {})
-            if everybody.get("quiet", {}).get("config") == written:
+            everybody = await board.exchange("asks", ReplicaCounts())
+            if "quiet" in everybody and everybody["quiet"].caches["config"] == written:
                 break
             await asyncio.sleep(0.001)
     await meter.stop()

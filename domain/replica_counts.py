@@ -1,4 +1,4 @@
-"""What the replicas' caches did, and where replicas tell each other."""
+"""What the replicas did, and where they tell each other."""
 
 from __future__ import annotations
 
@@ -22,8 +22,28 @@ class CacheCounts(msgspec.Struct):
     entries: int = 0
 
 
-ReplicaCounts = dict[str, CacheCounts]
-"""By the name of the cache."""
+class RelayCounts(msgspec.Struct):
+    """What a relay did since its replica began, and what it holds."""
+
+    sockets: dict[str, int] = {}
+    """Open ones, by the way their frames are written: ``transport`` or ``asgi``."""
+    subscriptions: int = 0
+    frames: int = 0
+    """Frames written to sockets."""
+    bytes: int = 0
+    """Bytes of these."""
+    closed: dict[str, int] = {}
+    """Sockets that the relay closed, by close code, as ``"4008"``."""
+    hosts: int = 0
+    """Streams of hosts that stand."""
+
+
+class ReplicaCounts(msgspec.Struct):
+    """What a replica has to tell, of whichever kind it is."""
+
+    caches: dict[str, CacheCounts] = {}
+    """By the name of the cache."""
+    relay: RelayCounts | None = None
 
 
 class CountsBoard(Protocol):
