@@ -25,9 +25,11 @@ MAX_SOCKETS_PER_USER = 5
 
 
 class CloseCode(IntEnum):
-    """Why a socket is closed. 4001–4010 say: do not come back unchanged; 4008 and 1012 say: come back."""
+    """Why a socket is closed. 4001–4010 say: do not come back unchanged; 4008 and 101x say: come back."""
 
     SERVICE_RESTART = 1012
+    TRY_AGAIN_LATER = 1013
+    """This person opened too many connections in too short a time."""
     SESSION_ENDED = 4001
     NOT_ALLOWED = 4003
     TOO_SLOW = 4008

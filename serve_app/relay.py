@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable
 
 import structlog
 from starlette.requests import HTTPConnection
@@ -11,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from actors.routing import GuildDirectory, RoutingSource
 from domain.errors import MalformedMessage, RolesUnavailable, SessionsUnavailable, StoreUnavailable
-from domain.permissions import Permission, may
+from domain.permissions import may
 from domain.protocol import (
     MAX_SUBSCRIPTIONS,
     CloseCode,
@@ -20,23 +21,19 @@ from domain.protocol import (
     parse_client_message,
     unsubscribed,
 )
-from domain.roles import Member
-from domain.sessions import Session, session_id_of
+from domain.replica_counts import RelayCounts, ReplicaCounts
 from serve_app.access import Gate, member_of, session_cookie_name
 from serve_app.asgi_wire import AsgiWire
 from serve_app.denials import Denial, Kind
+from serve_app.doorkeeper import NEEDED, Doorkeeper
 from serve_app.frame import Frame
 from serve_app.hub import Hub
+from serve_app.metering import Meter
 from serve_app.ports import RelayPorts
-from serve_app.socket import Socket, Wire
+from serve_app.socket import Socket
 from serve_app.transport import EXTENSION, RelayProtocol
 
 log = structlog.get_logger()
-
-NEEDED: Permission = "view_violations"
-RECHECK_S = 0.5
-RECHECKED_AT_ONCE = 2_000
-"""A question for more would hold up the frames of everybody while it is put together."""
 
 
 class Relay:
@@ -50,6 +47,7 @@ class Relay:
         self._ports: RelayPorts
         self._gate: Gate
         self._hub: Hub
+        self._doorkeeper: Doorkeeper
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -71,10 +69,17 @@ class Relay:
         await self._hub.start()
         self._gate = Gate(self._ports.roles, self._ports.audit, self._ports.monotonic_s)
         self._gate.denials.start()
-        rechecking = asyncio.create_task(self._recheck_forever(), name="recheck")
+        ports = self._ports
+        self._doorkeeper = Doorkeeper(
+            self._hub, ports.roles, ports.sessions, ports.ended, self._lost_the_role
+        )
+        self._doorkeeper.start()
+        meter = Meter(ports.replica, self._counts, ports.counts)
+        meter.start()
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        rechecking.cancel()
+        await meter.stop()
+        await self._doorkeeper.stop()
         await self._hub.stop()
         await self._gate.denials.stop()
         await self._ports.close()
@@ -82,11 +87,24 @@ class Relay:
 
     async def _serve_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
+        socket = await self._open(scope, send)
+        if socket is None:
+            return
+        if isinstance(socket.wire, AsgiWire):
+            await self._serve_by_asgi(socket, socket.wire, receive)
+        else:
+            await self._read_forever(socket, receive)
+
+    async def _open(self, scope: Scope, send: Send) -> Socket | None:
+        """Accept a connection and find out whose it is; return None when it was closed instead.
+
+        Done apart from the rest: what a coroutine has in its hands it keeps, here for the socket's life.
+        """
         connection = HTTPConnection(scope)
         origin = connection.headers.get("origin")
         if origin is not None and origin != self._ports.settings.public_url:
             await send({"type": "websocket.close"})  # before accepting: the browser sees a 403
-            return
+            return None
         # A browser is told a close code only on a socket that was accepted.
         await send({"type": "websocket.accept"})
         token = connection.cookies.get(session_cookie_name(self._ports.settings), "")
@@ -96,26 +114,24 @@ class Relay:
             # Not "log in": the session may well be good, and the browser is to come back with it.
             reason = "Logins cannot be checked right now."
             await send({"type": "websocket.close", "code": int(CloseCode.SERVICE_RESTART), "reason": reason})
-            return
+            return None
         if session is None:
             await send({"type": "websocket.close", "code": int(CloseCode.SESSION_ENDED), "reason": "Log in."})
-            return
+            return None
+        if await self._ports.limiter.hit("handshakes", str(session.user.user_id)) is not None:
+            reason = "Too many connections in a short time."
+            await send({"type": "websocket.close", "code": int(CloseCode.TRY_AGAIN_LATER), "reason": reason})
+            return None
         transport: RelayProtocol | None = scope.get("extensions", {}).get(EXTENSION)
-        if transport is None:
-            await self._serve_by_asgi(token, session, receive, send)
-        else:
+        if transport is not None:
             transport.begin()
-            await self._read_forever(self._enter(token, session, transport), token, session, receive)
-
-    def _enter(self, token: str, session: Session, wire: Wire) -> Socket:
-        socket = Socket(session.user.user_id, session_id_of(token), wire)
+        socket = Socket(session.user.user_id, token, transport or AsgiWire(send))
+        socket.session = session
         self._hub.enter(socket)
         return socket
 
-    async def _serve_by_asgi(self, token: str, session: Session, receive: Receive, send: Send) -> None:
-        wire = AsgiWire(send)
-        socket = self._enter(token, session, wire)
-        reading = asyncio.create_task(self._read_forever(socket, token, session, receive))
+    async def _serve_by_asgi(self, socket: Socket, wire: AsgiWire, receive: Receive) -> None:
+        reading = asyncio.create_task(self._read_forever(socket, receive))
         running = asyncio.create_task(wire.run())
         try:
             await asyncio.wait({reading, running}, return_when=asyncio.FIRST_COMPLETED)
@@ -127,14 +143,8 @@ class Relay:
                 if isinstance(ended, Exception):
                     log.info("socket_broke", socket=socket.socket_id, error=repr(ended))
 
-    async def _read_forever(
-        self, socket: Socket, token: str, session: Session | None, receive: Receive
-    ) -> None:
-        """Do what the browser says until it leaves or talks nonsense; then free what it held.
-
-        The session serves for the first subscribe and is then let go: it names every server of the person,
-        which is much to keep for each of their sockets, and a later subscribe should go by today's list.
-        """
+    async def _read_forever(self, socket: Socket, receive: Receive) -> None:
+        """Do what the browser says until it leaves or talks nonsense; then free what it held."""
         try:
             while (message := await receive())["type"] == "websocket.receive":
                 try:
@@ -143,24 +153,22 @@ class Relay:
                     socket.close(CloseCode.BAD_MESSAGE, str(problem))
                     return
                 if isinstance(said, Subscribe):
-                    await self._subscribe(socket, token, session, said)
-                    session = None
+                    await self._subscribe(socket, said)
                 else:
                     self._hub.unsubscribe(socket, said.guild_id)
                     socket.push(Frame(unsubscribed(said.guild_id)))
         finally:
             self._hub.leave(socket)
 
-    async def _subscribe(
-        self, socket: Socket, token: str, session: Session | None, wanted: Subscribe
-    ) -> None:
+    async def _subscribe(self, socket: Socket, wanted: Subscribe) -> None:
         watching = self._hub.guilds_of(socket)
         if len(watching) >= MAX_SUBSCRIPTIONS and wanted.guild_id not in watching:
             message = f"One connection can watch {MAX_SUBSCRIPTIONS} servers."
             socket.push(Frame(error("too_many_subscriptions", message, wanted.guild_id)))
             return
         try:
-            session = session or await self._ports.sessions.get(token)
+            session, socket.session = socket.session, None
+            session = session or await self._ports.sessions.get(socket.token)
             if session is None:
                 socket.close(CloseCode.SESSION_ENDED, "Log in.")
                 return
@@ -175,30 +183,23 @@ class Relay:
             return
         self._hub.subscribe(socket, member_of(session, guild), wanted.position)
 
+    def _lost_the_role(self, socket: Socket, guild_id: int) -> None:
+        self._gate.reader.forget(guild_id)  # it may remember better days
+        self._refuse(socket, guild_id)
+
     def _refuse(self, socket: Socket, guild_id: int) -> None:
         kind = Kind(socket.user_id, guild_id, "missing_permission", NEEDED)
         self._gate.denials.note(Denial(kind, "subscribe", "/ws", None))
         socket.push(Frame(error("not_allowed", "You may not watch this server.", guild_id)))
 
-    async def _recheck_forever(self) -> None:
-        """Look again and again whether those who watch still may."""
-        while True:
-            await asyncio.sleep(RECHECK_S)
-            watching = self._hub.watching()
-            for start in range(0, len(watching), RECHECKED_AT_ONCE):
-                try:
-                    await self._recheck(watching[start : start + RECHECKED_AT_ONCE])
-                except (StoreUnavailable, RolesUnavailable) as problem:
-                    # What takes a role away is away too: what was granted still holds.
-                    log.warning("roles_not_rechecked", error=str(problem))
-                except Exception:
-                    log.exception("recheck_broke")
-
-    async def _recheck(self, watching: Sequence[tuple[Socket, Member]]) -> None:
-        roles = await self._ports.roles.roles_of({member for _, member in watching})
-        for socket, member in watching:
-            guild_id = member.guild_id
-            if not may(roles.get(member), NEEDED) and guild_id in self._hub.guilds_of(socket):
-                self._gate.reader.forget(guild_id)  # it may remember better days
-                self._hub.unsubscribe(socket, guild_id)
-                self._refuse(socket, guild_id)
+    def _counts(self) -> ReplicaCounts:
+        sockets = self._hub.sockets()
+        relay = RelayCounts(
+            sockets=dict(Counter(socket.wire.way for socket in sockets)),
+            subscriptions=len(self._hub.watching()),
+            frames=self._hub.frames,
+            bytes=self._hub.bytes,
+            closed=dict(self._hub.closed),
+            hosts=self._hub.hosts,
+        )
+        return ReplicaCounts(relay=relay)

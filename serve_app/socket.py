@@ -8,6 +8,7 @@ from itertools import count
 from typing import Protocol
 
 from domain.protocol import CloseCode
+from domain.sessions import Session, session_id_of
 from serve_app.frame import Frame
 
 MAX_QUEUED_BYTES = 1 << 20
@@ -41,12 +42,27 @@ class Wire(Protocol):
 class Socket:
     """Passes frames on in order, and never makes who sends them wait."""
 
-    __slots__ = ("_frames", "_queued_bytes", "closed_with", "session_id", "socket_id", "user_id", "wire")
+    __slots__ = (
+        "_frames",
+        "_queued_bytes",
+        "closed_with",
+        "session",
+        "session_id",
+        "socket_id",
+        "token",
+        "user_id",
+        "wire",
+    )
 
-    def __init__(self, user_id: int, session_id: str, wire: Wire) -> None:
+    def __init__(self, user_id: int, token: str, wire: Wire) -> None:
         self.socket_id = next(_ids)
         self.user_id = user_id
-        self.session_id = session_id
+        self.token = token
+        """What opens the session. A secret."""
+        self.session_id = session_id_of(token)
+        self.session: Session | None = None
+        """As it was at the beginning, for the first subscribe. It names every server of the person: too much
+        to keep for each of their sockets, and whoever subscribes later should go by today's list."""
         self.wire = wire
         self.closed_with: CloseCode | None = None
         self._frames: deque[Frame] | None = None  # made when first needed: most never need it

@@ -44,6 +44,38 @@ DRAIN_S = 15.0
 """Over so long the sockets of a server that ends are closed, so that not everybody comes back at once."""
 
 _NO_TASK_FOR_DISCONNECTS = (b"x-request-disconnect-disabled", b"?1")
+_KEPT_HEADERS = {b"host", b"origin", b"cookie", b"x-forwarded-for"}
+"""All that is asked for. What a request carries is held for as long as it lasts, here for hours."""
+
+
+class _Inbox:
+    """What came from the browser and was not taken yet: as much of a queue as one taker needs.
+
+    Of a relay's memory for a socket that is quiet, :class:`asyncio.Queue` would be an eighth.
+    """
+
+    __slots__ = ("_messages", "_taker")
+
+    def __init__(self) -> None:
+        self._messages: list[Any] = []
+        self._taker: asyncio.Future[None] | None = None
+
+    def empty(self) -> bool:
+        return not self._messages
+
+    def put_nowait(self, message: Any) -> None:
+        self._messages.append(message)
+        if self._taker is not None and not self._taker.done():
+            self._taker.set_result(None)
+
+    async def get(self) -> Any:
+        while not self._messages:
+            self._taker = asyncio.get_running_loop().create_future()
+            try:
+                await self._taker
+            finally:
+                self._taker = None
+        return self._messages.pop(0)
 
 
 class RelayProtocol(WebSocketsSansIOProtocol):
@@ -62,6 +94,7 @@ class RelayProtocol(WebSocketsSansIOProtocol):
         config.ws_max_size = MAX_RECEIVED_BYTES
         config.ws_ping_interval, config.ws_ping_timeout = PING_AFTER_S, PONG_WITHIN_S
         super().__init__(config, server_state, app_state, _loop)
+        self.queue = _Inbox()  # type: ignore[assignment]
         self.ready = False
         self.on_ready: Callable[[], None] | None = None
 
@@ -69,6 +102,8 @@ class RelayProtocol(WebSocketsSansIOProtocol):
 
     def begin(self) -> None:
         """Know that the handshake is over: from here on frames may be written."""
+        self.request.headers.clear()  # the parser holds on to them
+        del self.request, self.response
         self.ready = not self.transport.is_closing()
 
     def write(self, frame: Frame) -> None:
@@ -100,7 +135,8 @@ class RelayProtocol(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         if self.response.status_code == 101:  # noqa: PLR2004 - otherwise there is no application
             self.scope["extensions"][EXTENSION] = self  # type: ignore[assignment]
-            self.scope["headers"] = [*self.scope["headers"], _NO_TASK_FOR_DISCONNECTS]
+            kept = [header for header in self.scope["headers"] if header[0] in _KEPT_HEADERS]
+            self.scope["headers"] = [*kept, _NO_TASK_FOR_DISCONNECTS]
 
     def pause_writing(self) -> None:
         """Let frames wait where they are counted."""

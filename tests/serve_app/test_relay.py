@@ -21,9 +21,10 @@ from adapters.memory import (
 )
 from domain.errors import RolesUnavailable, StoreUnavailable
 from domain.protocol import MAX_SUBSCRIPTIONS
+from domain.rates import Rates
+from domain.replica_counts import RelayCounts
 from domain.sessions import SESSION_MS
-from serve_app import asgi_wire
-from serve_app import relay as relay_module
+from serve_app import asgi_wire, doorkeeper
 from serve_app import socket as socket_module
 from serve_app.ports import RelayPorts, WebSettings
 from serve_app.relay import Relay
@@ -362,7 +363,7 @@ async def test_roles_that_cannot_be_read_are_no_permission(relay: RelayUnderTest
 
 @pytest.fixture
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay_module, "RECHECK_S", 0.005)
+    monkeypatch.setattr(doorkeeper, "LOOK_AT_ROLES_EVERY_S", 0.005)
 
 
 @pytest.mark.usefixtures("looks_often")
@@ -435,7 +436,7 @@ async def test_everybody_is_looked_at_again_in_turns(
     relay: RelayUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many there are, a look asks for so many roles at most."""
-    monkeypatch.setattr(relay_module, "RECHECKED_AT_ONCE", 3)
+    monkeypatch.setattr(doorkeeper, "AT_ONCE", 3)
     guild_ids = list(range(1, 9))
     relay.database.roles |= {(guild_id, 1): "viewer" for guild_id in guild_ids}
     token = await relay.sessions.create(session_of(*(membership(guild_id) for guild_id in guild_ids)))
@@ -463,6 +464,99 @@ async def test_everybody_is_looked_at_again_in_turns(
     assert max(map(len, asked)) == 3
     connection.leave()
     await relay.is_free()
+
+
+async def test_logging_out_closes_every_socket_of_the_session(relay: RelayUnderTest) -> None:
+    """At once, whether they watch or not; another session of the same person stays."""
+    token, other = await relay.token(GUILD), await relay.token(GUILD)
+    idle, watching, elsewhere = (
+        relay.connect((b"cookie", f"guildhall={each}".encode())) for each in (token, token, other)
+    )
+    relay.host.at_once = lambda call: call.answer(0)
+    for each in (watching, elsewhere):
+        each.subscribe()
+        await each.frame(1)
+    await relay.sessions.end(token)
+    for each in (idle, watching):
+        assert await each.close() == (4001, "You were logged out.")
+    relay.host.feed(item(1))
+    assert (await elsewhere.frame(2))["op"] == "events"
+    elsewhere.leave()
+    await relay.is_free()
+
+
+@pytest.mark.parametrize("missed", [True, False])
+async def test_a_session_that_ended_unheard_is_found_out(
+    relay: RelayUnderTest, monkeypatch: pytest.MonkeyPatch, missed: bool
+) -> None:
+    """After a break in the hearing, and now and then anyway: of a session that ends of age nobody tells."""
+    connection = await relay.owner()
+    connection.subscribe()
+    (await relay.host.call(1)).answer(0)
+    await connection.frame(1)
+    relay.clock.advance(SESSION_MS)
+    if missed:
+        relay.ended.miss()
+    else:
+        monkeypatch.setattr(doorkeeper, "LOOK_AT_SESSIONS_EVERY_S", 0.001)
+        relay.relay._doorkeeper._look_now.set()
+    assert await connection.close() == (4001, "You were logged out.")
+    await relay.is_free()
+
+
+async def test_nobody_is_shown_out_while_sessions_cannot_be_read(
+    relay: RelayUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are asked for again soon, and then who is not there any more has to go."""
+    monkeypatch.setattr(doorkeeper, "TRY_AGAIN_S", 0.001)
+    connection = await relay.owner()
+    connection.subscribe()
+    (await relay.host.call(1)).answer(0)
+    await connection.frame(1)
+    relay.sessions.available = False
+    relay.clock.advance(SESSION_MS)
+    relay.ended.miss()
+    for offset in range(1, 4):
+        relay.host.feed(item(offset))
+        await connection.frame(1 + offset)
+    relay.sessions.available = True
+    assert (await connection.close())[0] == 4001
+
+
+async def test_who_opens_too_many_connections_is_told_to_wait(
+    relay: RelayUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a code of its own; others get in."""
+    monkeypatch.setattr(relay.limiter, "_rates", Rates(handshakes="2 per minute"))
+    token = await relay.token(GUILD, user_id=7)
+    mine = [relay.connect((b"cookie", f"guildhall={token}".encode())) for _ in range(3)]
+    assert (await mine[2].close())[0] == 1013
+    stranger = await relay.owner()
+    for each in (*mine[:2], stranger):
+        each.subscribe()
+        await relay.host.call(1)
+    relay.clock.advance(60_000)
+    again = relay.connect((b"cookie", f"guildhall={token}".encode()))
+    again.say(op="unsubscribe", guild_id="1")
+    assert (await again.frame(1))["op"] == "unsubscribed"
+
+
+async def test_a_relay_counts_what_it_does(relay: RelayUnderTest) -> None:
+    """Sockets by the way they are written to, what went out, and why it closed which."""
+    watching, idle = await relay.owner(), await relay.owner()
+    watching.subscribe()
+    (await relay.host.call(1)).answer(0)
+    await watching.frame(1)
+    one = item(1)
+    relay.host.feed(one, item(1, GUILD + 1))
+    await watching.frame(2)
+    counts = relay.relay._counts().relay
+    assert counts == RelayCounts({"asgi": 2}, 1, frames=1, bytes=len(one.frame), closed={}, hosts=1)
+    idle.say_raw(text="nonsense")
+    await idle.close()
+    counts = relay.relay._counts().relay
+    assert counts is not None
+    assert (counts.sockets, counts.closed) == ({"asgi": 1}, {"4010": 1})
 
 
 async def test_one_socket_watches_so_many_servers(relay: RelayUnderTest) -> None:
