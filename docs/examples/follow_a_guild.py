@@ -47,8 +47,8 @@ async def print_violations(url: str, guild_id: str, cookie: str, out: TextIO) ->
                         out.write("-- live again\n" if resumed else "-- live\n")
                     case Waiting(retry_in_s=seconds):
                         out.write(f"-- away; the next try is in {seconds:.1f} s\n")
-                for violation in reversed([one for one in shown if one.id not in known]):
-                    out.write(line_of(violation))
+                new = [violation for violation in shown if violation.id not in known]
+                out.writelines(line_of(violation) for violation in reversed(new))
                 known = {violation.id for violation in shown}
                 out.flush()
 
