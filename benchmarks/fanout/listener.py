@@ -213,7 +213,7 @@ class CountingListener(Listener):
 
 
 class _Frame(NamedTuple):
-    """What stands in a text frame, found out once however many sockets receive it."""
+    """What stands in a text frame."""
 
     op: str
     first: int
@@ -222,8 +222,18 @@ class _Frame(NamedTuple):
     """Of the events that are timed: when they were committed, or published where nothing was committed."""
 
 
+class _Read(NamedTuple):
+    """What was read at once and was a few whole text frames: with an audience, the next reads the same."""
+
+    raw: bytes
+    frames: list[_Frame]
+
+
+_last_read = _Read(b"", [])
+
+
 class ExactListener(Listener):
-    """Reads every frame and the time of every event."""
+    """Looks into every frame, and at the time of every event."""
 
     def __init__(self, upgrade: bytes, say: str, tally: Tally) -> None:
         super().__init__(upgrade, say, tally)
@@ -232,8 +242,18 @@ class ExactListener(Listener):
 
     def _received(self, size: int) -> None:
         now_ms = time.time() * 1000
+        raw, frames = _last_read
+        if self._pending or size != len(raw) or not _BUFFER.startswith(raw, _CARRY):
+            frames = self._read(size)
+        for frame in frames:
+            self._take(frame, now_ms)
+
+    def _read(self, size: int) -> list[_Frame]:
+        """Return the text frames that are complete now, and remember the rest; act on others."""
+        global _last_read  # noqa: PLW0603 - of all sockets, like the buffer
         data = self._pending + bytes(_READ_INTO[:size])
         at, end = 0, len(data)
+        frames, texts_alone = [], True
         while at + 2 <= end:
             length, start = data[at + 1], at + 2
             if length == _SHORT:
@@ -246,14 +266,17 @@ class ExactListener(Listener):
                 break
             payload = data[start : start + length]
             if data[at] == TEXT:
-                self._text(payload, now_ms)
+                frames.append(_frame_of(payload))
             else:
+                texts_alone = False
                 self._control(data[at], payload)
             at = start + length
         self._pending = data[at:]
+        if texts_alone and frames and end == at == size:
+            _last_read = _Read(data, frames)
+        return frames
 
-    def _text(self, payload: bytes, now_ms: float) -> None:
-        frame = _frame_of(payload)
+    def _take(self, frame: _Frame, now_ms: float) -> None:
         if frame.op == "events":
             if frame.first != self._next_offset:
                 self._tally.out_of_order += 1
@@ -264,13 +287,14 @@ class ExactListener(Listener):
             self._next_offset = frame.last + 1
             self.opened.set_result(None)
         elif not self.opened.done():
-            self.opened.set_exception(ServiceFailed(payload.decode()))
+            self.opened.set_exception(ServiceFailed(frame.op))
         else:
-            self._tally.unexpected[payload.decode()] += 1
+            self._tally.unexpected[frame.op] += 1
 
 
 _FRAMES_REMEMBERED = 64
 _frames: dict[bytes, _Frame] = {}
+"""What stood in the frames that came last; most come once a socket."""
 
 
 def _frame_of(payload: bytes) -> _Frame:
@@ -278,13 +302,16 @@ def _frame_of(payload: bytes) -> _Frame:
     if frame is None:
         if len(_frames) >= _FRAMES_REMEMBERED:
             del _frames[next(iter(_frames))]
-        frame = _frames[payload] = _read(msgspec.json.decode(payload))
+        frame = _frames[payload] = _parsed(payload)
     return frame
 
 
-def _read(said: dict[str, Any]) -> _Frame:
+def _parsed(payload: bytes) -> _Frame:
+    said: dict[str, Any] = msgspec.json.decode(payload)
+    if said["op"] == "subscribed":
+        return _Frame("subscribed", 0, said["offset"], [])
     if said["op"] != "events":
-        return _Frame(said["op"], 0, said.get("offset", 0), [])
+        return _Frame(payload.decode(), 0, 0, [])
     events = said["events"]
     offsets = [event["offset"] for event in events]
     first, last = offsets[0], offsets[-1]

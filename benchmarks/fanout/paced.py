@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import psutil
+
 from benchmarks.fanout.audience import Audience
+from benchmarks.fanout.cores import Cores
 from benchmarks.fanout.subject import Subject
 
 WARM_UP_S = 2.0
@@ -30,8 +33,10 @@ async def commits_to_arrivals(
     await audience.begin()
     await audience.until(await subject.pace_violations(per_s, WARM_UP_S))
     await audience.begin()
+    cores = Cores([*subject.processes(), psutil.Process(audience.pid)])
     events = await subject.pace_violations(per_s, seconds)
     await audience.until(events)
+    busy = cores.busy()
     (await audience.counts()).require_exactly(events, name)
     delays = await audience.delays()
     return {
@@ -40,4 +45,5 @@ async def commits_to_arrivals(
         f"{name}_ms_p50": delays.p50,
         f"{name}_ms_p99": delays.p99,
         f"{name}_ms_max": delays.max,
+        f"{name}_cores": busy,
     }

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import psutil
 
 from benchmarks.fanout.audience import Audience, Door
-from benchmarks.fanout.cores import Cores
+from benchmarks.fanout.cores import Cores, busy_cores
 
 OUTSTANDING = 500
 """Events that the socket furthest behind may lack: 150 kB, of the 1 MiB that may wait for it."""
@@ -84,11 +84,10 @@ class Contender:
         return median(turn.per_s for turn in self.turns)
 
     def cores(self) -> dict[str, float]:
-        """Return how many cores each kind of process kept busy, of those that did anything to speak of."""
-        seconds = sum(turn.seconds for turn in self.turns)
+        """Return how many cores each kind of process kept busy."""
         kinds = {kind for turn in self.turns for kind in turn.cpu_s}
-        busy = {kind: sum(turn.cpu_s.get(kind, 0.0) for turn in self.turns) / seconds for kind in kinds}
-        return {kind: round(cores, 2) for kind, cores in sorted(busy.items()) if cores >= 0.01}  # noqa: PLR2004
+        cpu_s = {kind: sum(turn.cpu_s.get(kind, 0.0) for turn in self.turns) for kind in kinds}
+        return busy_cores(cpu_s, sum(turn.seconds for turn in self.turns))
 
     def figures(self) -> dict[str, Any]:
         """Return what is told of it."""

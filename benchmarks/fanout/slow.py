@@ -16,12 +16,12 @@ SLOW_SOCKETS = 50
 RECEIVE_BUFFER = 4_096
 """Bytes that each of them lets the kernel keep for it."""
 
-EVENT_BYTES = 4_096
+EVENT_BYTES = 8_192
 PER_S = 50.0
 BEFORE_S = 10.0
-DURING_S = 50.0
-"""Ten megabytes a socket: what Linux keeps on the way to one who does not read (on loopback up to 2.6 MB for
-each of two connections) and what may wait in the relay, and half as much again."""
+DURING_S = 30.0
+"""Twelve megabytes a socket. Linux keeps some seven on the way to one who does not read (on loopback, in the
+buffers of two connections), the relay one; less than a minute, or missing pongs would end them before."""
 DRAIN_WITHIN_S = 60.0
 WEIGH_EVERY_S = 0.5
 
