@@ -7,7 +7,7 @@ kilobytes. Everything here is synchronous, so nothing can come between a step an
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from domain.errors import TooManySockets
 from domain.events import Event
@@ -24,6 +24,22 @@ class Watcher(NamedTuple):
     socket_id: int
 
 
+class Watch(NamedTuple):
+    """A relay's socket wants to watch a guild, from a position (epoch, offset) on if it has one."""
+
+    socket_id: int
+    guild_id: int
+    user_id: int
+    position: tuple[int, int] | None
+
+
+class Unwatch(NamedTuple):
+    """A relay's socket watches a guild no longer."""
+
+    socket_id: int
+    guild_id: int
+
+
 class Admission(NamedTuple):
     """Where a watcher stands: events follow from ``offset`` on. ``replay`` is a frame, or empty."""
 
@@ -31,6 +47,10 @@ class Admission(NamedTuple):
     offset: int
     recovered: bool
     replay: bytes
+
+
+Answer = Admission | Literal["ask_alone", "too_many_sockets", "done"]
+"""To one of many: ``ask_alone`` because it may take a while, or fail for a reason of its own."""
 
 
 class GuildActor:

@@ -15,7 +15,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 from ray.util import list_named_actors
 
 from actors.fan_out import Item
-from actors.guild import Admission
+from actors.guild import Admission, Answer, Unwatch, Watch
 from actors.host import HostPing, HostStats
 from actors.observers import Change
 from actors.routing import Routing
@@ -103,15 +103,13 @@ class HostHandle:
         """See ``GuildHost.ingest``."""
         return await _answer(self._actor.ingest.remote(payload))
 
-    async def watch(
-        self, relay_id: str, socket_id: int, guild_id: int, user_id: int, position: tuple[int, int] | None
-    ) -> Admission:
-        """See ``GuildHost.watch``."""
-        return await _answer(self._actor.watch.remote(relay_id, socket_id, guild_id, user_id, position))
+    async def register(self, relay_id: str, requests: list[Watch | Unwatch]) -> list[Answer]:
+        """See ``GuildHost.register``."""
+        return await _answer(self._actor.register.remote(relay_id, requests))
 
-    async def unwatch(self, relay_id: str, socket_id: int, guild_id: int) -> None:
-        """See ``GuildHost.unwatch``."""
-        await _answer(self._actor.unwatch.remote(relay_id, socket_id, guild_id))
+    async def watch(self, relay_id: str, wanted: Watch) -> Admission:
+        """See ``GuildHost.watch``."""
+        return await _answer(self._actor.watch.remote(relay_id, wanted))
 
     async def stats(self) -> HostStats:
         """See ``GuildHost.stats``."""

@@ -13,11 +13,11 @@ import structlog
 
 from actors.fan_out import FanOut, Item
 from actors.group_commit import CommitSettings, CommitStats, GroupCommit, poison_event
-from actors.guild import Admission, GuildActor, Watcher
+from actors.guild import Admission, Answer, GuildActor, Unwatch, Watch, Watcher
 from actors.guild_table import GuildTable, TableSettings
 from actors.observers import MESSAGES, Change, Observers
 from actors.showing import Showing
-from domain.errors import HostUnreachable, MalformedBatch, NotOwner, StoreUnavailable
+from domain.errors import HostUnreachable, MalformedBatch, NotOwner, StoreUnavailable, TooManySockets
 from domain.events import (
     ActionSettled,
     Batch,
@@ -186,10 +186,34 @@ class GuildHost:
                 if guild.dismiss_relay(relay_id):
                     self._expect_back(guild)
 
-    async def watch(
-        self, relay_id: str, socket_id: int, guild_id: int, user_id: int, position: tuple[int, int] | None
-    ) -> Admission:
-        """Let a relay's socket watch a guild.
+    async def register(self, relay_id: str, requests: list[Watch | Unwatch]) -> list[Answer]:
+        """Let many of a relay's sockets watch guilds or leave them, in this order; answer each, at once.
+
+        What cannot be said at once is to be asked alone, by ``watch``: guilds that sleep, and others' guilds.
+
+        Raises:
+            HostUnreachable: the relay's stream is over, and with it all that it registers.
+
+        """
+        self._require_listener(relay_id)
+        answers: list[Answer] = []
+        for request in requests:
+            guild = self._table.get(request.guild_id)
+            if isinstance(request, Unwatch):
+                if guild is not None and guild.dismiss(Watcher(relay_id, request.socket_id)):
+                    self._expect_back(guild)
+                answers.append("done")
+            elif guild is None or not self.owns(request.guild_id):
+                answers.append("ask_alone")
+            else:
+                try:
+                    answers.append(self._admit(guild, relay_id, request))
+                except TooManySockets:
+                    answers.append("too_many_sockets")
+        return answers
+
+    async def watch(self, relay_id: str, wanted: Watch) -> Admission:
+        """Let a relay's socket watch a guild, asleep or not.
 
         Raises:
             NotOwner: the guild is another host's.
@@ -198,24 +222,19 @@ class GuildHost:
             HostUnreachable: the relay's stream is over, and with it all that it registers.
 
         """
-        self._require_own(guild_id)
-        async with self._table.use([guild_id]) as guilds:
-            self._require_own(guild_id)  # it may have been given up while the guild was loaded
-            if not self._fan_out.listens(relay_id):
-                # It ended while the guild was loaded: nothing would ever dismiss this socket.
-                raise HostUnreachable(f"Relay {relay_id} does not listen any more.")
-            guild = guilds[guild_id]
-            self._showing.flush_guild(guild)  # a frame lies before the admission or behind it, never across
-            admission = guild.admit(Watcher(relay_id, socket_id), user_id, position)
+        self._require_own(wanted.guild_id)
+        async with self._table.use([wanted.guild_id]) as guilds:
+            self._require_own(wanted.guild_id)  # it may have been given up while the guild was loaded
+            # Or the stream may have ended: nothing would ever dismiss this socket.
+            self._require_listener(relay_id)
+            return self._admit(guilds[wanted.guild_id], relay_id, wanted)
+
+    def _admit(self, guild: GuildActor, relay_id: str, wanted: Watch) -> Admission:
+        self._showing.flush_guild(guild)  # a frame lies before the admission or behind it, never across
+        admission = guild.admit(Watcher(relay_id, wanted.socket_id), wanted.user_id, wanted.position)
         if not self._store_available:
             self._showing.show([(guild, self._health(guild))])
         return admission
-
-    async def unwatch(self, relay_id: str, socket_id: int, guild_id: int) -> None:
-        """Forget a relay's socket on a guild."""
-        guild = self._table.get(guild_id)
-        if guild is not None and guild.dismiss(Watcher(relay_id, socket_id)):
-            self._expect_back(guild)
 
     async def changes(self, observer_id: str) -> AsyncIterator[list[Change]]:
         """Yield what changes in the guilds that a replica observes; at every tick at least a sign of life.
@@ -396,6 +415,10 @@ class GuildHost:
             (guild, guild.publish("metrics_update", now_ms, metrics_update(guild.state, now_ms).plain()))
             for guild in watched
         )
+
+    def _require_listener(self, relay_id: str) -> None:
+        if not self._fan_out.listens(relay_id):
+            raise HostUnreachable(f"Relay {relay_id} does not listen any more.")
 
     def _require_own(self, guild_id: int) -> None:
         if not self.owns(guild_id):

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any, NamedTuple, Protocol
 
 from actors.fan_out import Item
-from actors.guild import Admission
+from actors.guild import Admission, Answer, Unwatch, Watch
 from actors.host import HostPing, HostStats
 from actors.observers import Change
 from domain.errors import HostUnreachable, StoreUnavailable
@@ -48,14 +48,12 @@ class HostCalls(Protocol):
         """Listen to the guilds that a relay watches."""
         ...
 
-    async def watch(
-        self, relay_id: str, socket_id: int, guild_id: int, user_id: int, position: tuple[int, int] | None
-    ) -> Admission:
-        """Register a socket on a guild."""
+    async def register(self, relay_id: str, requests: list[Watch | Unwatch]) -> list[Answer]:
+        """Register sockets on guilds that are awake, and take others off."""
         ...
 
-    async def unwatch(self, relay_id: str, socket_id: int, guild_id: int) -> None:
-        """Take a socket off a guild."""
+    async def watch(self, relay_id: str, wanted: Watch) -> Admission:
+        """Register a socket on a guild, asleep or not."""
         ...
 
     async def announce(self, guild_id: int, events: list[tuple[str, dict[str, Any]]]) -> None:

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import structlog
 
 from actors.fan_out import Item
+from actors.guild import Watch
 from actors.routing import GuildDirectory
 from domain.errors import HostUnreachable, NotOwner, TooManySockets
 from domain.protocol import CloseCode, error
@@ -27,6 +28,7 @@ from serve_app.frame import Frame
 from serve_app.host_links import HostLink, HostLinks
 from serve_app.socket import Socket
 from serve_app.subscription import Registration, Subscription
+from serve_app.watch_calls import WatchCalls
 
 log = structlog.get_logger()
 
@@ -47,6 +49,7 @@ class Hub:
         )
         self._by_socket: dict[Socket, dict[int, Subscription]] = {}
         self._by_guild: defaultdict[int, dict[Socket, Subscription]] = defaultdict(dict)
+        self._registrations: dict[str, Registration] = {}
         self._settling: set[Subscription] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stopped = False
@@ -141,6 +144,7 @@ class Hub:
 
     def stream_ended(self, listener_id: str) -> None:
         """Take every socket's place anew: what the host knew of them went with its stream."""
+        self._registrations.pop(listener_id, None)
         for subscriptions in self._by_guild.values():
             for subscription in subscriptions.values():
                 registration = subscription.registration
@@ -204,12 +208,11 @@ class Hub:
     async def _ask(self, subscription: Subscription, link: HostLink[Item]) -> None:
         socket, guild_id, asked = subscription.socket, subscription.guild_id, subscription.asked
         # From here on the host may know the socket, whatever becomes of the call.
-        registration = subscription.registration = Registration(link.host, link.listener_id)
+        registration = subscription.registration = self._registration(link)
         subscription.hold_back()
-        user_id, position = socket.user_id, subscription.position
-        call = link.host.watch(link.listener_id, socket.socket_id, guild_id, user_id, position)
+        wanted = Watch(socket.socket_id, guild_id, socket.user_id, subscription.position)
         try:
-            admission = await self._patiently(subscription, call)
+            admission = await self._patiently(subscription, registration.calls.watch(wanted))
         except TooManySockets:
             subscription.registration, subscription.wanted = None, False
             socket.close(CloseCode.TOO_MANY_SOCKETS, "You watch this server in too many windows already.")
@@ -221,10 +224,17 @@ class Hub:
         subscription.registration = None
         socket_id, guild_id = subscription.socket.socket_id, subscription.guild_id
         try:
-            call = registration.host.unwatch(registration.relay_id, socket_id, guild_id)
-            await self._patiently(subscription, call)
+            await self._patiently(subscription, registration.calls.unwatch(socket_id, guild_id))
         except Exception as problem:  # noqa: BLE001 - it goes with the stream
             log.debug("unwatch_failed", guild=guild_id, error=repr(problem))
+
+    def _registration(self, link: HostLink[Item]) -> Registration:
+        """Return what is the same for all sockets that are registered on a stream."""
+        registration = self._registrations.get(link.listener_id)
+        if registration is None:
+            calls = WatchCalls(link.host, link.listener_id, self._spawn)
+            registration = self._registrations[link.listener_id] = Registration(link.listener_id, calls)
+        return registration
 
     async def _patiently(self, subscription: Subscription, work: Coroutine[Any, Any, T]) -> T:
         """Await a call to its end: what it registers late must still be taken back. Its browser need not."""

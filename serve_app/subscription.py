@@ -6,18 +6,18 @@ from typing import NamedTuple
 
 from actors.fan_out import Item
 from actors.guild import Admission
-from actors.routing import HostCalls
 from domain.protocol import CloseCode, subscribed
 from domain.roles import Member
 from serve_app.frame import Frame
 from serve_app.socket import MAX_QUEUED_BYTES, Socket
+from serve_app.watch_calls import WatchCalls
 
 
 class Registration(NamedTuple):
-    """What a host may know of a subscription. It ends with the stream of that id."""
+    """Where a host may know of a subscription: on the stream of that id, and as long as that stands."""
 
-    host: HostCalls
     relay_id: str
+    calls: WatchCalls
 
 
 class Subscription:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from actors.fan_out import Item
-from actors.guild import Admission
+from actors.guild import Admission, Answer, Unwatch, Watch
 from actors.host import GuildHost, HostPing, HostSettings
 from actors.observers import Change
 from actors.routing import HostCalls, Routing
@@ -180,12 +180,10 @@ class RecordingHost:
     def stream(self, relay_id: str) -> AsyncIterator[list[Item]]:
         raise NotImplementedError
 
-    async def watch(
-        self, relay_id: str, socket_id: int, guild_id: int, user_id: int, position: tuple[int, int] | None
-    ) -> Admission:
+    async def watch(self, relay_id: str, wanted: Watch) -> Admission:
         raise NotImplementedError
 
-    async def unwatch(self, relay_id: str, socket_id: int, guild_id: int) -> None:
+    async def register(self, relay_id: str, requests: list[Watch | Unwatch]) -> list[Answer]:
         raise NotImplementedError
 
     async def announce(self, guild_id: int, events: list[tuple[str, dict[str, Any]]]) -> None:

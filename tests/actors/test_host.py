@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 
 import pytest
 
 from actors.group_commit import CommitSettings
-from actors.guild import GuildActor
+from actors.guild import Admission, GuildActor, Unwatch, Watch
 from actors.guild_table import TableSettings
 from adapters.memory import MemoryClock, MemoryDatabase, MemoryGuildStore
 from adapters.memory.samples import NOON_MS, described, message, person, violation
@@ -54,7 +55,7 @@ def stored(database: MemoryDatabase, guild_id: int = GUILD) -> tuple[HourCounts,
 async def test_an_acknowledgement_follows_the_commit(host: HostUnderTest, database: MemoryDatabase) -> None:
     """While the transaction runs there is no answer, and nobody is shown anything."""
     relay = await host.listen()
-    await host.actor.watch("relay", 1, GUILD, 10, None)
+    await host.actor.watch("relay", Watch(1, GUILD, 10, None))
     held = Held(database)
     sending = asyncio.create_task(host.send(violation(GUILD)))
     showing = asyncio.create_task(relay.next())
@@ -73,7 +74,7 @@ async def test_a_failed_commit_shows_and_adopts_nothing_and_the_retry_counts_onc
 ) -> None:
     """Busy; then the same batch again leads to exactly one application."""
     relay = await host.listen()
-    await host.actor.watch("relay", 1, GUILD, 10, None)
+    await host.actor.watch("relay", Watch(1, GUILD, 10, None))
     held = Held(database)
     held.error = StoreUnavailable()
     held.let_go.set()
@@ -97,7 +98,7 @@ async def test_a_commit_whose_answer_was_lost_counts_once(
 ) -> None:
     """The retry finds itself taken already; the guild is loaded anew and its watchers come back to it."""
     relay = await host.listen()
-    before = await host.actor.watch("relay", 1, GUILD, 10, None)
+    before = await host.actor.watch("relay", Watch(1, GUILD, 10, None))
 
     async def lose_the_answer(_: Commit) -> None:
         database.after_commit = None
@@ -110,7 +111,7 @@ async def test_a_commit_whose_answer_was_lost_counts_once(
     assert stored(database) == (HourCounts(NOON_MS, messages=5, medium=1),)
     assert await relay.ended()
     await host.listen("again")
-    after = await host.actor.watch("again", 1, GUILD, 10, (before.epoch, before.offset))
+    after = await host.actor.watch("again", Watch(1, GUILD, 10, (before.epoch, before.offset)))
     assert not after.recovered
     assert live(host) == stored(database)
 
@@ -174,7 +175,7 @@ async def test_a_violation_told_twice_is_one(
 ) -> None:
     """Within a batch and across batches it is counted once and shown once."""
     relay = await host.listen()
-    await host.actor.watch("relay", 1, GUILD, 10, None)
+    await host.actor.watch("relay", Watch(1, GUILD, 10, None))
     one, two = violation(GUILD, 1), violation(GUILD, 2)
     if apart:
         await host.send(one)
@@ -241,7 +242,7 @@ async def test_what_gathers_during_a_commit_shares_the_next_one(
 async def test_a_fenced_host_drops_its_guilds(host: HostUnderTest, database: MemoryDatabase) -> None:
     """It writes nothing more, owns nothing more, and sends its watchers away to look for the new owner."""
     relay = await host.listen()
-    await host.actor.watch("relay", 1, GUILD, 10, None)
+    await host.actor.watch("relay", Watch(1, GUILD, 10, None))
     await host.send(messages(1))
     await MemoryGuildStore(database).register_host("h0")
     assert isinstance(await host.send(messages(1), number=2), NotMine)
@@ -249,7 +250,7 @@ async def test_a_fenced_host_drops_its_guilds(host: HostUnderTest, database: Mem
     assert (await host.actor.stats()).guilds == 0
     assert await relay.ended()
     with pytest.raises(NotOwner):
-        await host.actor.watch("relay", 1, GUILD, 10, None)
+        await host.actor.watch("relay", Watch(1, GUILD, 10, None))
 
 
 async def test_garbage_is_malformed(host: HostUnderTest) -> None:
@@ -296,7 +297,7 @@ async def test_stopping_answers_whoever_waits(database: MemoryDatabase, clock: M
 async def test_offsets_have_no_gaps(host: HostUnderTest) -> None:
     """Violations, settled actions and the bot's presence share one sequence from 1 on."""
     relay = await host.listen()
-    await host.actor.watch("relay", 1, GUILD, 10, None)
+    await host.actor.watch("relay", Watch(1, GUILD, 10, None))
     one = violation(GUILD)
     await host.send(one, BotPresenceChanged(GUILD, online=True, ts_ms=NOON_MS))
     await host.send(ActionSettled(GUILD, one.event_id, one.ts_ms, "done"), violation(GUILD, 2), number=2)
@@ -317,13 +318,13 @@ async def test_a_guild_that_nobody_watches_builds_nothing(
         await host.send(one, BotPresenceChanged(GUILD, online=True, ts_ms=NOON_MS))
         await host.send(ActionSettled(GUILD, one.event_id, one.ts_ms, "done"), number=2)
     relay = await host.listen()
-    came = await host.actor.watch("relay", 1, GUILD, 10, None)
+    came = await host.actor.watch("relay", Watch(1, GUILD, 10, None))
     assert (came.offset, came.recovered) == (3, True)
     await host.send(violation(GUILD, 2), number=3)
     [event] = (await relay.frame())["events"]
     assert event["offset"] == 4
     for offset, recovered in enumerate((False, False, False, True, True)):
-        back = await host.actor.watch("relay", 1, GUILD, 10, (came.epoch, offset))
+        back = await host.actor.watch("relay", Watch(1, GUILD, 10, (came.epoch, offset)))
         assert back.recovered is recovered
         assert bool(back.replay) is (offset == 3)
 
@@ -335,21 +336,22 @@ async def test_who_left_may_come_back_for_a_while(
 ) -> None:
     """Two minutes after the last one left, what happens is not kept any more."""
     relay = await host.listen()
-    came = await host.actor.watch("relay", 1, GUILD, 10, None)
-    await host.actor.watch("relay", 2, GUILD, 10, None)
+    came = await host.actor.watch("relay", Watch(1, GUILD, 10, None))
+    await host.actor.watch("relay", Watch(2, GUILD, 10, None))
     clock.advance(500_000)
-    await host.actor.unwatch("relay", 1, GUILD)
+    await host.actor.register("relay", [Unwatch(1, GUILD)])
     clock.advance(500_000)
     if leaves == "its page":
-        await host.actor.unwatch("relay", 2, GUILD)
+        await host.actor.register("relay", [Unwatch(2, GUILD)])
     else:
         await relay.close()
     await host.send(violation(GUILD, 1))
     clock.advance(away_ms)
-    await host.actor.unwatch("relay", 2, GUILD)  # a second time: it does not begin anew
+    with contextlib.suppress(HostUnreachable):  # a second time: it does not begin anew
+        await host.actor.register("relay", [Unwatch(2, GUILD)])
     await host.send(violation(GUILD, 2), number=2)
     await host.listen("new")
-    back = await host.actor.watch("new", 1, GUILD, 10, (came.epoch, came.offset))
+    back = await host.actor.watch("new", Watch(1, GUILD, 10, (came.epoch, came.offset)))
     assert (back.epoch, back.offset, back.recovered) == (came.epoch, 2, recovered)
     assert (len(json.loads(back.replay)["events"]) if back.replay else 0) == (2 if recovered else 0)
 
@@ -358,8 +360,8 @@ async def test_a_frame_goes_once_a_relay(host: HostUnderTest) -> None:
     """However many sockets watch through it, and never to a relay that does not watch."""
     watching, idle = await host.listen("watching"), await host.listen("idle")
     for socket_id in range(3):
-        await host.actor.watch("watching", socket_id, GUILD, socket_id, None)
-    await host.actor.watch("idle", 1, GUILD + 1, 10, None)
+        await host.actor.watch("watching", Watch(socket_id, GUILD, socket_id, None))
+    await host.actor.watch("idle", Watch(1, GUILD + 1, 10, None))
     await host.send(violation(GUILD))
     await host.send(violation(GUILD + 1, 2), number=2)
     assert (await watching.frame())["guild_id"] == str(GUILD)
@@ -373,12 +375,12 @@ async def test_a_relay_that_goes_takes_its_watchers_along(host: HostUnderTest) -
     """The end of a stream frees the places of all its sockets."""
     relay = await host.listen("gone")
     for socket_id in range(5):
-        await host.actor.watch("gone", socket_id, GUILD, 10, None)
+        await host.actor.watch("gone", Watch(socket_id, GUILD, 10, None))
     await host.listen("new")
     with pytest.raises(TooManySockets):
-        await host.actor.watch("new", 1, GUILD, 10, None)
+        await host.actor.watch("new", Watch(1, GUILD, 10, None))
     await relay.close()
-    await host.actor.watch("new", 1, GUILD, 10, None)
+    await host.actor.watch("new", Watch(1, GUILD, 10, None))
     guild = host.actor._table.get(GUILD)
     assert guild is not None
     assert guild.relays == {"new"}
@@ -398,7 +400,7 @@ async def test_a_relay_that_goes_while_a_guild_loads_leaves_nothing(
         return await load(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(MemoryGuildStore, "load_guilds", slow_load)
-    watching = asyncio.create_task(host.actor.watch("gone", 1, GUILD, 10, None))
+    watching = asyncio.create_task(host.actor.watch("gone", Watch(1, GUILD, 10, None)))
     await asyncio.wait_for(loading.wait(), 5)
     await relay.close()
     loaded.set()
@@ -410,7 +412,7 @@ async def test_a_relay_that_goes_while_a_guild_loads_leaves_nothing(
 async def test_slots_that_are_given_up_take_their_guilds_along(host: HostUnderTest) -> None:
     """Their watchers are cut off, so that they find the new owner."""
     relay = await host.listen()
-    await host.actor.watch("relay", 1, GUILD, 10, None)
+    await host.actor.watch("relay", Watch(1, GUILD, 10, None))
     await host.actor.assign(place(2, ["another"]))
     assert await relay.ended()
     assert isinstance(await host.send(messages(1)), NotMine)
@@ -421,7 +423,7 @@ async def test_counters_are_pushed_only_to_who_watches(database: MemoryDatabase,
     host = await HostUnderTest(database, clock, tick_ms=1).start()
     await host.send(messages(3, guild_id=2))
     relay = await host.listen()
-    await host.actor.watch("relay", 1, GUILD, 10, None)
+    await host.actor.watch("relay", Watch(1, GUILD, 10, None))
     await host.send(
         messages(3), described(GUILD, member_count=9), MemberJoined(GUILD, person(), NOON_MS), number=2
     )
@@ -442,7 +444,7 @@ async def test_counters_are_pushed_now_and_then_though_nothing_changed(
     monkeypatch.setattr("actors.host.METRICS_EVERY_TICKS", 2)
     host = await HostUnderTest(database, clock, tick_ms=1).start()
     relay = await host.listen()
-    await host.actor.watch("relay", 1, GUILD, 10, None)
+    await host.actor.watch("relay", Watch(1, GUILD, 10, None))
     assert {event["type"] for event in await relay.events(2)} == {"metrics_update"}
     await host.stop()
 
@@ -463,10 +465,10 @@ async def test_an_epoch_is_never_used_twice(
 ) -> None:
     """Neither by another guild, nor by a later activation, nor by a later life; all stay below 2^53."""
     await host.listen()
-    epochs = [(await host.actor.watch("relay", 1, guild_id, 10, None)).epoch for guild_id in (1, 2)]
+    epochs = [(await host.actor.watch("relay", Watch(1, guild_id, 10, None))).epoch for guild_id in (1, 2)]
     second = await HostUnderTest(database, clock).start()
     await second.listen()
-    epochs.append((await second.actor.watch("relay", 1, 1, 10, None)).epoch)
+    epochs.append((await second.actor.watch("relay", Watch(1, 1, 10, None))).epoch)
     assert len(set(epochs)) == 3
     assert max(epochs) < 2**53
     assert sorted(epochs) == epochs
@@ -495,7 +497,7 @@ async def test_giving_up_waits_for_the_commit_in_flight(
     await settled()
     late = asyncio.create_task(host.send(messages(9), source="late"))
     with pytest.raises(NotOwner):
-        await host.actor.watch("relay", 1, GUILD, 10, None)
+        await host.actor.watch("relay", Watch(1, GUILD, 10, None))
     await settled()
     assert not assigning.done()
     assert (await host.actor.stats()).placement_version == 2
@@ -511,7 +513,7 @@ async def test_giving_up_waits_for_the_commit_in_flight(
 async def test_what_stays_is_not_disturbed(host: HostUnderTest) -> None:
     """A new placement that leaves a guild where it is ends neither its stream nor its life."""
     relay = await host.listen()
-    before = await host.actor.watch("relay", 1, GUILD, 10, None)
+    before = await host.actor.watch("relay", Watch(1, GUILD, 10, None))
     await host.send(messages(1, 2))
     await host.actor.assign(only(2, GUILD))
     await host.actor.assign(place(3, ["h0"]))
@@ -535,7 +537,7 @@ async def test_a_guild_loaded_while_it_was_anothers_is_loaded_anew(
 
     monkeypatch.setattr(MemoryGuildStore, "load_guilds", slow_load)
     await host.listen()
-    watching = asyncio.create_task(host.actor.watch("relay", 1, GUILD, 10, None))
+    watching = asyncio.create_task(host.actor.watch("relay", Watch(1, GUILD, 10, None)))
     await asyncio.wait_for(loading.wait(), 5)
     await host.actor.assign(place(2, ["another"]))
     loaded.set()
@@ -560,7 +562,7 @@ async def test_a_fenced_host_takes_no_placement_any_more(
     ping = await host.actor.ping()
     assert (ping.incarnation, ping.fenced) == (alive.incarnation, True)
     with pytest.raises(NotOwner):
-        await host.actor.watch("relay", 1, GUILD, 10, None)
+        await host.actor.watch("relay", Watch(1, GUILD, 10, None))
 
 
 # -- a store that goes and comes ----------------------------------------------------------------------
@@ -569,7 +571,7 @@ async def test_a_fenced_host_takes_no_placement_any_more(
 async def test_who_watches_is_told_of_the_store_once(host: HostUnderTest, database: MemoryDatabase) -> None:
     """When it goes and when it comes back; in between who begins to watch is told too, nobody else."""
     relay = await host.listen()
-    await host.actor.watch("relay", 1, GUILD, 10, None)
+    await host.actor.watch("relay", Watch(1, GUILD, 10, None))
     await host.send(messages(1, 2))
     database.available = False
     for _ in range(3):
@@ -579,7 +581,7 @@ async def test_who_watches_is_told_of_the_store_once(host: HostUnderTest, databa
     assert (frame["guild_id"], event["type"]) == (str(GUILD), "health_update")
     assert event["data"] == {"store_available": False}
     other = await host.listen("other")
-    await host.actor.watch("other", 1, 2, 10, None)
+    await host.actor.watch("other", Watch(1, 2, 10, None))
     [late] = (await other.frame())["events"]
     assert (late["type"], late["data"]) == ("health_update", {"store_available": False})
     database.available = True
@@ -599,10 +601,10 @@ async def test_a_guild_that_sleeps_cannot_be_watched_without_a_store(
     await host.listen()
     database.available = False
     with pytest.raises(StoreUnavailable):
-        await host.actor.watch("relay", 1, GUILD, 10, None)
+        await host.actor.watch("relay", Watch(1, GUILD, 10, None))
     database.available = True
     assert (await host.actor.stats()).watched_guilds == 0
-    await host.actor.watch("relay", 1, GUILD, 10, None)
+    await host.actor.watch("relay", Watch(1, GUILD, 10, None))
 
 
 async def test_the_idle_are_put_to_sleep_by_the_clock(database: MemoryDatabase, clock: MemoryClock) -> None:
@@ -633,3 +635,37 @@ async def test_a_placement_may_come_before_its_predecessor_is_done(
     assert live(host) == ()
     await host.send(messages(1), number=2)
     assert live(host) == stored(database) == (HourCounts(NOON_MS, messages=6),)
+
+
+async def test_many_sockets_are_answered_at_once_each_for_itself(host: HostUnderTest) -> None:
+    """Who is over the limit is told so; what would have to be loaded is to be asked for alone."""
+    relay = await host.listen()
+    first = await host.actor.watch("relay", Watch(1, GUILD, 10, None))
+    answers = await host.actor.register(
+        "relay",
+        [
+            *(Watch(number, GUILD, 10, (first.epoch, 0)) for number in range(2, 7)),
+            Unwatch(1, GUILD),
+            Watch(7, GUILD, 10, None),
+            Unwatch(1, GUILD + 1),
+            Watch(8, GUILD + 1, 11, None),
+        ],
+    )
+    admitted = Admission(first.epoch, 0, recovered=True, replay=b"")
+    assert answers == [*[admitted] * 4, "too_many_sockets", "done", admitted, "done", "ask_alone"]
+    await host.send(violation(GUILD))
+    assert len((await relay.frame())["events"]) == 1
+
+
+async def test_nothing_is_registered_on_a_stream_that_is_over_or_in_anothers_guild(
+    host: HostUnderTest,
+) -> None:
+    """The first would never be dismissed; the second hears nothing here, and is told where to ask."""
+    with pytest.raises(HostUnreachable):
+        await host.actor.register("nobody", [Watch(1, GUILD, 10, None)])
+    await host.listen()
+    await host.actor.watch("relay", Watch(1, GUILD, 10, None))
+    host.actor._placement = place(1, ["another"])
+    assert await host.actor.register("relay", [Watch(2, GUILD, 10, None)]) == ["ask_alone"]
+    with pytest.raises(NotOwner):
+        await host.actor.watch("relay", Watch(2, GUILD, 10, None))

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from actors import host as host_module
+from actors.guild import Unwatch, Watch
 from actors.guild_table import TableSettings
 from actors.host import GuildHost, HostSettings
 from actors.observers import MESSAGES, UNOBSERVED, Change
@@ -304,7 +305,7 @@ async def test_only_own_guilds_are_observed_or_announced() -> None:
 async def test_an_announcement_reaches_who_watches_and_who_observes(host: HostUnderTest) -> None:
     """On the guild's stream it is an event like the host's own, with the next offset."""
     relay = await host.listen()
-    await host.actor.watch("relay", 1, GUILD, 10, None)
+    await host.actor.watch("relay", Watch(1, GUILD, 10, None))
     async with observing(host.actor, GUILD, 2) as observer:
         await host.send(violation(GUILD))
         await host.actor.announce(GUILD, [("config_update", {"what": "config", "version": 3})])
@@ -319,10 +320,10 @@ async def test_an_announcement_reaches_who_watches_and_who_observes(host: HostUn
 async def test_an_announcement_is_replayed_to_who_left_a_moment_ago(host: HostUnderTest) -> None:
     """Whoever comes back has missed it like any event."""
     await host.listen()
-    admission = await host.actor.watch("relay", 1, GUILD, 10, None)
-    await host.actor.unwatch("relay", 1, GUILD)
+    admission = await host.actor.watch("relay", Watch(1, GUILD, 10, None))
+    await host.actor.register("relay", [Unwatch(1, GUILD)])
     await host.actor.announce(GUILD, [("config_update", {"what": "rules"})])
-    back = await host.actor.watch("relay", 1, GUILD, 10, (admission.epoch, admission.offset))
+    back = await host.actor.watch("relay", Watch(1, GUILD, 10, (admission.epoch, admission.offset)))
     assert (back.recovered, back.offset) == (True, 1)
     assert b"config_update" in back.replay
 
@@ -332,9 +333,9 @@ async def test_an_announcement_that_nobody_was_there_for_makes_a_late_comer_relo
 ) -> None:
     """Nothing is built for it; but who stood before it has not seen everything."""
     await host.listen()
-    admission = await host.actor.watch("relay", 1, GUILD, 10, None)
-    await host.actor.unwatch("relay", 1, GUILD)
+    admission = await host.actor.watch("relay", Watch(1, GUILD, 10, None))
+    await host.actor.register("relay", [Unwatch(1, GUILD)])
     clock.advance(HostSettings("h0").resume_ms)
     await host.actor.announce(GUILD, [("config_update", {"what": "rules"})])
-    back = await host.actor.watch("relay", 1, GUILD, 10, (admission.epoch, admission.offset))
+    back = await host.actor.watch("relay", Watch(1, GUILD, 10, (admission.epoch, admission.offset)))
     assert not back.recovered

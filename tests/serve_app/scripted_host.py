@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from actors.fan_out import Item
-from actors.guild import Admission
+from actors.guild import Admission, Answer, Unwatch, Watch
 from actors.routing import Routing
 from adapters.memory.samples import NOON_MS, person
 from domain.errors import HostUnreachable
@@ -20,7 +20,6 @@ from serve_app.frame import Frame
 from serve_app.socket import Socket
 
 GUILD = 40
-Position = tuple[int, int] | None
 
 
 async def until(true: Callable[[], Any]) -> None:
@@ -43,8 +42,9 @@ def session_of(*guilds: SessionGuild, user_id: int = 1) -> Session:
 class Call:
     """A call that a relay made and that waits for its answer."""
 
-    def __init__(self, relay_id: str, socket_id: int, guild_id: int, position: Position) -> None:
-        self.relay_id, self.socket_id, self.guild_id, self.position = relay_id, socket_id, guild_id, position
+    def __init__(self, relay_id: str, wanted: Watch) -> None:
+        self.relay_id, self.position = relay_id, wanted.position
+        self.socket_id, self.guild_id = wanted.socket_id, wanted.guild_id
         self._answer: asyncio.Future[Admission] = asyncio.get_running_loop().create_future()
 
     def answer(self, offset: int, *, epoch: int = 1, recovered: bool = True, replay: bytes = b"") -> None:
@@ -95,24 +95,29 @@ class ScriptedHost:
         for queue in self.streams.values():
             queue.put_nowait(problem)
 
-    async def watch(
-        self, relay_id: str, socket_id: int, guild_id: int, user_id: int, position: Position
-    ) -> Admission:
-        del user_id
-        call = Call(relay_id, socket_id, guild_id, position)
+    async def watch(self, relay_id: str, wanted: Watch) -> Admission:
+        call = Call(relay_id, wanted)
         self.calls.append(call)
-        self.said.append(("watch", socket_id, guild_id))
+        self.said.append(("watch", wanted.socket_id, wanted.guild_id))
         if self.at_once is not None:
             self.at_once(call)
         admission = await call.answered()
         if relay_id in self.streams:
-            self.registered.add((relay_id, socket_id, guild_id))
+            self.registered.add((relay_id, wanted.socket_id, wanted.guild_id))
         return admission
 
-    async def unwatch(self, relay_id: str, socket_id: int, guild_id: int) -> None:
-        self.said.append(("unwatch", socket_id, guild_id))
-        await self.unwatching.wait()
-        self.registered.discard((relay_id, socket_id, guild_id))
+    async def register(self, relay_id: str, requests: list[Watch | Unwatch]) -> list[Answer]:
+        """Take sockets off; who wants to watch is to ask alone, so that each has a call of its own here."""
+        answers: list[Answer] = []
+        for request in requests:
+            if isinstance(request, Watch):
+                answers.append("ask_alone")
+                continue
+            self.said.append(("unwatch", request.socket_id, request.guild_id))
+            await self.unwatching.wait()
+            self.registered.discard((relay_id, request.socket_id, request.guild_id))
+            answers.append("done")
+        return answers
 
     async def call(self, number: int) -> Call:
         """Return the n-th watch, counted from 1, once it came."""

@@ -182,8 +182,8 @@ class HostHandle:
     async def watch(self, *arguments: Any) -> Any:
         return await self._network.call(self.process, self.host.watch, *arguments)
 
-    async def unwatch(self, *arguments: Any) -> None:
-        await self._network.call(self.process, self.host.unwatch, *arguments)
+    async def register(self, *arguments: Any) -> Any:
+        return await self._network.call(self.process, self.host.register, *arguments)
 
     async def stats(self) -> Any:
         return await self._network.call(self.process, self.host.stats)
