@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
-import structlog
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
@@ -45,12 +45,13 @@ from guildhall.live.words import (
     TimerFired,
 )
 
-log = structlog.get_logger()
+# Of the standard library: a program that uses this one says for itself what is logged, and where.
+log = logging.getLogger(__name__)
 
 S = TypeVar("S")
 
-MAX_FRAME_BYTES = 2 << 20
-"""A relay queues 1 MiB for a socket, so no frame is longer; a proxy may still re-pack what it passes on."""
+MAX_FRAME_BYTES = 8 << 20
+"""The longest frame is a replay: a host remembers 1,000 events of a guild, of 3 kB at the very most."""
 
 CLOSE_WITHIN_S = 2.0
 """A server that is gone says no goodbye."""
@@ -238,7 +239,7 @@ class _Follower(Generic[S]):
                 finally:  # also when nobody waits for the goodbye any more
                     socket.transport.abort()
         except (OSError, WebSocketException) as problem:
-            log.info("socket_not_opened", address=self._address, error=repr(problem))
+            log.info("No socket to %s: %r", self._address, problem)
         except Exception as broken:  # noqa: BLE001 - as in feed
             self._outbox.end(broken)
         self._from_socket(Closed(code), last=True)
@@ -253,10 +254,10 @@ class _Follower(Generic[S]):
         try:
             snapshot = await self._load()
         except LoadFailed as failed:
-            log.info("state_not_read", failure=failed.failure, error=str(failed))
+            log.info("The state was not read (%s): %s", failed.failure, failed)
             self.feed(NotLoaded(number, failed.failure))
         except OSError as problem:
-            log.info("state_not_read", failure="unavailable", error=repr(problem))
+            log.info("The state was not read: %r", problem)
             self.feed(NotLoaded(number, "unavailable"))
         except Exception as broken:  # noqa: BLE001 - the caller's own mistake is the caller's to see
             self._outbox.end(broken)

@@ -4,10 +4,12 @@ The one rule that everything here serves: a position in the stream is taken BEFO
 HTTP, and what arrives meanwhile waits in a buffer. So nothing falls between the two, and what is in both
 is merged by id. No socket, no timer, no clock, no chance in this file; ``client.py`` has them.
 
-The rules are those of ``web/src/live/machine.ts``, with four differences: there is no person who presses
-"Try again" and no page that sleeps; a consumer that falls behind lets go of its socket; a refusal that is
-no verdict ("unavailable") comes back after a backoff instead of the whole handshake limit; and where it
-ends, nothing is read any more.
+The rules are those of ``web/src/live/machine.ts``, with these differences:
+
+- There is no person who presses "Try again", and no page that sleeps; after the end nothing is read.
+- A consumer that falls behind lets go of its socket, and resumes once it has caught up.
+- A refusal that is no verdict ("unavailable") brings the backoff at once, not after the handshake limit.
+- Cut off as too slow while it was being replayed to, it asks for no replay again.
 """
 
 from __future__ import annotations
@@ -239,6 +241,10 @@ def _on_closed(state: State, code: int, env: Env) -> Step:
             return _leave(state, Ended("too_many_sockets"))
         case CloseCode.SERVICE_RESTART:
             return _wait(state, env, code, restart_delay_s(env.random, env.limits))
+        case CloseCode.TOO_SLOW if state.position is not None and state.position.offset < state.promised:
+            # The replay itself was more than the server queues for a socket; it would be again.
+            left, commands = _wait(state, env, code)
+            return replace(left, position=None), commands
         case CloseCode.BAD_MESSAGE:
             attempt = max(state.attempt, ATTEMPTS_BEHIND_A_BAD_MESSAGE)
             left, commands = _wait(replace(state, attempt=attempt), env, code)

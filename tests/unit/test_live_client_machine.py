@@ -186,6 +186,14 @@ def test_a_promised_replay_that_does_not_come_is_not_waited_for_for_ever() -> No
     assert machine.offsets() == [126]
 
 
+def test_a_replay_that_is_too_much_for_the_server_is_not_asked_for_again() -> None:
+    """It would be cut off as too slow again, for as long as nothing happens in the guild."""
+    machine = live().tell(Closed(1006), *BACK, subscribed(7, 125, recovered=True), Closed(4008))
+    assert machine.state.position is None
+    whole = live().tell(Closed(1006), *BACK, subscribed(7, 121, recovered=True), events(7, 121), Closed(4008))
+    assert whole.state.position == Position(7, 121)
+
+
 def test_a_replay_that_came_is_not_missed() -> None:
     """The timer is not cancelled by every event: it looks for itself."""
     machine = live().tell(Closed(1006), *BACK, subscribed(7, 121, recovered=True), events(7, 121))
