@@ -13,8 +13,9 @@ import uvloop
 from stamina.instrumentation import set_on_retry_hooks
 
 from adapters.migrate import migrate as run_migrations
-from benchmarks import analytics, api, guilds, ingest, memory, steady, storm
+from benchmarks import analytics, api, guilds, ingest, memory, reconnect, steady, storm
 from benchmarks.chaos import run as chaos
+from benchmarks.fanout import run as fanout
 from benchmarks.result import Result
 from domain.errors import ConfigurationInvalid, GuildhallError
 from guildhall import operate
@@ -166,6 +167,26 @@ def bench_api(
 ) -> None:
     """Ask for what the API remembers, beside a route that answers a constant; then let a crowd ask."""
     _show(uvloop.run(api.run(seconds=seconds, rounds=rounds, crowd=crowd)), as_json=as_json)
+
+
+@bench.command("fanout")
+def bench_fanout(
+    seconds: Annotated[float, typer.Option(min=0.5, help="How long a turn lasts.")] = fanout.Plan().seconds,
+    rounds: Annotated[int, typer.Option(min=1, help="How many turns each has.")] = fanout.Plan().rounds,
+    as_json: BenchJson = False,
+) -> None:
+    """Let one server's events reach hundreds and thousands of WebSockets, beside nchan and ws."""
+    _show(uvloop.run(fanout.run(fanout.Plan(seconds=seconds, rounds=rounds))), as_json=as_json)
+
+
+@bench.command("reconnect")
+def bench_reconnect(
+    clients: Annotated[int, typer.Option(min=1, max=3_000, help="How many watch.")] = 500,
+    kills: Annotated[int, typer.Option(min=1, help="How many processes are killed.")] = 8,
+    as_json: BenchJson = False,
+) -> None:
+    """Kill relays and hosts under those who watch, and compare what each has seen with the database."""
+    _show(uvloop.run(reconnect.run(clients=clients, kills=kills)), as_json=as_json)
 
 
 @bench.command("all")
