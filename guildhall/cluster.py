@@ -19,7 +19,7 @@ from actors.director import DirectorSettings
 from actors.handles import NAMESPACE, DirectorHandle, RunnerHandle
 from adapters.discord_api import GatewayInfo
 from domain.errors import GuildhallError, HostUnreachable
-from guildhall.deployments import deploy
+from guildhall.deployments import deploy, restart_relays
 from guildhall.settings import Settings, secret_of
 from guildhall.stages import Stages
 from guildhall.wiring import Wiring, create_director, create_rbac, create_resolvers, plan_runners
@@ -40,6 +40,7 @@ class Cluster:
         self._settings = settings
         self._temp_dir = temp_dir
         self._director: DirectorHandle | None = None
+        self._wiring: Wiring
         self._plans: list[Callable[[], RunnerHandle]] = []
         self._runners: list[RunnerHandle] = []
         self.dashboard_url = ""
@@ -100,6 +101,7 @@ class Cluster:
     async def start_network(self, wiring: Wiring, gateway: GatewayInfo) -> None:
         """Start hosts, Serve and shards; return when people can log in and events flow."""
         settings = self._settings
+        self._wiring = wiring
         shard_count = settings.shards or gateway.shards
         with self._stages.stage(f"Director and {settings.hosts} guild hosts"):
             self._director = create_director(
@@ -130,6 +132,12 @@ class Cluster:
                 ),
                 *(runner.start() for runner in self._runners),
             )
+
+    async def restart_relays(self) -> None:
+        """Replace the relays one after the other, under those who watch."""
+        log.info("relays_restarting")
+        await asyncio.to_thread(restart_relays, self._wiring, self._settings.relay_replicas)
+        log.info("relays_restarted")
 
     async def stop(self, reason: str) -> None:
         """Let the shards deliver what they have, then end everything."""

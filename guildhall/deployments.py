@@ -11,11 +11,16 @@ from actors.handles import find_director
 from guildhall.wiring import Wiring, open_api_ports, open_relay_ports
 from serve_app.app import create_app
 from serve_app.relay import Relay
-from serve_app.transport import install
+from serve_app.transport import CLOSE_WITHIN_S, DRAIN_S, install
 
 # A socket occupies one of these for as long as it is open; the default of 5 would hang the sixth.
 RELAY_ONGOING_REQUESTS = 20_000
 API_ONGOING_REQUESTS = 1_000
+
+# Serve keeps an ending replica reachable for as long as this much of that time allows, then its server ends,
+# and with it the sockets, one by one; only after all of it would Serve cut them off.
+RELAY_DEREGISTERS_S = 5.0
+RELAY_ENDS_WITHIN_S = RELAY_DEREGISTERS_S + DRAIN_S + CLOSE_WITHIN_S
 
 _ACTOR = {"num_cpus": 0}
 
@@ -56,9 +61,19 @@ def relay_deployment(wiring: Wiring, replicas: int) -> serve.Application:
         name="relay",
         num_replicas=replicas,
         max_ongoing_requests=RELAY_ONGOING_REQUESTS,
+        graceful_shutdown_timeout_s=RELAY_ENDS_WITHIN_S,
+        graceful_shutdown_wait_loop_s=1.0,
         ray_actor_options=_ACTOR,
     )
     return deployment.bind()
+
+
+def restart_relays(wiring: Wiring, replicas: int) -> None:
+    """Replace the relays' processes one after the other; return when the new ones answer. Blocks.
+
+    The old ones close their sockets with 1012, spread over some seconds; browsers resume elsewhere.
+    """
+    serve.run(relay_deployment(wiring, replicas), name="relay", route_prefix="/ws")
 
 
 def deploy(wiring: Wiring, *, host: str, port: int, api_replicas: int, relay_replicas: int) -> None:

@@ -34,6 +34,8 @@ def prepare(runtime_dir: Path, token_file: Path) -> None:
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_HAPROXY_MAXCONN": str(_max_connections()),
+        # A replica that is to end stays reachable for so long, until HAProxy has heard of it.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
         # A reloaded HAProxy lets sockets live on in its old process for this long.
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "3600",
         # Its files and ports must be this cluster's alone: another may run on the machine.

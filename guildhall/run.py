@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -52,6 +52,7 @@ class Running(NamedTuple):
     token_file: Path
     services: Services
     watching: asyncio.Task[None]
+    restart_relays: Callable[[], Awaitable[None]]
 
 
 async def run(settings: Settings, demo: Demo | None, *, as_json: bool) -> None:
@@ -79,11 +80,13 @@ async def run(settings: Settings, demo: Demo | None, *, as_json: bool) -> None:
         running = starting.result()
         stack.callback(_write_addresses(running, settings.data_dir / "addresses.json"))
         _announce(running, stages, as_json=as_json)
+        restarting = _restart_relays_when_told(running, stages)
         await asyncio.wait({told_to_stop, *running.services.ends}, return_when=asyncio.FIRST_COMPLETED)
         for ended in running.services.ends:
             if ended.done() and not told_to_stop.done():
                 raise ServiceFailed(f"{ended.get_name()} ended by itself; its log is in {settings.data_dir}.")
         running.watching.cancel()
+        restarting.cancel()
         stages.say("Stopping …")
     stages.say("Stopped. Nothing is left running.")
 
@@ -157,6 +160,7 @@ async def _start(
         token_file=token_file,
         services=services,
         watching=asyncio.create_task(cluster.watch_over(), name="The cluster"),
+        restart_relays=cluster.restart_relays,
     )
 
 
@@ -254,6 +258,26 @@ def _announce(running: Running, stages: Stages, *, as_json: bool) -> None:
         stages.say(f"  Local Discord  {running.sim_url}")
     stages.say(f"  Ray dashboard  {running.ray_dashboard}  (its token is in {running.token_file})")
     stages.say("Ctrl-C stops everything.")
+
+
+def _restart_relays_when_told(running: Running, stages: Stages) -> asyncio.Task[None]:
+    """Let SIGHUP replace the relays, once however often it comes meanwhile."""
+    told = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, told.set)
+
+    async def restart_forever() -> None:
+        while True:
+            await told.wait()
+            told.clear()
+            stages.say("Restarting the relays …")
+            try:
+                await running.restart_relays()
+            except Exception as error:  # noqa: BLE001 - whatever it was, the old ones go on
+                stages.say(f"The relays were not restarted: {error!r}")
+            else:
+                stages.say("The relays are new.")
+
+    return asyncio.create_task(restart_forever(), name="restart-relays")
 
 
 def _catch_signals(told: asyncio.Event) -> None:

@@ -122,6 +122,7 @@ def test_close_codes_never_change() -> None:
     """Browsers that are out there know them by number."""
     assert {code.name: code.value for code in CloseCode} == {
         "SERVICE_RESTART": 1012,
+        "TRY_AGAIN_LATER": 1013,
         "SESSION_ENDED": 4001,
         "NOT_ALLOWED": 4003,
         "TOO_SLOW": 4008,

@@ -1,0 +1,90 @@
+"""The relays behind the front door: what they lean on in Serve, and who is shown out."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+from websockets.asyncio.client import connect
+
+from guildhall.testing import DemoProcess, Person, Sim, Watching
+from tests.waiting import eventually
+
+
+async def sockets_by_way(stack: DemoProcess) -> dict[str, float]:
+    """Return how many sockets all relays hold, by the way in which their frames are written."""
+    async with aiohttp.ClientSession() as http, http.get(f"{stack.url}/metrics") as answer:
+        families = {family.name: family for family in text_string_to_metric_families(await answer.text())}
+    found: dict[str, float] = {}
+    for sample in families["guildhall_relay_sockets"].samples:
+        found[sample.labels["path"]] = found.get(sample.labels["path"], 0) + sample.value
+    return found
+
+
+def cookie_of(person: Person) -> str:
+    return "; ".join(f"{cookie.key}={cookie.value}" for cookie in person.http.cookie_jar)
+
+
+async def test_serve_lets_us_reach_the_transport(stack: DemoProcess, sim: Sim) -> None:
+    """Deflate is not agreed to though it is offered, and /metrics says how frames are written."""
+    guild_id = (await sim.guild(0))["id"]
+    async with Person(stack.url) as person:
+        await person.log_in("moderator")
+        address = f"{stack.url.replace('http', 'ws')}/ws"
+        async with connect(address, additional_headers={"Cookie": cookie_of(person)}) as browser:
+            assert browser.request is not None
+            assert browser.response is not None
+            assert "permessage-deflate" in browser.request.headers["Sec-WebSocket-Extensions"]
+            assert "Sec-WebSocket-Extensions" not in browser.response.headers
+            await browser.send(f'{{"op":"subscribe","guild_id":"{guild_id}"}}')
+            assert '"subscribed"' in await browser.recv()
+
+            async def counted() -> bool:
+                ways = await sockets_by_way(stack)
+                return ways.get("transport", 0) >= 1 and "asgi" not in ways
+
+            assert await eventually(counted)
+
+
+def test_serve_honours_the_header_by_which_a_socket_costs_it_no_task() -> None:
+    """Without it, each socket would cost two tasks and a queue more. Asked apart: Serve's import is noisy."""
+    asked = (
+        "from ray.serve._private.http_util import parse_disconnect_disabled_header as honoured;"
+        "from serve_app.transport import _NO_TASK_FOR_DISCONNECTS as header;"
+        "assert honoured(dict([header])) is True and honoured({}) is False"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", asked], check=True)  # noqa: S603 - our own words
+
+
+async def test_a_logout_closes_all_sockets_of_the_session(stack: DemoProcess, sim: Sim) -> None:
+    """On whichever relay they are, and only of this session: the person's other browser goes on watching."""
+    guild_id = (await sim.guild(1))["id"]
+    async with Person(stack.url) as leaving, Person(stack.url) as staying:
+        for person in (leaving, staying):
+            await person.log_in("moderator")
+        sockets: list[Watching] = [await leaving.watch() for _ in range(4)]
+        kept = await staying.watch()
+        for watching in (*sockets[:2], kept):
+            assert (await watching.subscribe(guild_id))["op"] == "subscribed"
+        headers = {"X-CSRF-Token": leaving.csrf_token}
+        assert (await leaving.ask("POST", "/api/auth/logout", headers=headers))[0] == 204
+        assert [await watching.close_code() for watching in sockets] == [4001] * 4
+        message = await sim.post("messages", guild_id=guild_id, content="kys")
+        assert await kept.event("violation", message_id=message["id"])
+
+
+async def test_what_is_changed_elsewhere_is_on_the_stream(stack: DemoProcess, sim: Sim) -> None:
+    """A change of settings is an event for everybody who watches."""
+    guild_id = (await sim.guild(2))["id"]
+    async with Person(stack.url) as owner:
+        await owner.log_in("owner")
+        watching = await owner.watch()
+        await watching.subscribe(guild_id)
+        config = await owner.get(f"/api/servers/{guild_id}/config")
+        headers = {"X-CSRF-Token": owner.csrf_token}
+        wanted = {"config": config["config"], "version": config["version"]}
+        path = f"/api/servers/{guild_id}/config"
+        assert (await owner.ask("PUT", path, json=wanted, headers=headers))[0] == 200
+        assert (await watching.event("config_update"))["data"]["what"] == "config"
