@@ -29,6 +29,9 @@ KINDS = (
 """The first that fits."""
 
 
+ELSEWHERE = "elsewhere"
+"""The kernel's own work, and whatever else runs on the machine: with much of it, figures tell little."""
+
 SHOWN_FROM = 0.01
 """Cores; below that, a kind of process did nothing to speak of."""
 
@@ -38,13 +41,15 @@ class Cores:
 
     def __init__(self, processes: Iterable[psutil.Process]) -> None:
         self._started = time.perf_counter()
+        self._machine_s = _machine_cpu_s()
         self._processes = [(process, _kind(process), _cpu_s(process)) for process in processes]
 
     def used(self) -> dict[str, float]:
-        """Return the CPU seconds by kind of process."""
+        """Return the CPU seconds by kind of process; those that nobody here has used are ``elsewhere``."""
         used: defaultdict[str, float] = defaultdict(float)
         for process, kind, before in self._processes:
             used[kind] += max(0.0, _cpu_s(process) - before)
+        used[ELSEWHERE] = max(0.0, _machine_cpu_s() - self._machine_s - sum(used.values()))
         return dict(used)
 
     def busy(self) -> dict[str, float]:
@@ -71,3 +76,8 @@ def _cpu_s(process: psutil.Process) -> float:
     except psutil.NoSuchProcess:
         return 0.0
     return float(times.user + times.system)
+
+
+def _machine_cpu_s() -> float:
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import psutil
@@ -16,7 +17,8 @@ from benchmarks.one_host import Weight, weigh
 PER_S = 4.0
 WARM_UP_SOCKETS = 50
 """The first sockets bring in what is there once for all of them."""
-SETTLE_S = 5.0
+SETTLED_MB, SETTLE_WITHIN_S = 0.5, 15.0
+"""A process has settled when it neither grew nor shrank by so much within a second."""
 
 
 async def weigh_sockets_and_pace(subject: Subject, sockets: int, seconds: float) -> dict[str, Any]:
@@ -54,8 +56,15 @@ async def weigh_nchan_sockets(peer: Peer, sockets: int) -> dict[str, Any]:
 
 
 async def _settled(process: psutil.Process) -> Weight:
-    await asyncio.sleep(SETTLE_S)  # collections and late answers; there is nothing to wait for
-    return weigh(process)
+    """Return what a process weighs once it has done what sockets gave it to do."""
+    deadline = time.perf_counter() + SETTLE_WITHIN_S
+    weight = weigh(process)
+    while time.perf_counter() < deadline:
+        await asyncio.sleep(1.0)
+        before, weight = weight, weigh(process)
+        if abs(weight.pss - before.pss) < SETTLED_MB:
+            break
+    return weight
 
 
 def _kb_a_socket(before_mb: float, after_mb: float, sockets: int) -> float:
