@@ -15,6 +15,8 @@ from domain.guild import Decision, GuildState, apply_all
 from domain.protocol import MAX_SOCKETS_PER_USER, event_json, events_frame
 
 REMEMBERED_EVENTS = 1_000
+MAX_REPLAY_BYTES = 512 << 10
+"""Half of what may wait for a socket. Who missed more reads its state anew, which is less to send."""
 
 
 class Watcher(NamedTuple):
@@ -146,7 +148,7 @@ class GuildActor:
         return not self._watchers
 
     def _missed_since(self, position: tuple[int, int] | None) -> list[bytes] | None:
-        """Return the events after a position, or None when they are not all known any more."""
+        """Return the events after a position, or None when they are not all known any more, or too much."""
         if position is None:
             return []
         epoch, offset = position
@@ -154,4 +156,5 @@ class GuildActor:
         remembered = self._stream or ()
         if epoch != self.epoch or not 0 <= behind <= len(remembered):
             return None
-        return list(remembered)[len(remembered) - behind :]
+        missed = list(remembered)[len(remembered) - behind :]
+        return missed if sum(map(len, missed)) <= MAX_REPLAY_BYTES else None

@@ -86,6 +86,15 @@ def test_nothing_is_recovered_that_was_passed_over(published: list[bool]) -> Non
         assert replayed == (list(range(offset + 1, len(published) + 1)) if admission.recovered else [])
 
 
+def test_a_replay_that_is_too_long_is_none(guild: GuildActor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to so many bytes it is sent; with one more, reading the state anew is less."""
+    publish(guild, 3)
+    last_two = list(guild._stream or ())[1:]
+    monkeypatch.setattr("actors.guild.MAX_REPLAY_BYTES", sum(map(len, last_two)))
+    assert guild.admit(Watcher("r", 1), 1, (guild.epoch, 1)).recovered
+    assert not guild.admit(Watcher("r", 1), 1, (guild.epoch, 0)).recovered
+
+
 def test_the_sixth_socket_of_a_person_is_refused_over_all_relays(guild: GuildActor) -> None:
     """The limit is a person's, whatever relays they came through; another person is not concerned."""
     for number in range(MAX_SOCKETS_PER_USER):

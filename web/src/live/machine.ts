@@ -169,12 +169,17 @@ function leave<S>(state: LiveState, phase: Phase): Step<S> {
 }
 
 function onFrame<S>(state: LiveState, frame: ServerFrame, env: Env): Step<S> {
-  if (frame.op === "error") {
-    return frame.code === "not_allowed" ? leave(state, { at: "ended", why: "not_allowed" }) : [state, []];
-  }
+  if (frame.op === "error") return onError(state, frame.code, env);
   if (frame.guild_id !== state.guildId) return [state, []];
   if (frame.op === "subscribed") return onSubscribed(state, frame);
   return onEvents(state, frame.epoch, frame.events, env);
+}
+
+function onError<S>(state: LiveState, code: string, env: Env): Step<S> {
+  if (code === "not_allowed") return leave(state, { at: "ended", why: "not_allowed" });
+  // Nothing else will come on this socket; another try need not wait for the handshake to run out of time.
+  if (code === "unavailable" && state.phase.at === "subscribing") return waitFor(state, undefined, env);
+  return [state, []];
 }
 
 function onSubscribed<S>(state: LiveState, answer: ServerFrame & { op: "subscribed" }): Step<S> {

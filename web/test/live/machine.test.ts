@@ -185,6 +185,17 @@ test("the server's refusal of the subscription ends it", () => {
   assert.deepEqual(machine.state.phase, { at: "ended", why: "not_allowed" });
 });
 
+test("a server that cannot subscribe us now is asked again soon, on a new socket", () => {
+  const machine = new Recording().give({ type: "start" }, { type: "opened" });
+  const frame = { op: "error", code: "unavailable", message: "" } as const;
+  machine.give({ type: "frame", frame });
+  assert.equal(machine.at, "waiting");
+  machine.give({ type: "timer", timer: "reconnect" });
+  assert.equal(machine.at, "connecting");
+  const alive = live().give({ type: "frame", frame });
+  assert.equal(alive.at, "live", "about something else: the stream goes on");
+});
+
 test("a load that fails is tried again while the events wait", () => {
   const machine = new Recording().give(
     { type: "start" },
