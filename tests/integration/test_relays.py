@@ -55,7 +55,7 @@ def test_serve_honours_the_header_by_which_a_socket_costs_it_no_task() -> None:
         "from serve_app.transport import _NO_TASK_FOR_DISCONNECTS as header;"
         "assert honoured(dict([header])) is True and honoured({}) is False"
     )
-    subprocess.run([sys.executable, "-W", "ignore", "-c", asked], check=True)  # noqa: S603 - our own words
+    subprocess.run([sys.executable, "-W", "ignore", "-c", asked], check=True)
 
 
 async def test_a_logout_closes_all_sockets_of_the_session(stack: DemoProcess, sim: Sim) -> None:
