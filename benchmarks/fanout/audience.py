@@ -80,7 +80,6 @@ class Audience:
         sockets: int,
         *,
         exact: bool = False,
-        deflate: bool = True,
         slow: int = 0,
         receive_buffer: int = 0,
     ) -> float:
@@ -91,7 +90,6 @@ class Audience:
             **door._asdict(),
             sockets=sockets,
             exact=exact,
-            deflate=deflate,
             slow=slow,
             receive_buffer=receive_buffer,
         )

@@ -11,8 +11,8 @@ TEXT, CLOSE, PING, PONG = 0x81, 0x88, 0x89, 0x8A
 _SHORT, _MEDIUM = 126, 1 << 16
 
 
-def upgrade(port: int, path: str, cookie: str, *, deflate: bool) -> bytes:
-    """Return the request that a browser opens a socket with."""
+def upgrade(port: int, path: str, cookie: str) -> bytes:
+    """Return the request that a browser opens a socket with; like one it offers to have frames deflated."""
     lines = [
         f"GET {path} HTTP/1.1",
         f"Host: 127.0.0.1:{port}",
@@ -20,10 +20,9 @@ def upgrade(port: int, path: str, cookie: str, *, deflate: bool) -> bytes:
         "Connection: Upgrade",
         f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}",
         "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits",
         f"Origin: http://127.0.0.1:{port}",
     ]
-    if deflate:
-        lines.append("Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits")
     if cookie:
         lines.append(f"Cookie: {cookie}")
     return "\r\n".join([*lines, "", ""]).encode()

@@ -38,7 +38,6 @@ class Tally:
         self.out_of_order = 0
         self.unexpected: Counter[str] = Counter()
         self.closed: Counter[int] = Counter()
-        self.deflate_agreed = 0
 
     def begin(self) -> None:
         """Forget what was seen so far, except which sockets were closed."""
@@ -117,7 +116,6 @@ class Listener(asyncio.BufferedProtocol):
             self.transport.close()
             return
         self._upgraded = True
-        self._tally.deflate_agreed += b"permessage-deflate" in head.lower()
         if self._say:
             self.transport.write(client_frame(TEXT, self._say.encode()))
         else:

@@ -45,7 +45,6 @@ class Load:
         say: str,
         *,
         exact: bool,
-        deflate: bool,
         slow: int,
         receive_buffer: int,
     ) -> dict[str, Any]:
@@ -56,7 +55,7 @@ class Load:
 
         async def one(number: int) -> Listener:
             cookie = cookies[number % len(cookies)] if cookies else ""
-            listener = kind(upgrade(port, path, cookie, deflate=deflate), say, self._tally)
+            listener = kind(upgrade(port, path, cookie), say, self._tally)
             async with room:
                 connection = await _connect(port, receive_buffer if number < slow else 0)
                 await asyncio.get_running_loop().create_connection(lambda: listener, sock=connection)
@@ -67,8 +66,7 @@ class Load:
         self._listeners = await asyncio.gather(*(one(number) for number in range(sockets)))
         self._reading, self._slow = self._listeners, self._listeners[:slow]
         self._telling = asyncio.create_task(self._tell_forever())
-        seconds = time.perf_counter() - started
-        return {"seconds": seconds, "deflate_agreed": self._tally.deflate_agreed}
+        return {"seconds": time.perf_counter() - started}
 
     async def begin(self) -> dict[str, Any]:
         """Count from here on."""
