@@ -110,6 +110,8 @@ async def open_api_ports(wiring: Wiring) -> ApiPorts:
     insights = await PostgresInsightStore.open(wiring.database_url)
     redis = connect(wiring.redis_url)  # one for all that every request asks: it travels together
     sessions, login, close_sessions = _open_sessions(wiring, redis)
+    ended = RedisEndedSessions(wiring.redis_url)
+    hearing = asyncio.create_task(sessions.hear_of_ends(ended), name="hear-of-ends")
     counts = RedisCounts(redis, now_ms)
 
     directory = GuildDirectory(AnyDirector())
@@ -121,6 +123,8 @@ async def open_api_ports(wiring: Wiring) -> ApiPorts:
         await watch.stop()
         pool.terminate()
         await insights.close()
+        await ended.close()
+        await hearing
         await close_sessions()
         await redis.aclose()
 

@@ -28,6 +28,7 @@ from domain.errors import (
 )
 from domain.sessions import (
     SESSION_MS,
+    EndedSessions,
     Identity,
     LoginProvider,
     PendingLogin,
@@ -154,6 +155,14 @@ class Sessions:
         """Wait until nothing is under way with Discord any more."""
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def hear_of_ends(self, ended: EndedSessions) -> None:
+        """Let in nobody again who logged out at another replica, also if the store is away by then."""
+        async for session_id in ended:
+            if session_id is None:  # some ends may have been missed, but the store can be asked again
+                self._remembered.clear()
+            else:
+                self._forget(session_id)
 
     async def close(self) -> None:
         """Wait for what is under way, but not for long."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from adapters.memory import MemoryClock, MemoryLogin, MemorySessions
+from adapters.memory import MemoryClock, MemoryEndedSessions, MemoryLogin, MemorySessions
 from adapters.memory.samples import person
 from domain.errors import DiscordBusy, DiscordUnavailable, LoginFailed, SealBroken, SessionsUnavailable
 from domain.sessions import (
@@ -22,6 +22,7 @@ from domain.sessions import (
 )
 from serve_app import sessions as module
 from serve_app.sessions import FRESH_MS, MAX_REST_MS, REMEMBERED_MS, REST_MS, SHOWN_MS, Sessions
+from tests.serve_app.scripted_host import until
 from tests.serve_app.web import membership
 
 HERE, THERE = membership(1), membership(2)
@@ -425,6 +426,27 @@ async def test_who_is_alive_is_answered_by_the_store_alone(house: House) -> None
     house.store.available = False
     with pytest.raises(SessionsUnavailable):
         await house.one.alive([second])
+
+
+async def test_a_logout_elsewhere_is_heard_of_before_the_store_goes_away(house: House) -> None:
+    """Who logged out at one replica does not read on at another; after a break nobody is believed unasked."""
+    ended = MemoryEndedSessions(house.store)
+    other = house.replica()
+    hearing = asyncio.create_task(other.hear_of_ends(ended))
+    tokens = [await house.log_in() for _ in range(2)]
+    for token in tokens:
+        await other.get(token)
+    await house.one.end(tokens[0])
+    await until(lambda: session_id_of(tokens[0]) in other._ended)
+    house.store.available = False
+    assert await other.get(tokens[0]) is None
+    assert await other.get(tokens[1]) is not None
+    ended.miss()
+    await until(lambda: not other._remembered)
+    with pytest.raises(SessionsUnavailable):
+        await other.get(tokens[1])
+    await ended.close()
+    await hearing
 
 
 async def test_being_used_from_memory_prolongs_nothing(house: House) -> None:
