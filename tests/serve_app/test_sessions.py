@@ -432,8 +432,10 @@ async def test_a_logout_elsewhere_is_heard_of_before_the_store_goes_away(house: 
     """Who logged out at one replica does not read on at another; after a break nobody is believed unasked."""
     ended = MemoryEndedSessions(house.store)
     other = house.replica()
-    hearing = asyncio.create_task(other.hear_of_ends(ended))
     tokens = [await house.log_in() for _ in range(2)]
+    await other.get(tokens[0])
+    hearing = asyncio.create_task(other.hear_of_ends(ended))
+    await until(lambda: not other._remembered)  # it has begun to hear
     for token in tokens:
         await other.get(token)
     await house.one.end(tokens[0])
