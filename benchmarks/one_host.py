@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import secrets
 import shutil
@@ -101,6 +102,7 @@ async def _postgres() -> AsyncIterator[tuple[str, Path]]:
 
 @contextlib.asynccontextmanager
 async def _ray(folder: Path) -> AsyncIterator[None]:
+    before = dict(os.environ)
     environment.prepare(folder, folder / "ray-token")
     import ray  # noqa: PLC0415 - it reads the environment when it is imported
 
@@ -119,6 +121,9 @@ async def _ray(folder: Path) -> AsyncIterator[None]:
         yield
     finally:
         await asyncio.to_thread(ray.shutdown)
+        # What comes after this benchmark in the same process has a Ray of its own.
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @contextlib.contextmanager

@@ -69,7 +69,8 @@ class AsgiWire:
             self._something.clear()
             while (frame := self._frame) is not None:
                 self._frame = None
-                await self._send({"type": "websocket.send", "text": frame.text.decode()})
+                for text in frame.texts:
+                    await self._send({"type": "websocket.send", "text": text.decode()})
                 if not self.closing:
                     self.ready = True
                     if self.on_ready is not None:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable, Iterator
+from itertools import groupby
 from typing import Any, TypeVar
 
 import structlog
@@ -35,6 +36,8 @@ log = structlog.get_logger()
 ANSWER_WITHIN_S = 10.0
 """A browser whose host has not answered by then is told so."""
 WATCH_TRIES = 3
+MAX_JOINED_BYTES = 64 << 10
+"""What is written at once to a socket; larger writes would not be cheaper, and wait as a whole."""
 
 T = TypeVar("T")
 
@@ -130,17 +133,19 @@ class Hub:
 
     def deliver(self, listener_id: str, items: list[Item]) -> None:
         """Hand a stream's frames to the sockets that are registered on it: the same bytes to each."""
-        for item in items:
-            subscriptions = self._by_guild.get(item.guild_id)
+        for (guild_id, epoch), of_guild in groupby(items, key=lambda item: item[:2]):
+            subscriptions = self._by_guild.get(guild_id)
             if not subscriptions:
                 continue
-            frame, delivered = Frame(item.frame), 0
-            for subscription in subscriptions.values():
-                registration = subscription.registration
-                if registration is not None and registration.relay_id == listener_id:
-                    delivered += subscription.deliver(item, frame)
-            self.frames += delivered
-            self.bytes += delivered * len(frame)
+            for offsets, frame in _joined(of_guild):
+                for subscription in subscriptions.values():
+                    registration = subscription.registration
+                    if registration is None or registration.relay_id != listener_id:
+                        continue
+                    sent = subscription.deliver(epoch, offsets, frame)
+                    if sent is not None:
+                        self.frames += len(sent.texts)
+                        self.bytes += len(sent)
 
     def stream_ended(self, listener_id: str) -> None:
         """Take every socket's place anew: what the host knew of them went with its stream."""
@@ -268,3 +273,18 @@ class Hub:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _joined(items: Iterable[Item]) -> Iterator[tuple[list[int], Frame]]:
+    """Join what came together of a guild into few writes; give each with the offsets to which it leads."""
+    texts: list[bytes] = []
+    offsets: list[int] = []
+    size = 0
+    for item in items:
+        if texts and size + len(item.frame) > MAX_JOINED_BYTES:
+            yield offsets, Frame(*texts)
+            texts, offsets, size = [], [], 0
+        texts.append(item.frame)
+        offsets.append(item.offset)
+        size += len(item.frame)
+    yield offsets, Frame(*texts)

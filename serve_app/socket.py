@@ -12,7 +12,8 @@ from domain.sessions import Session, session_id_of
 from serve_app.frame import Frame
 
 MAX_QUEUED_BYTES = 1 << 20
-"""A reader that is this far behind is cut off: it comes back and resumes."""
+"""A reader that is this far behind is cut off: it comes back and resumes. One frame may be longer, alone:
+otherwise it could never be sent to anybody who is not idle."""
 
 MAX_REASON_BYTES = 123
 """What a close frame has room for (RFC 6455, 5.5); with more it is not sent at all."""
@@ -76,7 +77,7 @@ class Socket:
         if not self._frames and self.wire.ready:
             self.wire.write(frame)
             return
-        if self._queued_bytes + len(frame) > MAX_QUEUED_BYTES:
+        if self._queued_bytes and self._queued_bytes + len(frame) > MAX_QUEUED_BYTES:
             self.close(CloseCode.TOO_SLOW, "This connection was too slow to keep up.")
             return
         if self._frames is None:

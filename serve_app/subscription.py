@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import NamedTuple
 
-from actors.fan_out import Item
 from actors.guild import Admission
 from domain.protocol import CloseCode, subscribed
 from domain.roles import Member
 from serve_app.frame import Frame
 from serve_app.socket import MAX_QUEUED_BYTES, Socket
 from serve_app.watch_calls import WatchCalls
+
+_Held = tuple[int, list[int], Frame]
+"""What ``deliver`` takes."""
 
 
 class Registration(NamedTuple):
@@ -47,7 +50,7 @@ class Subscription:
         self.answered = False
         self.position: tuple[int, int] | None = None
         self.registration: Registration | None = None
-        self._held_back: list[tuple[Item, Frame]] | None = []
+        self._held_back: list[_Held] | None = []
         self._held_bytes = 0
 
     @property
@@ -78,28 +81,29 @@ class Subscription:
             self.socket.push(Frame(replay))
         held_back, self._held_back = self._held_back or [], None
         self.answered, self.position = True, (epoch, offset)
-        for item, frame in held_back:
-            self.deliver(item, frame)
+        for held in held_back:
+            self.deliver(*held)
 
-    def deliver(self, item: Item, frame: Frame) -> bool:
-        """Take an item of the stream, and its frame; return whether the socket is to have it."""
+    def deliver(self, epoch: int, offsets: list[int], frame: Frame) -> Frame | None:
+        """Take messages of an activation, each with its last offset; return what the socket gets of them."""
         if not self.wanted:
-            return False
+            return None
         if self._held_back is not None:
-            self._hold(self._held_back, item, frame)
-            return False
+            self._hold(self._held_back, epoch, offsets, frame)
+            return None
         if self.position is None:
-            return False
-        epoch, offset = self.position
+            return None
         # What another activation of the guild said was on its way when the host answered.
-        if item.epoch != epoch or item.offset <= offset:
-            return False
-        self.position = (epoch, item.offset)
+        if epoch != self.position[0] or offsets[-1] <= self.position[1]:
+            return None
+        if offsets[0] <= self.position[1]:
+            frame = Frame(*frame.texts[bisect_right(offsets, self.position[1]) :])
+        self.position = (epoch, offsets[-1])
         self.socket.push(frame)
-        return True
+        return frame
 
-    def _hold(self, held_back: list[tuple[Item, Frame]], item: Item, frame: Frame) -> None:
-        held_back.append((item, frame))
+    def _hold(self, held_back: list[_Held], epoch: int, offsets: list[int], frame: Frame) -> None:
+        held_back.append((epoch, offsets, frame))
         self._held_bytes += len(frame)
         if self._held_bytes > MAX_QUEUED_BYTES:
             # More than the socket itself would queue. The browser comes back and resumes.

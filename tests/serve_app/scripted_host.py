@@ -166,10 +166,12 @@ class RecordingWire:
         self.on_ready: Callable[[], None] | None = None
         self.frames: list[dict[str, Any]] = []
         self.closed: tuple[int, str] | None = None
+        self.writes = 0
 
     def write(self, frame: Frame) -> None:
         assert self.ready
-        self.frames.append(json.loads(frame.text))
+        self.writes += 1
+        self.frames += [json.loads(text) for text in frame.texts]
 
     def close(self, code: int, reason: str) -> None:
         self.ready = False

@@ -118,6 +118,20 @@ async def test_frames_after_the_answer_come_once(relay: HubUnderTest) -> None:
     assert browser.offsets == [3, 4]
 
 
+async def test_what_comes_together_is_written_together(
+    relay: HubUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One write a socket for all of a list, up to a size; who already has some of it gets the rest."""
+    early, late = await relay.following(0), await relay.following(2)
+    writes = early.wire.writes
+    monkeypatch.setattr(module, "MAX_JOINED_BYTES", 3 * len(item(1).frame))
+    relay.host.feed(*(item(offset) for offset in range(1, 6)))
+    await until(lambda: late.offsets == [3, 4, 5])
+    assert early.offsets == [1, 2, 3, 4, 5]
+    assert early.wire.writes - writes == 2
+    assert (relay.hub.frames, relay.hub.bytes) == (8, 8 * len(item(1).frame))
+
+
 @pytest.mark.parametrize("overtaken", [False, True])
 async def test_frames_of_an_ended_activation_are_dropped(relay: HubUnderTest, overtaken: bool) -> None:
     """What the guild said before it slept is no part of what follows, whatever its offset is."""

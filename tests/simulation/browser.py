@@ -146,7 +146,10 @@ class Browser:
                 process.run(hub.leave, self._socket)
             self._closed(life)
             return
-        frame = json.loads(message.text)
+        for text in message.texts:
+            self._take(life, json.loads(text))
+
+    def _take(self, life: int, frame: dict[str, Any]) -> None:
         following = self.following[int(frame["guild_id"])]
         if frame["op"] == "subscribed":
             self._subscribed(following, frame)
