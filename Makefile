@@ -45,6 +45,7 @@ check: setup $(WEB_INSTALLED) ## lint, format, types and the import contract, in
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy docs/examples
 	$(BIN)/lint-imports
 	@$(BIN)/guildhall openapi | cmp -s - web/openapi.json || { echo "web/openapi.json is not this API's: run make api-types." >&2; exit 1; }
 	scripts/npm.sh run check

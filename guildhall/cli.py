@@ -197,6 +197,8 @@ def bench_all(as_json: BenchJson = False) -> None:
     _show(uvloop.run(ingest.run()), as_json=as_json)
     _show(uvloop.run(analytics.run()), as_json=as_json)
     _show(uvloop.run(api.run()), as_json=as_json)
+    _show(uvloop.run(fanout.run()), as_json=as_json)
+    _show(uvloop.run(reconnect.run()), as_json=as_json)
 
 
 def _show(result: Result, *, as_json: bool) -> None:
