@@ -41,7 +41,7 @@ async def log_in_crowd(data_dir: Path, guild_id: int, people: int) -> list[str]:
             await roles.give(guild_id, user.user_id, "moderator")
             guild = SessionGuild(guild_id, "Watched", None, owns=False, permissions=0)
             token = await sessions.create(
-                Session(user=user, guilds=(guild,), csrf_token="", created_at_ms=now_ms())
+                Session(user, (guild,), csrf_token="", created_at_ms=now_ms(), guilds_as_of_ms=now_ms())
             )
             cookies.append(f"{name}={token}")
         return cookies

@@ -9,28 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import math
-import secrets
 import signal
 import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import aiohttp
 import asyncpg
 import psutil
 
-from adapters.clock import now_ms
-from adapters.redis_sessions import RedisSessions
-from adapters.sealing import Sealer
+from benchmarks.crowd import log_in_crowd
 from benchmarks.result import Result, percentile
-from domain.events import UserRef
 from domain.protocol import MAX_SOCKETS_PER_USER
-from domain.sessions import Session, SessionGuild
 from guildhall.live import Applied, Live, ReadViolations, Reset, ViolationList, Waiting, follow
 from guildhall.testing import DemoProcess, Sim
 
@@ -42,7 +36,6 @@ NOTICED_WITHIN_S = 20.0
 """A host's kill that nobody has felt by then was not the guild's."""
 LOOK_EVERY_S = 0.1
 MOST_ROWS = 100_000
-FIRST_PERSON = 900_000_000_000_000_000
 
 KILLED = {"relay": "ray::ServeReplica:relay", "host": "ray::GuildHost"}
 """Kinds of processes, by how Ray names them."""
@@ -53,13 +46,6 @@ ENVIRONMENT = {
     "GUILDHALL_LIMIT_READS": "100000 per second",
     "GUILDHALL_LIMIT_STRANGERS": "100000 per second",
 }
-
-
-class Guild(NamedTuple):
-    """The guild that everybody watches."""
-
-    guild_id: int
-    name: str
 
 
 class Watcher:
@@ -146,21 +132,19 @@ async def _watch_and_kill(
     connector = aiohttp.TCPConnector(limit=100)
     async with aiohttp.ClientSession() as control, aiohttp.ClientSession(connector=connector) as http:
         sim = Sim(demo.sim_url, control)
-        described = await sim.guild(0)
-        guild = Guild(int(described["id"]), described["name"])
-        cookies = await _log_in_people(demo, guild, -(-clients // MAX_SOCKETS_PER_USER))
+        guild_id = int((await sim.guild(0))["id"])
+        cookies = await log_in_crowd(demo.data_dir, guild_id, -(-clients // MAX_SOCKETS_PER_USER))
         watchers = [
-            Watcher(demo.url, guild.guild_id, cookies[n // MAX_SOCKETS_PER_USER], http)
-            for n in range(clients)
+            Watcher(demo.url, guild_id, cookies[n // MAX_SOCKETS_PER_USER], http) for n in range(clients)
         ]
         haproxy = HaproxyWatch(demo)
         async with _in_background(haproxy.look_forever(), *(watcher.watch() for watcher in watchers)):
             first_live_s = await _all_live(watchers)
-            posting = Posting(sim, guild.guild_id, rate)
+            posting = Posting(sim, guild_id, rate)
             async with _in_background(posting.post_forever()):
                 log = await _kill_in_turn(demo, watchers, kills, pause_s)
                 await asyncio.sleep(pause_s)
-            compared = await _compare(demo.database_url, guild.guild_id, posting.posted, watchers)
+            compared = await _compare(demo.database_url, guild_id, posting.posted, watchers)
     seen = _seen(watchers)
     back_s = [kill["all_live_again_s"] for kill in log if "all_live_again_s" in kill]
     lost = {name: number for name, number in sorted(seen.items()) if name.startswith("closed_")}
@@ -180,32 +164,6 @@ async def _watch_and_kill(
         "all_live_again_s_p50": percentile(back_s, 0.5),
         "log": log,
     }
-
-
-async def _log_in_people(demo: DemoProcess, guild: Guild, count: int) -> list[str]:
-    """Give people sessions and a role, as a login and an owner would; return their cookies."""
-    addresses = json.loads((demo.data_dir / "addresses.json").read_text(encoding="utf-8"))
-    keys = (demo.data_dir / "secret-key").read_text(encoding="utf-8").strip().split(",")
-    people = [FIRST_PERSON + number for number in range(count)]
-    connection = await asyncpg.connect(demo.database_url)
-    try:
-        await connection.executemany(
-            "INSERT INTO role_assignments (guild_id, user_id, role) VALUES ($1, $2, 'viewer')",
-            [(guild.guild_id, person) for person in people],
-        )
-    finally:
-        await connection.close()
-    sessions = RedisSessions(addresses["redis_url"], Sealer(keys), now_ms)
-    member = SessionGuild(guild.guild_id, guild.name, icon_url=None, owns=False, permissions=0)
-    try:
-        return [f"guildhall={await sessions.create(_session_of(person, member), None)}" for person in people]
-    finally:
-        await sessions.close()
-
-
-def _session_of(person: int, member: SessionGuild) -> Session:
-    user = UserRef(person, f"watcher{person - FIRST_PERSON}", "Watcher")
-    return Session(user, (member,), secrets.token_urlsafe(32), now_ms(), guilds_as_of_ms=now_ms())
 
 
 class Posting:

@@ -218,9 +218,9 @@ class Watching:
                     return event
             await self.hear()
 
-    async def close_code(self) -> int | None:
+    async def close_code(self, within_s: float = HEAR_WITHIN_S) -> int | None:
         """Wait for the server to close; return its code."""
-        async with asyncio.timeout(HEAR_WITHIN_S):
+        async with asyncio.timeout(within_s):
             while not self.socket.closed:
                 await self.socket.receive()
         return self.socket.close_code

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
@@ -88,3 +92,35 @@ async def test_what_is_changed_elsewhere_is_on_the_stream(stack: DemoProcess, si
         path = f"/api/servers/{guild_id}/config"
         assert (await owner.ask("PUT", path, json=wanted, headers=headers))[0] == 200
         assert (await watching.event("config_update"))["data"]["what"] == "config"
+
+
+async def test_relays_are_restarted_under_those_who_watch(stack: DemoProcess, sim: Sim) -> None:
+    """SIGHUP: every socket is told 1012, not all at once, and whoever comes back resumes without a hole."""
+    guild_id = (await sim.guild(3))["id"]
+    async with Person(stack.url) as one, Person(stack.url) as two:
+        people = [await one.log_in("moderator"), await two.log_in("owner")]
+        sockets = [await person.watch() for person in people for _ in range(4)]
+        places = [await watching.subscribe(guild_id) for watching in sockets]
+        os.kill(stack.pid, signal.SIGHUP)
+        ends: list[float] = []
+
+        async def told(watching: Watching) -> int | None:
+            code = await watching.close_code(within_s=90)
+            ends.append(time.monotonic())
+            return code
+
+        assert await asyncio.gather(*map(told, sockets)) == [1012] * len(sockets)
+        assert max(ends) - min(ends) > 1.0
+        missed = await sim.post("messages", guild_id=guild_id, content="kys")
+        place = {"epoch": places[0]["epoch"], "offset": places[0]["offset"]}
+
+        async def resumed() -> Watching | None:
+            """Come back as browsers do: until a relay answers."""
+            again = await one.watch()
+            try:
+                return again if (await again.subscribe(guild_id, **place))["op"] == "subscribed" else None
+            except TypeError:  # closed: this one was about to end, too
+                return None
+
+        again = await eventually(resumed)
+        assert await again.event("violation", message_id=missed["id"])
