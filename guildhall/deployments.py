@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 from actors.handles import find_director
 from guildhall.wiring import Wiring, open_api_ports, open_relay_ports
 from serve_app.app import create_app
+from serve_app.collector import Collector
 from serve_app.relay import Relay
 from serve_app.transport import CLOSE_WITHIN_S, DRAIN_S, install
 
@@ -50,7 +51,7 @@ def relay_deployment(wiring: Wiring, replicas: int) -> serve.Application:
 
     def build() -> ASGIApp:
         install()  # in the replica's process, before its server starts
-        return Relay(partial(open_relay_ports, wiring), find_director)
+        return Relay(partial(open_relay_ports, wiring), find_director, Collector().opened)
 
     @serve.ingress(build)
     class Sockets:

@@ -138,11 +138,12 @@ class Hub:
             if not subscriptions:
                 continue
             for offsets, frame in _joined(of_guild):
+                reached = (epoch, offsets[-1])
                 for subscription in subscriptions.values():
                     registration = subscription.registration
                     if registration is None or registration.relay_id != listener_id:
                         continue
-                    sent = subscription.deliver(epoch, offsets, frame)
+                    sent = subscription.deliver(reached, offsets, frame)
                     if sent is not None:
                         self.frames += len(sent.texts)
                         self.bytes += len(sent)

@@ -40,10 +40,15 @@ class Relay:
     """Speaks the protocol with each browser, and lets the hub feed it."""
 
     def __init__(
-        self, open_ports: Callable[[], Awaitable[RelayPorts]], find_routing: Callable[[], RoutingSource]
+        self,
+        open_ports: Callable[[], Awaitable[RelayPorts]],
+        find_routing: Callable[[], RoutingSource],
+        opened: Callable[[], None] = lambda: None,
     ) -> None:
+        """Take what opens the ports and finds the hosts; ``opened`` is called for each socket."""
         self._open_ports = open_ports
         self._find_routing = find_routing
+        self._opened = opened
         self._ports: RelayPorts
         self._gate: Gate
         self._hub: Hub
@@ -128,6 +133,7 @@ class Relay:
         socket = Socket(session.user.user_id, token, transport or AsgiWire(send))
         socket.session = session
         self._hub.enter(socket)
+        self._opened()
         return socket
 
     async def _serve_by_asgi(self, socket: Socket, wire: AsgiWire, receive: Receive) -> None:

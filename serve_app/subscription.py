@@ -12,7 +12,7 @@ from serve_app.frame import Frame
 from serve_app.socket import MAX_QUEUED_BYTES, Socket
 from serve_app.watch_calls import WatchCalls
 
-_Held = tuple[int, list[int], Frame]
+_Held = tuple[tuple[int, int], list[int], Frame]
 """What ``deliver`` takes."""
 
 
@@ -84,26 +84,32 @@ class Subscription:
         for held in held_back:
             self.deliver(*held)
 
-    def deliver(self, epoch: int, offsets: list[int], frame: Frame) -> Frame | None:
-        """Take messages of an activation, each with its last offset; return what the socket gets of them."""
+    def deliver(self, reached: tuple[int, int], offsets: list[int], frame: Frame) -> Frame | None:
+        """Take messages, each with its last offset, that lead to a position; return what the socket gets.
+
+        The position is the same object for all sockets: thousands of new ones at each frame would bring about
+        full collections, and these stop everybody.
+        """
         if not self.wanted:
             return None
         if self._held_back is not None:
-            self._hold(self._held_back, epoch, offsets, frame)
+            self._hold(self._held_back, reached, offsets, frame)
             return None
         if self.position is None:
             return None
         # What another activation of the guild said was on its way when the host answered.
-        if epoch != self.position[0] or offsets[-1] <= self.position[1]:
+        if reached[0] != self.position[0] or reached[1] <= self.position[1]:
             return None
         if offsets[0] <= self.position[1]:
             frame = Frame(*frame.texts[bisect_right(offsets, self.position[1]) :])
-        self.position = (epoch, offsets[-1])
+        self.position = reached
         self.socket.push(frame)
         return frame
 
-    def _hold(self, held_back: list[_Held], epoch: int, offsets: list[int], frame: Frame) -> None:
-        held_back.append((epoch, offsets, frame))
+    def _hold(
+        self, held_back: list[_Held], reached: tuple[int, int], offsets: list[int], frame: Frame
+    ) -> None:
+        held_back.append((reached, offsets, frame))
         self._held_bytes += len(frame)
         if self._held_bytes > MAX_QUEUED_BYTES:
             # More than the socket itself would queue. The browser comes back and resumes.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket as sockets
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 import uvicorn
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.websockets import auto
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -20,6 +22,8 @@ from serve_app import transport as module
 from serve_app.frame import Frame
 from serve_app.socket import MAX_QUEUED_BYTES, Socket
 from serve_app.transport import EXTENSION, RelayProtocol, install
+from tests.serve_app.scripted_host import GUILD, RecordingWire, item
+from tests.serve_app.test_relay import RelayUnderTest
 
 
 class Application:
@@ -52,10 +56,10 @@ class Application:
 class Running:
     """A server as Serve builds it."""
 
-    def __init__(self) -> None:
+    def __init__(self, asgi: ASGIApp | None = None) -> None:
         self.application = Application()
         # Loaded by name at this moment, as in a replica whose constructor has run.
-        config = uvicorn.Config(self.application, lifespan="off", log_config=None, access_log=False)
+        config = uvicorn.Config(asgi or self.application, lifespan="off", log_config=None, access_log=False)
         self.server = uvicorn.Server(config)
         self._listener = sockets.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -87,10 +91,15 @@ class Running:
 
 
 @pytest.fixture
-async def running(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto, "AutoWebSocketsProtocol", None)  # put back when the test is over
     monkeypatch.setattr(module, "DRAIN_S", 0.0)
     install()
+
+
+@pytest.fixture
+async def running(installed: None) -> AsyncIterator[Running]:
+    del installed
     server = Running()
     await server.eventually(lambda: server.server.started)
     yield server
@@ -202,6 +211,70 @@ async def test_a_browser_that_leaves_frees_its_socket(running: Running) -> None:
     await running.eventually(lambda: running.application.under_way == 0)
     socket.push(Frame(b"nobody"))
     socket.close(CloseCode.TOO_SLOW, "nobody")
+
+
+async def test_a_socket_that_closed_needs_no_collector(running: Running) -> None:
+    """Nothing of it is left, whoever closed it: with thousands of sockets a collection is a long pause."""
+    closings: list[Callable[[ClientConnection, Socket], Any]] = [
+        lambda browser, _: browser.close(),
+        lambda browser, _: browser.transport.abort(),
+        lambda _, socket: socket.close(CloseCode.SESSION_ENDED, "Log in."),
+    ]
+    gc.collect()
+    gc.disable()
+    try:
+        for number, close in enumerate(closings, 1):
+            browser = await connect(running.address)
+            socket = await running.socket(number)
+            gone = weakref.ref(socket.wire)
+            await browser.send("hello")
+            await running.eventually(lambda: len(running.application.heard) % 2)
+            running.application.sockets[-1] = Socket(1, "", RecordingWire())
+            leaving = close(browser, socket)
+            if leaving is not None:
+                await leaving
+            del socket, leaving
+            running.application.scopes.clear()
+            await running.eventually(lambda: gone() is None)  # noqa: B023 - asked in this turn
+            await browser.close()
+    finally:
+        gc.enable()
+
+
+@pytest.mark.usefixtures("installed")
+async def test_a_socket_of_the_relay_needs_no_collector_either() -> None:
+    """With its session, its subscription and all that was said about it."""
+    relay = await RelayUnderTest().start()
+    relay.host.at_once = lambda call: call.answer(0)
+    token = await relay.token(GUILD)
+    server = Running(relay.relay)
+    await server.eventually(lambda: server.server.started)
+    gc.collect()
+    gc.disable()
+    try:
+        browser = await connect(server.address, additional_headers={"Cookie": f"guildhall={token}"})
+        await browser.send(f'{{"op":"subscribe","guild_id":"{GUILD}"}}')
+        assert '"subscribed"' in await browser.recv()
+        relay.host.feed(item(1))
+        assert '"events"' in await browser.recv()
+        [gone] = [weakref.ref(socket.wire) for socket in relay.relay._hub.sockets()]
+        assert gone().way == "transport"  # type: ignore[union-attr]
+        await browser.close()
+        await server.eventually(lambda: gone() is None)
+    finally:
+        gc.enable()
+        await relay.stop()
+        await server.end()
+
+
+async def test_a_handshake_that_is_none_is_refused(running: Running) -> None:
+    """And leaves nothing behind."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    writer.write(b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 400")
+    assert await reader.read()
+    writer.close()
+    await running.eventually(lambda: not running.server.server_state.connections)
 
 
 async def test_too_much_at_once_is_cut_off(running: Running) -> None:
