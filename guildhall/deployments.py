@@ -6,6 +6,7 @@ from functools import partial
 
 from ray import serve
 from starlette.types import ASGIApp
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from actors.handles import find_director
 from guildhall.wiring import Wiring, open_api_ports, open_relay_ports
@@ -51,7 +52,9 @@ def relay_deployment(wiring: Wiring, replicas: int) -> serve.Application:
 
     def build() -> ASGIApp:
         install()  # in the replica's process, before its server starts
-        return Relay(partial(open_relay_ports, wiring), find_director, Collector().opened)
+        relay = Relay(partial(open_relay_ports, wiring), find_director, Collector().opened)
+        # Who asks is at the other end of HAProxy.
+        return ProxyHeadersMiddleware(relay, trusted_hosts=list(wiring.trusted_proxies))  # type: ignore[arg-type, return-value]
 
     @serve.ingress(build)
     class Sockets:

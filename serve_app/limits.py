@@ -6,6 +6,7 @@ import math
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
 from fastapi import Request
+from starlette.requests import HTTPConnection
 
 from domain.rates import RateLimiter, RateName
 from domain.sessions import Session
@@ -27,7 +28,7 @@ async def count_stranger(limiter: RateLimiter, request: Request, rate: RateName 
     await _count(limiter, rate, address_of(request))
 
 
-def address_of(request: Request) -> str:
+def address_of(request: HTTPConnection) -> str:
     """Return who is at the other end as far as counting goes: an IPv4 address or an IPv6 network."""
     host = request.client.host if request.client else ""
     try:

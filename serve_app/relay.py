@@ -22,18 +22,23 @@ from domain.protocol import (
     unsubscribed,
 )
 from domain.replica_counts import RelayCounts, ReplicaCounts
+from domain.sessions import Session
 from serve_app.access import Gate, member_of, session_cookie_name
 from serve_app.asgi_wire import AsgiWire
 from serve_app.denials import Denial, Kind
 from serve_app.doorkeeper import NEEDED, Doorkeeper
 from serve_app.frame import Frame
 from serve_app.hub import Hub
+from serve_app.limits import address_of
 from serve_app.metering import Meter
 from serve_app.ports import RelayPorts
 from serve_app.socket import Socket
 from serve_app.transport import EXTENSION, RelayProtocol
 
 log = structlog.get_logger()
+
+FRESH_S = 10.0
+"""For so long after the handshake a session need not be looked up again for the first subscribe."""
 
 
 class Relay:
@@ -120,21 +125,27 @@ class Relay:
             reason = "Logins cannot be checked right now."
             await send({"type": "websocket.close", "code": int(CloseCode.SERVICE_RESTART), "reason": reason})
             return None
-        if session is None:
-            await send({"type": "websocket.close", "code": int(CloseCode.SESSION_ENDED), "reason": "Log in."})
-            return None
-        if await self._ports.limiter.hit("handshakes", str(session.user.user_id)) is not None:
+        if await self._too_often(connection, session):
             reason = "Too many connections in a short time."
             await send({"type": "websocket.close", "code": int(CloseCode.TRY_AGAIN_LATER), "reason": reason})
+            return None
+        if session is None:
+            await send({"type": "websocket.close", "code": int(CloseCode.SESSION_ENDED), "reason": "Log in."})
             return None
         transport: RelayProtocol | None = scope.get("extensions", {}).get(EXTENSION)
         if transport is not None:
             transport.begin()
         socket = Socket(session.user.user_id, token, transport or AsgiWire(send))
-        socket.session = session
+        socket.session = session, self._ports.monotonic_s() + FRESH_S
         self._hub.enter(socket)
         self._opened()
         return socket
+
+    async def _too_often(self, connection: HTTPConnection, session: Session | None) -> bool:
+        limiter = self._ports.limiter
+        if session is None:
+            return await limiter.hit("strangers", address_of(connection)) is not None
+        return await limiter.hit("handshakes", str(session.user.user_id)) is not None
 
     async def _serve_by_asgi(self, socket: Socket, wire: AsgiWire, receive: Receive) -> None:
         reading = asyncio.create_task(self._read_forever(socket, receive))
@@ -173,8 +184,7 @@ class Relay:
             socket.push(Frame(error("too_many_subscriptions", message, wanted.guild_id)))
             return
         try:
-            session, socket.session = socket.session, None
-            session = session or await self._ports.sessions.get(socket.token)
+            session = await self._session_of(socket)
             if session is None:
                 socket.close(CloseCode.SESSION_ENDED, "Log in.")
                 return
@@ -188,6 +198,13 @@ class Relay:
             self._refuse(socket, wanted.guild_id)
             return
         self._hub.subscribe(socket, member_of(session, guild), wanted.position)
+
+    async def _session_of(self, socket: Socket) -> Session | None:
+        """Return the session as it is now; for the first subscribe as it was a moment ago."""
+        known, socket.session = socket.session, None
+        if known is not None and self._ports.monotonic_s() < known[1]:
+            return known[0]
+        return await self._ports.sessions.get(socket.token)
 
     def _lost_the_role(self, socket: Socket, guild_id: int) -> None:
         self._gate.reader.forget(guild_id)  # it may remember better days

@@ -61,9 +61,9 @@ class Socket:
         self.token = token
         """What opens the session. A secret."""
         self.session_id = session_id_of(token)
-        self.session: Session | None = None
-        """As it was at the beginning, for the first subscribe. It names every server of the person: too much
-        to keep for each of their sockets, and whoever subscribes later should go by today's list."""
+        self.session: tuple[Session, float] | None = None
+        """As it was at the beginning, for the first subscribe, and until when it is good for that. It names
+        every server of the person: too much to keep for each of their sockets."""
         self.wire = wire
         self.closed_with: CloseCode | None = None
         self._frames: deque[Frame] | None = None  # made when first needed: most never need it

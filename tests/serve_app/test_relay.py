@@ -27,7 +27,7 @@ from domain.sessions import SESSION_MS
 from serve_app import asgi_wire, doorkeeper
 from serve_app import socket as socket_module
 from serve_app.ports import RelayPorts, WebSettings
-from serve_app.relay import Relay
+from serve_app.relay import FRESH_S, Relay
 from tests.memory_rbac import memory_rbac
 from tests.serve_app.scripted_host import GUILD, ScriptedHost, ScriptedRouting, item, session_of, until
 from tests.serve_app.web import GENEROUS, PLAIN, membership
@@ -539,6 +539,32 @@ async def test_who_opens_too_many_connections_is_told_to_wait(
     again = relay.connect((b"cookie", f"guildhall={token}".encode()))
     again.say(op="unsubscribe", guild_id="1")
     assert (await again.frame(1))["op"] == "unsubscribed"
+
+
+async def test_strangers_are_counted_by_their_address(
+    relay: RelayUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who comes without a session too often is told to wait; who has one gets in from there."""
+    monkeypatch.setattr(relay.limiter, "_rates", Rates(strangers="2 per minute"))
+    codes = [(await relay.connect((b"cookie", b"guildhall=made-up")).close())[0] for _ in range(3)]
+    assert codes == [4001, 4001, 1013]
+    owner = await relay.owner()
+    owner.say(op="unsubscribe", guild_id="1")
+    assert (await owner.frame(1))["op"] == "unsubscribed"
+
+
+async def test_a_first_subscribe_that_comes_late_goes_by_todays_session(relay: RelayUnderTest) -> None:
+    """Where somebody was a member when they connected is good for a moment only."""
+    token = await relay.token(GUILD)
+    early, late = (relay.connect((b"cookie", f"guildhall={token}".encode())) for _ in range(2))
+    await until(lambda: len(relay.relay._hub.sockets()) == 2)
+    await relay.sessions.keep_guilds(1, (), relay.clock())
+    early.subscribe()
+    (await relay.host.call(1)).answer(0)
+    assert (await early.frame(1))["op"] == "subscribed"
+    relay.clock.advance(int(FRESH_S * 1000))
+    late.subscribe()
+    assert (await late.frame(1))["code"] == "not_allowed"
 
 
 async def test_a_relay_counts_what_it_does(relay: RelayUnderTest) -> None:
