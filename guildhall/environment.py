@@ -46,6 +46,10 @@ def prepare(runtime_dir: Path, token_file: Path) -> None:
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(haproxy / "metrics.sock"),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+        # Where HAProxy sends what no replica takes at the moment. At the default port that would be whichever
+        # cluster of this machine was there first: ours would be answered by another's replicas.
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(free_port()),
         # Whoever reaches Ray's ports may run code: they are closed to who has no token.
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
