@@ -19,8 +19,8 @@ from serve_app.transport import CLOSE_WITHIN_S, DRAIN_S, install
 RELAY_ONGOING_REQUESTS = 20_000
 API_ONGOING_REQUESTS = 1_000
 
-# Serve keeps an ending replica reachable for as long as this much of that time allows, then its server ends,
-# and with it the sockets, one by one; only after all of it would Serve cut them off.
+# A relay that is to end: Serve keeps it reachable for the first (set in guildhall/environment.py), then its
+# server ends and closes the sockets one by one. Who is left after the second is cut off.
 RELAY_DEREGISTERS_S = 5.0
 RELAY_ENDS_WITHIN_S = RELAY_DEREGISTERS_S + DRAIN_S + CLOSE_WITHIN_S
 

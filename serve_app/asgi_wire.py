@@ -1,4 +1,8 @@
-"""Frames by plain ASGI sends: for servers that do not let us reach the transport."""
+"""Frames by plain ASGI sends, where the transport is not to be reached.
+
+That is under another server, and behind Serve's fallback proxy, to which HAProxy turns when no replica takes
+a connection.
+"""
 
 from __future__ import annotations
 

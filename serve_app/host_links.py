@@ -45,6 +45,11 @@ class HostLink(Generic[T]):
         self._links = links
         self.task = asyncio.create_task(self._listen_forever(), name=f"stream-{host_id}")
 
+    @property
+    def heard(self) -> bool:
+        """Whether the stream stands now."""
+        return self._standing.is_set() and not self.gone
+
     async def stands(self, within_s: float) -> bool:
         """Wait for the stream; return whether it stands."""
         try:
@@ -102,6 +107,11 @@ class HostLinks(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._links)
+
+    @property
+    def standing(self) -> int:
+        """How many streams stand now."""
+        return sum(link.heard for link in self._links.values())
 
     def start(self) -> None:
         """Listen to every host there is."""

@@ -108,8 +108,8 @@ class Hub:
 
     @property
     def hosts(self) -> int:
-        """The hosts that are listened to."""
-        return len(self._links)
+        """The hosts whose streams stand."""
+        return self._links.standing
 
     def subscribe(self, socket: Socket, member: Member, position: tuple[int, int] | None) -> None:
         """Let a socket follow a guild as this member, from its position on where that can be done.

@@ -1,4 +1,4 @@
-"""Frames by the transport itself: the same bytes to every socket, three times what ASGI sends reach.
+"""Frames by the transport itself: the same bytes to every socket, without an ASGI send for each.
 
 Ray Serve builds uvicorn's configuration itself and leaves no way to say how WebSockets are spoken. But
 uvicorn looks its WebSocket class up by name, when a replica's server starts, and that is after the

@@ -525,3 +525,13 @@ async def test_stopping_sends_every_browser_elsewhere(relay: HubUnderTest) -> No
         relay.hub.leave(browser.socket)
     assert not relay.hub._tasks
     assert not relay.host.streams
+
+
+async def test_only_streams_that_stand_are_counted(relay: HubUnderTest) -> None:
+    """A host that cannot be reached is not listened to, though its link is kept."""
+    await until(lambda: relay.hub.hosts == 2)
+    relay.host.reachable = False
+    relay.host.break_stream()
+    await until(lambda: relay.hub.hosts == 1)
+    relay.host.reachable = True
+    await until(lambda: relay.hub.hosts == 2)
