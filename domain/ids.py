@@ -30,8 +30,11 @@ def snowflake_ms(snowflake: int) -> int:
 
 
 def parse_snowflake(text: str) -> int | None:
-    """Return the id written in ``text``, or None when it is no Discord id (1 … 2^63-1, plain digits)."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 19):  # noqa: PLR2004 - digits of 2^63
+    """Return the id written in ``text``, or None when it is no Discord id (1 … 2^63-1, plain digits).
+
+    Each id has one way to be written: with a zero in front it would be answered under another name.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) <= 19) or text[0] == "0":  # noqa: PLR2004 - digits of 2^63
         return None
     value = int(text)
     return value if 0 < value <= MAX_SNOWFLAKE else None

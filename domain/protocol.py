@@ -13,6 +13,7 @@ import msgspec
 
 from domain.errors import MalformedMessage
 from domain.ids import parse_snowflake
+from domain.plain_json import JsonRefused, parse_plain_json
 
 MAX_MESSAGE_BYTES = 4096
 """The longest thing a client has to say is a subscribe; this is thirty times that."""
@@ -66,9 +67,6 @@ class _UnsubscribeWire(msgspec.Struct, tag_field="op", tag="unsubscribe", forbid
     guild_id: str
 
 
-_decoder: msgspec.json.Decoder[_SubscribeWire | _UnsubscribeWire] = msgspec.json.Decoder(
-    _SubscribeWire | _UnsubscribeWire
-)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -77,8 +75,8 @@ def parse_client_message(text: str | bytes) -> ClientMessage:
     if len(text) > MAX_MESSAGE_BYTES:
         raise MalformedMessage(f"A message may have {MAX_MESSAGE_BYTES} bytes at most.")
     try:
-        wire = _decoder.decode(text)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        wire = msgspec.convert(parse_plain_json(text), _SubscribeWire | _UnsubscribeWire)
+    except (msgspec.ValidationError, JsonRefused) as error:
         raise MalformedMessage(f"The message is not understood: {error}") from error
     guild_id = parse_snowflake(wire.guild_id)
     if guild_id is None:

@@ -6,24 +6,19 @@ Starlette's own limit answers in another form than ours, and what is read here m
 from __future__ import annotations
 
 import asyncio
-import json
-import math
 import re
-from typing import Any, NoReturn
 from urllib.parse import unquote_plus
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from domain.text import storable
+from domain.plain_json import JsonRefused, parse_plain_json, require_whole
 from serve_app.errors import ApiError, error_answer
 from serve_app.limits import SAFE_METHODS
 
 MAX_BODY_BYTES = 64 << 10
 READ_WITHIN_S = 10.0
 """Nobody needs longer for so little; who sends a byte a second would hold a place for hours."""
-MAX_DEPTH = 20
-MAX_SHOWN_KEY = 100
 
 _JSON_TYPE = re.compile(r"application/(json|[\w.!#$&^-]+\+json)\s*(;.*)?", re.IGNORECASE | re.ASCII)
 _CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^\";\s]*)", re.IGNORECASE)
@@ -61,18 +56,9 @@ class InputMiddleware:
 def require_plain_json(body: bytes) -> None:
     """Refuse what two readers might understand differently, or what no store can take."""
     try:
-        value = json.loads(
-            body.decode(), object_pairs_hook=_said_once, parse_constant=_no_number, parse_float=_finite
-        )
-    except ApiError:
-        raise
-    except RecursionError:
-        raise _too_deep() from None
-    except UnicodeDecodeError:
-        raise ApiError(422, "invalid_json", "The body must be UTF-8.") from None
-    except ValueError:
-        raise ApiError(422, "invalid_json", "The body must be JSON.") from None
-    _require_tame(value)
+        parse_plain_json(body)
+    except JsonRefused as refused:
+        raise _as_answer(refused) from None
 
 
 def _require_small(declared: str) -> None:
@@ -123,59 +109,18 @@ def _require_json_type(content_type: str) -> None:
         )
 
 
-def _said_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            shown = storable(key)[:MAX_SHOWN_KEY]
-            raise ApiError(422, "duplicate_key", "A key appears twice in one object.", {"key": shown})
-        found[key] = value
-    return found
-
-
-def _no_number(constant: str) -> NoReturn:
-    raise ApiError(422, "invalid_json", f"{constant} is no number in JSON.")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ApiError(422, "invalid_json", "A number is too large.")
-    return number
-
-
-def _require_tame(value: Any) -> None:
-    """Check depth and texts. Without recursion: how deep it goes is the question."""
-    level, depth = [value], 0
-    while level:
-        deeper: list[Any] = []
-        for each in level:
-            match each:
-                case str():
-                    _require_whole(each)
-                case dict():
-                    deeper += each.keys()
-                    deeper += each.values()
-                case list():
-                    deeper += each
-        depth += 1
-        if depth > MAX_DEPTH and any(isinstance(each, dict | list) for each in level):
-            raise _too_deep()
-        level = deeper
-
-
 def _require_whole(text: str) -> None:
     try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ApiError(422, "invalid_json", "A text holds half a character.") from None
-    if "\0" in text:
-        raise ApiError(422, "invalid_text", "A text holds a NUL, which nothing here can keep.")
+        require_whole(text)
+    except JsonRefused as refused:
+        raise _as_answer(refused) from None
+
+
+def _as_answer(refused: JsonRefused) -> ApiError:
+    return ApiError(
+        422, refused.code, str(refused), {"key": refused.key} if refused.key is not None else None
+    )
 
 
 def _too_large() -> ApiError:
     return ApiError(413, "body_too_large", f"A body may have {MAX_BODY_BYTES >> 10} KiB at most.")
-
-
-def _too_deep() -> ApiError:
-    return ApiError(422, "invalid_json", f"The body may be nested {MAX_DEPTH} levels deep at most.")

@@ -14,9 +14,10 @@ from fastapi import Body
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domain.plain_json import MAX_DEPTH
 from serve_app import inputs
 from serve_app.errors import ApiError
-from serve_app.inputs import MAX_BODY_BYTES, MAX_DEPTH, require_plain_json
+from serve_app.inputs import MAX_BODY_BYTES, require_plain_json
 from tests.serve_app.test_errors import check_form
 from tests.serve_app.web import GUILD, PLAIN, Web, running
 
@@ -80,7 +81,7 @@ async def deliver(web: Web, parts: list[bytes], headers: dict[str, str], *, then
 
 @pytest.mark.parametrize(
     "value",
-    [{"a": [1, 2.5, "ü✨", None, True, {"b": {}}]}, [], "text", 0, -1, 1e-300, 2**70, {"": "", "a": "a"}],
+    [{"a": [1, 2.5, "ü✨", None, True, {"b": {}}]}, [], "text", 0, -1, 1e-300, 2**63 - 1, {"": "", "a": "a"}],
 )
 async def test_json_comes_through_as_it_is(echoing: Web, value: Any) -> None:
     """However it is cut into parts, with and without a declared length."""
@@ -204,6 +205,8 @@ REFUSED = [
     (b"1e400", "invalid_json"),
     (b"-1e400", "invalid_json"),
     (b"9" * 5_000, "invalid_json"),
+    (b"9223372036854775808", "invalid_json"),
+    (b'{"a": -9223372036854775809}', "invalid_json"),
     (b'"\xff\xfe"', "invalid_json"),
     (b"\xef\xbb\xbf{}", "invalid_json"),
     ('{"a": 1}'.encode("utf-16"), "invalid_json"),
@@ -257,18 +260,19 @@ def test_bytes_are_taken_or_refused(body: bytes) -> None:
         json.loads(body)
 
 
+INTEGERS = st.integers(-(2**63), 2**63 - 1)
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 
 
 @given(
     st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+        st.none() | st.booleans() | INTEGERS | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
         lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
         max_leaves=20,
     )
 )
 def test_everything_that_is_json_is_taken(value: Any) -> None:
-    """As long as it is no deeper than allowed, and its texts can be kept."""
+    """As long as it is no deeper than allowed, its numbers have 64 bits, and its texts can be kept."""
     require_plain_json(json.dumps(value).encode())
 
 

@@ -60,7 +60,7 @@ class TestConfig:
             {"timezone": "../../etc/passwd"},
             {"timezone": ""},
             {"retention_days": 6},
-            {"retention_days": 2**63},
+            {"retention_days": 2**63 - 1},
             {"retention_days": "often"},
             {"colour": "red"},
             [],

@@ -60,6 +60,8 @@ def test_an_id_tells_its_time() -> None:
         ("9223372036854775807", MAX_SNOWFLAKE),
         ("9223372036854775808", None),  # one too many
         ("0", None),
+        ("01", None),  # would be answered as 1
+        ("0000000000000000001", None),
         ("", None),
         ("-1", None),
         ("+1", None),

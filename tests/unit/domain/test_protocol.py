@@ -55,6 +55,13 @@ def test_what_a_client_says_is_understood(message: ClientMessage) -> None:
         ('{"op":"subscribe","guild_id":1}', "not understood"),  # numbers lose digits in JavaScript
         ('{"op":"subscribe","guild_id":"x"}', "string of digits"),
         ('{"op":"subscribe","guild_id":"0"}', "string of digits"),
+        ('{"op":"subscribe","guild_id":"01"}', "string of digits"),  # would be answered as 1
+        ('{"op":"subscribe","guild_id":"1","guild_id":"2"}', "twice"),
+        ('{"op":"subscribe","guild_id":"1","g\\u0075ild_id":"1"}', "twice"),
+        ('{"op":"subscribe","guild_id":"1","epoch":9223372036854775808,"offset":1}', "too large"),
+        ('{"op":"subscribe","guild_id":"1","epoch":1,"offset":%s}' % ("9" * 3_000), "too large"),
+        ('{"op":"subscribe","guild_id":"1","epoch":true,"offset":1}', "not understood"),
+        ('{"op":"subscribe","guild_id":"1","epoch":NaN,"offset":1}', "NaN"),
         ('{"op":"subscribe","guild_id":"9223372036854775808"}', "string of digits"),
         ('{"op":"subscribe","guild_id":"1","epoch":1}', "go together"),
         ('{"op":"subscribe","guild_id":"1","offset":1}', "go together"),
