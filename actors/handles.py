@@ -47,11 +47,13 @@ async def _answer(call: Awaitable[T]) -> T:
     """Await a call; our own errors pass, everything else means that the actor is not there."""
     try:
         return await call
-    except GuildhallError:
-        raise
     except RayTaskError as error:
-        if isinstance(error.cause, GuildhallError):
-            raise error.cause from error
+        # First of all: Ray raises a class that is also the cause's, and says pid, address and source.
+        cause = error.cause
+        if isinstance(cause, GuildhallError):
+            raise cause from error
+        raise
+    except GuildhallError:
         raise
     except (RayActorError, GetTimeoutError, RayError) as error:
         raise HostUnreachable(f"The actor does not answer: {type(error).__name__}") from error

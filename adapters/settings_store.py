@@ -80,7 +80,7 @@ class PostgresSettingsStore:
                 if version != from_version:
                     raise VersionConflict(current_version=version)
                 if before is None and await connection.fetchval(_SQL["count_rules"], guild_id) >= MAX_RULES:
-                    raise TooManyRules(f"A server can have {MAX_RULES} rules.")
+                    raise TooManyRules
                 row: Any = await connection.fetchrow(
                     _SQL["write_rule"],
                     guild_id,

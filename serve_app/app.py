@@ -34,6 +34,8 @@ from serve_app.metering import Meter
 from serve_app.middleware import RequestMiddleware
 from serve_app.page import install_page
 from serve_app.ports import ApiPorts, WebSettings
+from serve_app.task_set import TaskSet
+from serve_app.whole_changes import CHANGE_WITHIN_S, DRAIN_S, MAX_CHANGES, ChangeMiddleware
 
 _health = APIRouter(tags=["operations"])
 
@@ -71,6 +73,7 @@ async def ping() -> Pong:
 
 def create_app(settings: WebSettings, open_ports: Callable[[], Awaitable[ApiPorts]]) -> FastAPI:
     """Build the application; it opens its ports when the server starts, and closes them when it ends."""
+    changes = TaskSet(max_tasks=MAX_CHANGES, within_s=CHANGE_WITHIN_S)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -80,8 +83,10 @@ def create_app(settings: WebSettings, open_ports: Callable[[], Awaitable[ApiPort
         gate.denials.start()
         meter = Meter(ports.replica, lambda: ReplicaCounts(ports.caches.counts()), ports.counts)
         app.state.meter = meter
+        app.state.changes = changes
         meter.start()
         yield
+        await changes.drain(DRAIN_S)
         await meter.stop()
         await gate.denials.stop()
         await ports.close()
@@ -98,6 +103,7 @@ def create_app(settings: WebSettings, open_ports: Callable[[], Awaitable[ApiPort
             Middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies)),
             Middleware(RequestMiddleware, behind_tls=settings.behind_tls),
             Middleware(InputMiddleware),
+            Middleware(ChangeMiddleware, changes=changes),
         ],
         responses=EVERYWHERE,
     )

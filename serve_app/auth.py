@@ -13,11 +13,12 @@ from pydantic import BaseModel
 
 from domain.audit import AuditEntry
 from domain.errors import LoginFailed, StoreUnavailable
-from domain.sessions import LOGIN_MS, SESSION_MS, PendingLogin
+from domain.sessions import LOGIN_MS, SESSION_MS, Identity, PendingLogin
 from domain.views import UserView, user_view
 from serve_app.access import Changing, LoggedIn, Ports, session_cookie_name, session_token
 from serve_app.limits import count_stranger
 from serve_app.ports import ApiPorts, WebSettings
+from serve_app.task_set import TaskSet
 
 log = structlog.get_logger()
 
@@ -89,8 +90,8 @@ async def callback(
     except LoginFailed as problem:
         log.info("login_failed", reason=str(problem))
         return _back(settings, "/?login_error=failed")
-    token = await ports.sessions.begin(identity, instead_of=session_token(request, ports))
-    await _note(ports, request, identity.user.user_id, "auth.login")
+    changes: TaskSet = request.app.state.changes  # a login is a change too, though browsers come by GET
+    token = await changes.run(_begin(ports, request, identity))
     response = _back(settings, pending.next_path)
     response.set_cookie(
         session_cookie_name(settings),
@@ -128,6 +129,12 @@ async def me(session: LoggedIn, ports: Ports) -> Me:
         csrf_token=session.csrf_token,
         operator=session.user.user_id in ports.settings.operators,
     )
+
+
+async def _begin(ports: ApiPorts, request: Request, identity: Identity) -> str:
+    token = await ports.sessions.begin(identity, instead_of=session_token(request, ports))
+    await _note(ports, request, identity.user.user_id, "auth.login")
+    return token
 
 
 async def _note(ports: ApiPorts, request: Request, user_id: int, action: str, **details: Any) -> None:

@@ -20,8 +20,9 @@ from domain.errors import (
     StoreUnavailable,
     TooManyMappings,
 )
-from domain.guild_settings import NoSuchRule, TooManyRules, VersionConflict
+from domain.guild_settings import MAX_RULES, NoSuchRule, TooManyRules, VersionConflict
 from domain.permissions import Permission
+from domain.roles import MAX_MAPPINGS
 
 
 class ErrorBody(BaseModel):
@@ -62,11 +63,11 @@ def missing_permission(permission: Permission) -> ApiError:
 
 
 class _Told(NamedTuple):
-    """How an error of ours is told to whoever asked; without a message it speaks for itself."""
+    """How an error of ours is told to whoever asked. Always in these words: its own may carry a traceback."""
 
     status: int
     error_code: str
-    message: str | None = None
+    message: str
 
 
 _TOLD: dict[type, _Told] = {
@@ -78,12 +79,18 @@ _TOLD: dict[type, _Told] = {
         503, "sessions_unavailable", "Logins cannot be checked. Try again in a moment."
     ),
     RolesUnavailable: _Told(503, "roles_unavailable", "Roles cannot be checked. Try again in a moment."),
-    DiscordOwnerStays: _Told(409, "discord_owner"),
-    LastOwner: _Told(409, "last_owner"),
-    NoSuchRole: _Told(404, "no_such_role"),
-    TooManyMappings: _Told(409, "too_many_mappings"),
-    NoSuchRule: _Told(404, "no_such_rule"),
-    TooManyRules: _Told(409, "too_many_rules"),
+    DiscordOwnerStays: _Told(
+        409,
+        "discord_owner",
+        "This person owns the server on Discord, and is owner here for as long as that is so.",
+    ),
+    LastOwner: _Told(
+        409, "last_owner", "The server would have no owner then. Make somebody else owner first."
+    ),
+    NoSuchRole: _Told(404, "no_such_role", "There is no such role to take away."),
+    TooManyMappings: _Told(409, "too_many_mappings", f"A server can map {MAX_MAPPINGS} roles of Discord."),
+    NoSuchRule: _Told(404, "no_such_rule", "The server has no rule of that name."),
+    TooManyRules: _Told(409, "too_many_rules", f"A server can have {MAX_RULES} rules."),
 }
 
 
@@ -117,7 +124,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     async def troubled(request: Request, error: Exception) -> JSONResponse:
         told = next(told for kind in type(error).__mro__ if (told := _TOLD.get(kind)))
-        return _answer(request, told.status, told.error_code, told.message or str(error))
+        return _answer(request, told.status, told.error_code, told.message)
 
     for kind in _TOLD:
         app.add_exception_handler(kind, troubled)

@@ -63,7 +63,7 @@ class MemorySettingsStore:
         if version != from_version:
             raise VersionConflict(current_version=version)
         if before is None and len(own) >= MAX_RULES:
-            raise TooManyRules(f"A server can have {MAX_RULES} rules.")
+            raise TooManyRules
         after = own[name] = StoredRule(name, rule, version + 1, change.by_user_id, self._database.now_ms())
         details = what_changed(before.rule if before else default_rules().get(name), rule)
         self._database.write_audit([change.entry(guild_id, "rule.updated", name, details)])

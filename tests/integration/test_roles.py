@@ -137,11 +137,27 @@ async def test_a_role_of_discord_opens_a_server(owner: Owner, outsider: Person, 
     await eventually(closed, within_s=GONE_WITHIN_S)
 
 
-async def test_discords_owner_cannot_be_changed(owner: Owner) -> None:
-    """Not even by themselves."""
-    for method, body in (("PUT", {"role": "viewer"}), ("DELETE", None)):
-        status, answer = await owner.ask(method, f"roles/{owner.person.user_id}", json=body)
-        assert (status, answer["error_code"]) == (409, "discord_owner")
+DISCORD_OWNER = "This person owns the server on Discord, and is owner here for as long as that is so."
+NO_SUCH_ROLE = "There is no such role to take away."
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "told"),
+    [
+        ("PUT", "roles/{owner}", (409, "discord_owner", DISCORD_OWNER)),
+        ("DELETE", "roles/{owner}", (409, "discord_owner", DISCORD_OWNER)),
+        ("DELETE", "roles/1234567890", (404, "no_such_role", NO_SUCH_ROLE)),
+        ("DELETE", "role-mappings/1234567890", (404, "no_such_role", NO_SUCH_ROLE)),
+    ],
+)
+async def test_what_the_rbac_actor_refuses_is_told_in_one_sentence(
+    owner: Owner, method: str, path: str, told: tuple[int, str, str]
+) -> None:
+    """Nothing of where it was refused: no process, no address, no path, no source."""
+    body = {"role": "viewer"} if method == "PUT" else None
+    status, answer = await owner.ask(method, path.format(owner=owner.person.user_id), json=body)
+    assert (status, answer["error_code"], answer["error"]) == told
+    assert answer["details"] is None
 
 
 async def test_the_demos_owner_operates_it(owner: Owner, outsider: Person) -> None:
