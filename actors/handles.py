@@ -38,7 +38,7 @@ STREAM_AHEAD = 64
 """Lists that a host may yield before a relay has taken them; then the relay's bounded queue fills."""
 
 ROLES_WITHIN_S = 8.0
-"""Whoever does not hear by then what a role is, is turned away."""
+"""Whoever does not hear by then what a role is, is told to come back."""
 
 T = TypeVar("T")
 
@@ -227,7 +227,7 @@ class RbacHandle:
         """See ``Rbac.start``. Unlike the other calls it may take as long as a process needs to begin."""
         await _answer(self._actor.start.remote())
 
-    async def roles_of(self, members: Collection[Member]) -> dict[Member, Role]:
+    async def roles_of(self, members: Collection[Member]) -> dict[Member, Role | None]:
         """See ``Rbac.roles_of``."""
         return await self._roles(self._actor.roles_of.remote(list(members)))
 

@@ -1,4 +1,8 @@
-"""What roles Discord gave somebody: asked once however many want to know, and remembered for a minute."""
+"""What roles Discord gave somebody: asked once however many want to know, and remembered for ten minutes.
+
+There are three outcomes: roles, no roles, and unknown. Unknown is neither of the others: whoever asks is told
+to come back.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +27,9 @@ NOTHING: frozenset[int] = frozenset()
 class MemberRolesSettings(msgspec.Struct, frozen=True):
     """How long what Discord said is taken for true, and how it is asked."""
 
-    remember_s: float = 60.0
-    refresh_s: float = 30.0
+    remember_s: float = 600.0
+    """The last answer serves for so long while Discord cannot be asked; then it is unknown."""
+    refresh_s: float = 300.0
     """What is older is asked anew while it still counts, so that nobody who stays has to wait."""
     failed_for_s: float = 5.0
     """Somebody about whom Discord could not be asked is not asked about again for so long."""
@@ -32,7 +37,7 @@ class MemberRolesSettings(msgspec.Struct, frozen=True):
     at_once: int = 10
     """Questions that may be under way."""
     waiting: int = 1_000
-    """Questions that may wait for their turn; who comes then is taken for somebody without roles."""
+    """Questions that may wait for their turn; about whoever comes then nothing is known."""
     answer_within_s: float = 1.0
     """Nobody waits longer. The answer is remembered when it comes."""
 
@@ -43,7 +48,7 @@ class _Answer(NamedTuple):
 
 
 class MemberRoles:
-    """Asks Discord, and takes somebody about whom it does not answer for a member without roles."""
+    """Asks Discord, and says of whom it knows nothing."""
 
     def __init__(
         self,
@@ -65,14 +70,14 @@ class MemberRoles:
         self._quiet_until_s = float("-inf")
         """Until when Discord wants to hear nothing."""
 
-    async def of(self, members: Collection[GuildAndUser]) -> dict[GuildAndUser, frozenset[int]]:
-        """Return the roles that Discord gave these members, as far as it says so in time. Never raises."""
+    async def of(self, members: Collection[GuildAndUser]) -> dict[GuildAndUser, frozenset[int] | None]:
+        """Return the roles that Discord gave these members; None where it does not say. Never raises."""
         questions = {member: self._question_about(member) for member in members}
         unknown = {task for member, task in questions.items() if task and member not in self._known}
         if unknown:
             await asyncio.wait(unknown, timeout=self._settings.answer_within_s)
         answers = {member: self._known.get(member) for member in members}
-        return {member: answer.discord_roles if answer else NOTHING for member, answer in answers.items()}
+        return {member: answer.discord_roles if answer else None for member, answer in answers.items()}
 
     def _question_about(self, member: GuildAndUser) -> asyncio.Task[None] | None:
         """Return the one question about a member that is under way, begun now if it has to be and can be."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection
 
 from actors.member_roles import NOTHING, MemberRoles
+from domain.errors import RolesUnavailable
 from domain.permissions import Role
 from domain.roles import Assignment, Author, Mapping, Member, RoleChange, RoleStore
 
@@ -29,25 +30,28 @@ class Rbac:
         """Connect."""
         await self._opened()
 
-    async def roles_of(self, members: Collection[Member]) -> dict[Member, Role]:
+    async def roles_of(self, members: Collection[Member]) -> dict[Member, Role | None]:
         """See the port. Discord is asked about those whose role depends on it, and nobody else."""
         records = await (await self._opened()).records(members)
         asked = [(m.guild_id, m.user_id) for m, roles in records.items() if roles.asks_discord(m)]
         given = await self._members.of(asked)
-        found = {
-            member: roles.role_of(member, given.get((member.guild_id, member.user_id), NOTHING))
-            for member, roles in records.items()
-        }
-        return {member: role for member, role in found.items() if role is not None}
+        found: dict[Member, Role | None] = {}
+        for member, roles in records.items():
+            discord_roles = given.get((member.guild_id, member.user_id), NOTHING)
+            if discord_roles is not None:
+                found[member] = roles.role_of(member, discord_roles)
+        return found
 
     async def change(self, change: RoleChange, by: Member, request_id: str | None = None) -> int:
         """See the port."""
         store = await self._opened()
         record = (await store.records([by]))[by]
-        given = NOTHING
+        given: frozenset[int] | None = NOTHING
         if record.asks_discord(by):
             member = (by.guild_id, by.user_id)
             given = (await self._members.of([member]))[member]
+        if given is None:
+            raise RolesUnavailable("Discord does not say right now what this person may do.")
         return await store.change(change, Author(by, given, request_id))
 
     async def assignments(self, guild_id: int, *, limit: int, offset: int) -> tuple[list[Assignment], int]:

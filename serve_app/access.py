@@ -9,7 +9,7 @@ from typing import Annotated, NamedTuple
 from fastapi import Depends, Path, Request
 
 from domain.audit import AuditLog
-from domain.errors import SessionsUnavailable
+from domain.errors import RolesUnavailable, SessionsUnavailable
 from domain.ids import parse_snowflake
 from domain.permissions import Permission, Role, may
 from domain.roles import Member, Roles
@@ -50,17 +50,28 @@ class Gate:
         self.denials = Denials(audit, monotonic_s)
 
     async def role_in(self, session: Session, guild_id: int) -> Role | None:
-        """Return the person's role in a guild. Raises what :meth:`RoleReader.roles_of` does: then deny."""
+        """Return the person's role in a guild, or None when they have none.
+
+        Raises:
+            StoreUnavailable, RolesUnavailable: it could not be asked. Then they are to come back.
+
+        """
         guild = session.guild(guild_id)
         if guild is None:
             return None
         member = member_of(session, guild)
-        return (await self.reader.roles_of([member])).get(member)
+        roles = await self.reader.roles_of([member])
+        if member not in roles:
+            raise RolesUnavailable
+        return roles[member]
 
     async def roles_of(self, session: Session) -> dict[int, Role]:
-        """Return the person's roles in all guilds of theirs where they have one."""
-        roles = await self.reader.roles_of([member_of(session, guild) for guild in session.guilds])
-        return {member.guild_id: role for member, role in roles.items()}
+        """Return the person's roles in all guilds of theirs where they have one; raises as ``role_in``."""
+        members = [member_of(session, guild) for guild in session.guilds]
+        roles = await self.reader.roles_of(members)
+        if not roles.keys() >= set(members):
+            raise RolesUnavailable  # a list without a guild would say that there is no role
+        return {member.guild_id: role for member, role in roles.items() if role is not None}
 
     def refuse(
         self, request: Request, session: Session, error: ApiError, guild_id: int | None = None

@@ -72,7 +72,11 @@ class Doorkeeper:
     async def _look_at_roles(self, watching: Sequence[tuple[Socket, Member]]) -> None:
         roles = await self._roles.roles_of({member for _, member in watching})
         for socket, member in watching:
-            if not may(roles.get(member), NEEDED) and member.guild_id in self._hub.guilds_of(socket):
+            if (
+                member in roles
+                and not may(roles[member], NEEDED)
+                and member.guild_id in self._hub.guilds_of(socket)
+            ):
                 self._hub.unsubscribe(socket, member.guild_id)
                 self._refuse(socket, member.guild_id)
 

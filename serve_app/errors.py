@@ -68,6 +68,7 @@ class _Told(NamedTuple):
     status: int
     error_code: str
     message: str
+    retry_after_s: int | None = None
 
 
 _TOLD: dict[type, _Told] = {
@@ -78,7 +79,9 @@ _TOLD: dict[type, _Told] = {
     SessionsUnavailable: _Told(
         503, "sessions_unavailable", "Logins cannot be checked. Try again in a moment."
     ),
-    RolesUnavailable: _Told(503, "roles_unavailable", "Roles cannot be checked. Try again in a moment."),
+    RolesUnavailable: _Told(
+        503, "roles_unavailable", "Roles cannot be checked. Try again in a moment.", retry_after_s=2
+    ),
     DiscordOwnerStays: _Told(
         409,
         "discord_owner",
@@ -124,7 +127,10 @@ def install_error_handlers(app: FastAPI) -> None:
 
     async def troubled(request: Request, error: Exception) -> JSONResponse:
         told = next(told for kind in type(error).__mro__ if (told := _TOLD.get(kind)))
-        return _answer(request, told.status, told.error_code, told.message)
+        answer = _answer(request, told.status, told.error_code, told.message)
+        if told.retry_after_s is not None:
+            answer.headers["Retry-After"] = str(told.retry_after_s)
+        return answer
 
     for kind in _TOLD:
         app.add_exception_handler(kind, troubled)

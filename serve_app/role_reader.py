@@ -23,7 +23,7 @@ class _Answer(NamedTuple):
 
 
 class _Question(NamedTuple):
-    task: asyncio.Task[dict[Member, Role]]
+    task: asyncio.Task[dict[Member, Role | None]]
     asked_s: float
 
 
@@ -36,16 +36,16 @@ class RoleReader:
         self._known: LRUCache[Member, _Answer] = LRUCache(REMEMBERED)
         self._asking: dict[Member, _Question] = {}
 
-    async def roles_of(self, members: Collection[Member]) -> dict[Member, Role]:
-        """Return the roles of those who have one.
+    async def roles_of(self, members: Collection[Member]) -> dict[Member, Role | None]:
+        """Return the role of each, None for those who have none; whoever is missing could not be asked about.
 
         Raises:
-            StoreUnavailable, RolesUnavailable: nobody knows. Then the answer is no.
+            StoreUnavailable, RolesUnavailable: nobody could be asked about.
 
         """
         now_s = self._monotonic_s()
         found: dict[Member, Role | None] = {}
-        questions: set[asyncio.Task[dict[Member, Role]]] = set()
+        questions: set[asyncio.Task[dict[Member, Role | None]]] = set()
         new: list[Member] = []
         for member in members:
             answer, question = self._known.get(member), self._asking.get(member)
@@ -60,8 +60,8 @@ class RoleReader:
         if questions:
             await asyncio.wait(questions)  # not gather: who gives up waiting must not end it for the others
             told = {member: role for task in questions for member, role in task.result().items()}
-            found |= {member: told.get(member) for member in members if member not in found}
-        return {member: role for member, role in found.items() if role is not None}
+            found |= {member: told[member] for member in members if member in told}
+        return found
 
     def forget(self, guild_id: int) -> None:
         """Forget a guild whose roles were just changed: what is asked from here on is asked anew."""
@@ -69,7 +69,7 @@ class RoleReader:
             for member in [member for member in remembered if member.guild_id == guild_id]:
                 del remembered[member]
 
-    def _ask(self, members: list[Member], now_s: float) -> asyncio.Task[dict[Member, Role]]:
+    def _ask(self, members: list[Member], now_s: float) -> asyncio.Task[dict[Member, Role | None]]:
         task = asyncio.create_task(self._roles.roles_of(members))
         question = _Question(task, now_s)
         self._asking.update(dict.fromkeys(members, question))
@@ -82,5 +82,5 @@ class RoleReader:
         for member in members:
             if self._asking.get(member) is question:
                 del self._asking[member]
-                if well:
-                    self._known[member] = _Answer(question.task.result().get(member), question.asked_s)
+                if well and member in (answers := question.task.result()):
+                    self._known[member] = _Answer(answers[member], question.asked_s)

@@ -62,6 +62,9 @@ from guildhall.live.words import (
 LOST = 1006
 """What a connection counts as closed with that ended without a word (RFC 6455, 7.1.5)."""
 
+CROWDED_OUT_LIMIT = 5
+"""A client that comes back may find its own last socket still counted, when what held that one died."""
+
 ATTEMPTS_BEHIND_A_BAD_MESSAGE = 5
 """We said something that the server does not take; saying it again soon would not help."""
 
@@ -140,7 +143,7 @@ def _on_refusal(state: State, refusal: Refusal, env: Env) -> Step:
 def _on_subscribed(state: State, answer: Subscribed, env: Env) -> Step:
     if not isinstance(state.phase, Subscribing | Syncing | Streaming):
         return state, []
-    position = state.position
+    position, state = state.position, replace(state, crowded_out=0)
     connected: list[Command] = [CancelTimer("handshake"), SetTimer("stable", env.limits.stable_after_s)]
     continues = (
         answer.recovered
@@ -152,7 +155,8 @@ def _on_subscribed(state: State, answer: Subscribed, env: Env) -> Step:
     if continues:
         # The answer may name the head of the stream with the replay still to come: our own count goes on.
         connected.append(SetTimer("replay", env.limits.replay_s))
-        return replace(state, phase=Streaming(resumed=True), promised=answer.offset), connected
+        live = replace(state, phase=Streaming(resumed=True), promised=answer.offset, was_live=True)
+        return live, connected
     synced, load = _sync(state, Position(answer.epoch, answer.offset), ())
     return synced, connected + load
 
@@ -212,7 +216,7 @@ def _on_loaded(state: State, load: int, snapshot: Any, env: Env) -> Step:
     if state.phase.buffer:
         commands.append(Applied(state.phase.buffer))
     commands.append(SetTimer("stable", env.limits.stable_after_s))
-    return replace(loaded, phase=Streaming(resumed=False), promised=0), commands
+    return replace(loaded, phase=Streaming(resumed=False), promised=0, was_live=True), commands
 
 
 def _on_not_loaded(state: State, load: int, failure: LoadFailure, env: Env) -> Step:
@@ -237,6 +241,9 @@ def _on_closed(state: State, code: int, env: Env) -> Step:
             return _leave(state, Ended("session_over"))
         case CloseCode.NOT_ALLOWED:
             return _leave(state, Ended("not_allowed"))
+        case CloseCode.TOO_MANY_SOCKETS if state.was_live and state.crowded_out < CROWDED_OUT_LIMIT:
+            # One that was just opened is one too many; one that was live has lost its place: it waits.
+            return _wait(replace(state, crowded_out=state.crowded_out + 1), env, code)
         case CloseCode.TOO_MANY_SOCKETS:
             return _leave(state, Ended("too_many_sockets"))
         case CloseCode.SERVICE_RESTART:

@@ -88,6 +88,9 @@ class State(msgspec.Struct, frozen=True):
     loading: bool = False
     load_attempt: int = 0
     has_data: bool = False
+    was_live: bool = False
+    crowded_out: int = 0
+    """How often in a row there was no room for this socket."""
 
 
 # -- what happens -----------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ import pytest
 from fastapi import Request
 
 from adapters.memory.samples import described, person
-from domain.errors import RolesUnavailable
+from domain.errors import DiscordUnavailable, RolesUnavailable
 from domain.permissions import ADMINISTRATOR, PERMISSIONS, ROLES, Permission, Role
+from domain.roles import Mapping
 from domain.sessions import Session, SessionGuild
 from serve_app.access import Needs
 from serve_app.errors import ApiError
@@ -177,7 +178,28 @@ async def test_a_role_that_was_taken_away_is_gone_within_a_second(web: Web) -> N
         assert (await browser.get(path)).status_code == 403
 
 
-async def test_when_roles_cannot_be_read_the_answer_is_no(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_discord_does_not_say_is_no_denial(web: Web) -> None:
+    """Whoever has a role by a mapping is told to come back, in the list of servers too; nothing is noted."""
+
+    async def away(*_: object) -> None:
+        raise DiscordUnavailable
+
+    web.database.role_mappings[GUILD, GUILD] = Mapping(GUILD, "viewer", 1, 0)
+    web.members.given[GUILD, 4] = frozenset()
+    web.members.before = away
+    async with await web.browser_of_role("outsider") as outsider, await web.browser_of_role("owner") as owner:
+        for path in (f"/api/servers/{GUILD}/metrics", "/api/servers"):
+            answer = await outsider.get(path)
+            assert (answer.status_code, answer.json()["error_code"]) == (503, "roles_unavailable")
+            assert answer.headers["Retry-After"] == "2"
+            assert (await owner.get(path)).status_code == 200
+        assert await web.denied() == []
+        web.members.before = None
+        web.clock.advance(5_000)
+        assert (await outsider.get(f"/api/servers/{GUILD}/metrics")).status_code == 200
+
+
+async def test_when_roles_cannot_be_read_nobody_gets_in(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     """503 with a sentence, for everybody and on every route that asks for a role; it is no denial."""
 
     async def away(*_: object) -> None:

@@ -16,13 +16,15 @@ from adapters.memory import (
     MemoryCounts,
     MemoryDatabase,
     MemoryEndedSessions,
+    MemoryMembers,
     MemoryRateLimiter,
     MemorySessions,
 )
-from domain.errors import RolesUnavailable, StoreUnavailable
+from domain.errors import DiscordUnavailable, RolesUnavailable, StoreUnavailable
 from domain.protocol import MAX_SUBSCRIPTIONS
 from domain.rates import Rates
 from domain.replica_counts import RelayCounts
+from domain.roles import Mapping
 from domain.sessions import SESSION_MS
 from serve_app import asgi_wire, doorkeeper
 from serve_app import socket as socket_module
@@ -87,6 +89,7 @@ class RelayUnderTest:
     def __init__(self) -> None:
         self.clock = MemoryClock()
         self.database = MemoryDatabase(self.clock)
+        self.members = MemoryMembers()
         self.sessions = MemorySessions(self.clock)
         self.ended = MemoryEndedSessions(self.sessions)
         self.counts = MemoryCounts(self.clock)
@@ -101,7 +104,8 @@ class RelayUnderTest:
 
     async def _open(self) -> RelayPorts:
         settings = WebSettings(PLAIN, None, "")  # type: ignore[arg-type]
-        roles, audit = memory_rbac(self.database), MemoryAuditLog(self.database)
+        roles = memory_rbac(self.database, self.members, self.monotonic_s)
+        audit = MemoryAuditLog(self.database)
         return RelayPorts(
             settings=settings,
             sessions=self.sessions,
@@ -112,8 +116,11 @@ class RelayUnderTest:
             ended=self.ended,
             counts=self.counts,
             replica="relay",
-            monotonic_s=lambda: self.clock() / 1000,
+            monotonic_s=self.monotonic_s,
         )
+
+    def monotonic_s(self) -> float:
+        return self.clock() / 1000
 
     async def _close(self) -> None:
         self.closed += 1
@@ -347,14 +354,27 @@ async def test_watching_needs_the_permission(relay: RelayUnderTest, guild_id: in
     connection.leave()
 
 
-async def test_roles_that_cannot_be_read_are_no_permission(relay: RelayUnderTest) -> None:
-    """The answer is an error frame, and asking again later helps."""
-    connection = await relay.owner()
-    relay.database.available = False
+@pytest.mark.parametrize("away", ["database", "discord"])
+async def test_roles_that_cannot_be_read_are_no_permission(relay: RelayUnderTest, away: str) -> None:
+    """The answer is an error frame, and asking again later helps; it is noted nowhere."""
+
+    async def busy(*_: object) -> None:
+        raise DiscordUnavailable
+
+    relay.database.role_mappings[GUILD, GUILD] = Mapping(GUILD, "viewer", 1, 0)
+    relay.members.given[GUILD, 1] = frozenset()
+    token = await relay.sessions.create(session_of(membership(GUILD)))
+    connection = relay.connect((b"cookie", f"guildhall={token}".encode()))
+    if away == "database":
+        relay.database.available = False
+    else:
+        relay.members.before = busy
     connection.subscribe()
     assert (await connection.frame(1))["code"] == "unavailable"
     assert relay.host.calls == []
-    relay.database.available = True
+    assert relay.database.audit == []
+    relay.database.available, relay.members.before = True, None
+    relay.clock.advance(5_000)
     connection.subscribe()
     (await relay.host.call(1)).answer(0)
     assert (await connection.frame(2))["op"] == "subscribed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 
 import pytest
 
@@ -22,14 +23,15 @@ class ScriptedRoles:
 
     def __init__(self) -> None:
         self.roles: dict[Member, Role] = {}
+        self.unknown: set[Member] = set()
         self.asked: list[list[Member]] = []
         self.answering = asyncio.Event()
         self.answering.set()
         self.problem: Exception | None = None
 
-    async def roles_of(self, members: list[Member]) -> dict[Member, Role]:  # type: ignore[override]
+    async def roles_of(self, members: Collection[Member]) -> dict[Member, Role | None]:
         self.asked.append(list(members))
-        found = {member: self.roles[member] for member in members if member in self.roles}
+        found = {member: self.roles.get(member) for member in members if member not in self.unknown}
         await self.answering.wait()
         if self.problem is not None:
             raise self.problem
@@ -54,7 +56,7 @@ class Rig:
     async def role(self, member: Member) -> Role | None:
         return (await asyncio.wait_for(self.reader.roles_of([member]), 5)).get(member)
 
-    def ask(self, *members: Member) -> asyncio.Task[dict[Member, Role]]:
+    def ask(self, *members: Member) -> asyncio.Task[dict[Member, Role | None]]:
         return asyncio.create_task(self.reader.roles_of(members))
 
 
@@ -70,7 +72,7 @@ async def test_a_second_of_requests_costs_one_question(rig: Rig) -> None:
     asking = [rig.ask(ONE, TWO) for _ in range(100)]
     await until(lambda: rig.actor.asked)
     rig.actor.answering.set()
-    assert await asyncio.gather(*asking) == [{ONE: "viewer"}] * 100
+    assert await asyncio.gather(*asking) == [{ONE: "viewer", TWO: None}] * 100
     rig.clock.advance(999)
     assert (await rig.role(ONE), await rig.role(TWO)) == ("viewer", None)
     assert rig.actor.asked == [[ONE, TWO]]
@@ -107,7 +109,7 @@ async def test_the_second_begins_with_the_question(rig: Rig) -> None:
     await until(lambda: len(rig.actor.asked) == 2)
     rig.actor.answering.set()
     assert await slow == {ONE: "viewer"}
-    assert await late == {}
+    assert await late == {ONE: None}
     assert await rig.role(ONE) is None
     assert len(rig.actor.asked) == 2
 
@@ -119,7 +121,7 @@ async def test_an_answer_that_took_its_time_is_remembered_for_less(rig: Rig) -> 
     await until(lambda: rig.actor.asked)
     rig.clock.advance(600)
     rig.actor.answering.set()
-    assert await slow == {}
+    assert await slow == {ONE: None}
     rig.actor.roles[ONE] = "viewer"
     rig.clock.advance(399)
     assert await rig.role(ONE) is None
@@ -140,6 +142,15 @@ async def test_a_failure_goes_to_all_who_wait_and_is_not_remembered(rig: Rig, pr
     rig.actor.problem = None
     rig.actor.roles[ONE] = "viewer"
     assert await rig.role(ONE) == "viewer"
+
+
+async def test_what_could_not_be_asked_is_no_answer_and_is_asked_again(rig: Rig) -> None:
+    """It is missing, which is neither a role nor none, and nothing of it is remembered."""
+    rig.actor.roles, rig.actor.unknown = {ONE: "viewer", TWO: "admin"}, {TWO}
+    assert await rig.reader.roles_of([ONE, TWO]) == {ONE: "viewer"}
+    rig.actor.unknown.clear()
+    assert await rig.reader.roles_of([ONE, TWO]) == {ONE: "viewer", TWO: "admin"}
+    assert rig.actor.asked == [[ONE, TWO], [TWO]]
 
 
 async def test_who_stops_waiting_ends_nothing_for_the_others(rig: Rig) -> None:
@@ -168,7 +179,7 @@ async def test_what_was_changed_is_forgotten(rig: Rig) -> None:
     after = rig.ask(TWO)
     await until(lambda: len(rig.actor.asked) == 3)
     rig.actor.answering.set()
-    assert (await before, await after) == ({TWO: "viewer"}, {})
+    assert (await before, await after) == ({TWO: "viewer"}, {TWO: None})
     assert (await rig.role(ONE), await rig.role(TWO), await rig.role(ELSEWHERE)) == (None, None, "viewer")
     assert len(rig.actor.asked) == 4
 

@@ -8,7 +8,7 @@ import pytest
 
 from guildhall.live.backoff import backoff_s, restart_delay_s
 from guildhall.live.limits import Limits
-from guildhall.live.machine import step
+from guildhall.live.machine import CROWDED_OUT_LIMIT, step
 from guildhall.live.messages import Event, Events, Other, Refusal, Subscribe, Subscribed
 from guildhall.live.status import Behind, Connecting, Live, Waiting, status_of
 from guildhall.live.words import (
@@ -229,9 +229,7 @@ def test_without_a_stream_it_still_gives_what_there_is() -> None:
     assert status_of(machine.state) == Waiting(0.5, 1006)
 
 
-@pytest.mark.parametrize(
-    ("code", "why"), [(4001, "session_over"), (4003, "not_allowed"), (4009, "too_many_sockets")]
-)
+@pytest.mark.parametrize(("code", "why"), [(4001, "session_over"), (4003, "not_allowed")])
 def test_some_codes_end_it_for_good(code: int, why: Any) -> None:
     """Nothing revives it."""
     machine = live().tell(Closed(code))
@@ -240,6 +238,18 @@ def test_some_codes_end_it_for_good(code: int, why: Any) -> None:
     machine.tell(Start(), TimerFired("reconnect"), Opened(), CaughtUp(), Stop())
     assert machine.take(Connect) == []
     assert machine.state.phase == Ended(why)
+
+
+def test_one_client_too_many_ends_and_one_that_was_live_waits_for_its_place() -> None:
+    """For a bounded number of tries; once it had its place again, it may wait again."""
+    assert Recording(Start(), Opened(), Closed(4009)).state.phase == Ended("too_many_sockets")
+    machine = live().tell(Closed(4009))
+    assert machine.state.position == Position(7, 120)
+    for _ in range(1, CROWDED_OUT_LIMIT):
+        assert isinstance(machine.tell(*BACK, Closed(4009)).state.phase, Resting)
+    again = live().tell(*[Closed(4009), *BACK] * CROWDED_OUT_LIMIT, subscribed(7, 120), Closed(4009))
+    assert isinstance(again.state.phase, Resting)
+    assert machine.tell(*BACK, Closed(4009)).state.phase == Ended("too_many_sockets")
 
 
 def test_the_other_codes_come_back() -> None:

@@ -36,6 +36,8 @@ export interface LiveState {
   readonly loadAttempt: number;
   readonly hasData: boolean;
   readonly wasLive: boolean;
+  /** How often in a row there was no room for this socket. */
+  readonly crowdedOut: number;
   readonly heardAt: number;
 }
 
@@ -86,6 +88,9 @@ export const SILENCE_LIMIT_MS = 75_000;
 /** Ten seconds of a storm of 500 events/s; beyond it the load is started anew further on. */
 export const BUFFER_LIMIT = 5_000;
 
+/** A window that comes back may find its own last socket still counted, when what held that one died. */
+export const CROWDED_OUT_LIMIT = 5;
+
 /** A followed guild that ended for good only listens to a person, and to a load that was under way. */
 const AFTER_THE_END: readonly Input<unknown>["type"][] = ["retry", "loaded", "load_failed"];
 
@@ -103,6 +108,7 @@ export function initial(guildId: string): LiveState {
     loadAttempt: 0,
     hasData: false,
     wasLive: false,
+    crowdedOut: 0,
     heardAt: 0,
   };
 }
@@ -182,8 +188,9 @@ function onError<S>(state: LiveState, code: string, env: Env): Step<S> {
   return [state, []];
 }
 
-function onSubscribed<S>(state: LiveState, answer: ServerFrame & { op: "subscribed" }): Step<S> {
-  if (!["subscribing", "syncing", "live"].includes(state.phase.at)) return [state, []];
+function onSubscribed<S>(before: LiveState, answer: ServerFrame & { op: "subscribed" }): Step<S> {
+  if (!["subscribing", "syncing", "live"].includes(before.phase.at)) return [before, []];
+  const state = { ...before, crowdedOut: 0 };
   const { position } = state;
   const connected: Command<S>[] = [
     { do: "cancel_timer", timer: "handshake" },
@@ -289,7 +296,10 @@ function onClosed<S>(state: LiveState, code: number, env: Env): Step<S> {
     case 4003:
       return leave(state, { at: "ended", why: "not_allowed" });
     case 4009:
-      return withFirstData(leave(state, { at: "ended", why: "too_many_sockets" }));
+      // A window that was just opened is one too many; one that was live has lost its place, and waits for it.
+      return state.wasLive && state.crowdedOut < CROWDED_OUT_LIMIT
+        ? waitFor({ ...state, crowdedOut: state.crowdedOut + 1 }, undefined, env)
+        : withFirstData(leave(state, { at: "ended", why: "too_many_sockets" }));
     case 1012:
       return waitFor(state, restartDelayMs(env.random), env);
     case 4010:

@@ -4,6 +4,7 @@ import { backoffMs } from "../../src/live/backoff.ts";
 import {
   BUFFER_LIMIT,
   type Command,
+  CROWDED_OUT_LIMIT,
   type Input,
   initial,
   type LiveState,
@@ -162,7 +163,6 @@ test("closing codes say what to do", () => {
   const after = (code: number) => live().give({ type: "closed", code });
   assert.deepEqual(after(4001).state.phase, { at: "ended", why: "session_over" });
   assert.deepEqual(after(4003).state.phase, { at: "ended", why: "not_allowed" });
-  assert.deepEqual(after(4009).state.phase, { at: "ended", why: "too_many_sockets" });
   assert.equal(after(4008).at, "waiting");
   assert.notEqual(after(4008).state.position, null);
   assert.equal(after(4010).state.position, null, "what the server did not take is not said again");
@@ -170,8 +170,23 @@ test("closing codes say what to do", () => {
   assert.equal(after(1006).take("set_timer").at(-1)?.after, 500);
 });
 
+test("one window too many ends at once; one that was live waits for its place, for a while", () => {
+  const fresh = new Recording().give({ type: "start" }, { type: "opened" }, { type: "closed", code: 4009 });
+  assert.deepEqual(fresh.state.phase, { at: "ended", why: "too_many_sockets" });
+  const machine = live();
+  const refused = () =>
+    machine.give({ type: "timer", timer: "reconnect" }, { type: "opened" }, { type: "closed", code: 4009 });
+  machine.give({ type: "closed", code: 4009 });
+  assert.equal(machine.at, "waiting");
+  assert.notEqual(machine.state.position, null);
+  for (let again = 1; again < CROWDED_OUT_LIMIT; again++) assert.equal(refused().at, "waiting");
+  assert.deepEqual(refused().state.phase, { at: "ended", why: "too_many_sockets" });
+  machine.give({ type: "retry" }, { type: "opened" }, subscribed(7, 120), { type: "closed", code: 4009 });
+  assert.equal(machine.at, "waiting", "once it had its place again, it may wait again");
+});
+
 test("nothing but a person revives what has ended", () => {
-  const machine = live().give({ type: "closed", code: 4009 });
+  const machine = live().give({ type: "closed", code: 4001 });
   machine.take("connect");
   machine.give({ type: "online" }, { type: "visible" }, { type: "timer", timer: "reconnect" });
   assert.deepEqual(machine.take("connect"), []);
