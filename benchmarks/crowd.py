@@ -15,8 +15,7 @@ from domain.events import UserRef
 from domain.sessions import Session, SessionGuild
 from guildhall.secret_keys import secret_keys
 from guildhall.settings import load_settings
-from serve_app.access import session_cookie_name
-from serve_app.ports import WebSettings
+from serve_app.ports import WebSettings, session_cookie_name
 
 _FIRST_PERSON = 7 * 10**17
 _numbers = itertools.count()

@@ -33,10 +33,9 @@ from domain.insights import InsightStore
 from domain.ports import DashboardStore
 from domain.rates import Rates
 from domain.sessions import Session, SessionGuild
-from serve_app.access import session_cookie_name
 from serve_app.app import create_app
 from serve_app.cache import Caches
-from serve_app.ports import ApiPorts, WebSettings
+from serve_app.ports import ApiPorts, WebSettings, session_cookie_name
 from serve_app.sessions import Sessions
 
 _NO_LIMIT = Rates(*["1000000 per second"] * 5)

@@ -14,23 +14,20 @@ from domain.ids import parse_snowflake
 from domain.permissions import Permission, Role, may
 from domain.roles import Member, Roles
 from domain.sessions import Session, SessionGuild
+from serve_app.cookies import own_cookies
 from serve_app.denials import Denial, Denials, Kind
 from serve_app.errors import ApiError, missing_permission, no_session
-from serve_app.limits import SAFE_METHODS, count_person, count_stranger
-from serve_app.ports import ApiPorts, WebSettings
+from serve_app.limits import SAFE_METHODS
+from serve_app.ports import ApiPorts, session_cookie_name
 from serve_app.role_reader import RoleReader
 
 CSRF_HEADER = "x-csrf-token"
 
 
-def session_cookie_name(settings: WebSettings) -> str:
-    """Return the cookie's name; behind TLS its prefix makes browsers hold it to this host."""
-    return "__Host-guildhall" if settings.behind_tls else "guildhall"
-
-
 def session_token(request: Request, ports: ApiPorts) -> str | None:
     """Return what the browser says opens its session, if it says anything."""
-    return request.cookies.get(session_cookie_name(ports.settings)) or None
+    name = session_cookie_name(ports.settings)
+    return own_cookies(request.scope, [name]).get(name)
 
 
 async def ports_of(request: Request) -> ApiPorts:
@@ -105,19 +102,15 @@ OfGate = Annotated[Gate, Depends(gate_of)]
 
 
 async def current_session(request: Request) -> Session:
-    """Return the session of the request, or refuse: with 401, or 429 when there were too many.
+    """Return the session that was found and counted before the body was read, or refuse with 401.
 
     Raises:
-        SessionsUnavailable: it cannot be looked up, or only remembered, and something is to be changed.
+        SessionsUnavailable: it could not be looked up, or is only remembered, and something is to be changed.
 
     """
-    ports = await ports_of(request)  # not by Depends: each costs FastAPI 15 µs, and this is on every request
-    token = session_token(request, ports)
-    session = await ports.sessions.get(token) if token else None
+    session: Session | None = request.scope["state"]["session"]
     if session is None:
-        await count_stranger(ports.limiter, request)
-        raise no_session()
-    await count_person(ports.limiter, request, session)
+        raise SessionsUnavailable if request.scope["state"].get("sessions_away") else no_session()
     if not session.confirmed and request.method not in SAFE_METHODS:
         raise SessionsUnavailable
     return session

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from pydantic import BaseModel
@@ -25,13 +27,14 @@ from serve_app import (
     violations,
     warnings,
 )
-from serve_app.access import Gate, Ports
+from serve_app.access import Gate
+from serve_app.counting import CountingMiddleware
 from serve_app.error_docs import EVERYWHERE
 from serve_app.errors import install_error_handlers
 from serve_app.inputs import InputMiddleware
-from serve_app.limits import count_stranger
 from serve_app.metering import Meter
 from serve_app.middleware import RequestMiddleware
+from serve_app.next_run import NextRun
 from serve_app.page import install_page
 from serve_app.ports import ApiPorts, WebSettings
 from serve_app.task_set import TaskSet
@@ -48,15 +51,24 @@ class Health(BaseModel):
     sessions: str
 
 
+LOOK_EVERY_S = 0.25
+"""Nobody is refused a look at the health, but all who ask within so long share one."""
+
+
+@_health.head("/health", include_in_schema=False)
 @_health.get("/health", responses={503: {"model": Health}})
-async def health(request: Request, ports: Ports, response: Response) -> Health:
+async def health(request: Request, response: Response) -> Health:
     """Ask everything that an answer needs; 503 when something is away."""
-    await count_stranger(ports.limiter, request)
-    database = await _state(ports.store.ping)
-    sessions = await _state(ports.sessions.ping)
-    well = database == sessions == "ok"
-    response.status_code = 200 if well else 503
-    return Health(status="ok" if well else "degraded", database=database, sessions=sessions)
+    look: NextRun[Health] = request.app.state.look
+    found = await look()
+    response.status_code = 200 if found.status == "ok" else 503
+    return found
+
+
+async def _look(ports: ApiPorts) -> Health:
+    database, sessions = await asyncio.gather(_state(ports.store.ping), _state(ports.sessions.ping))
+    status = "ok" if database == sessions == "ok" else "degraded"
+    return Health(status=status, database=database, sessions=sessions)
 
 
 class Pong(BaseModel):
@@ -84,6 +96,7 @@ def create_app(settings: WebSettings, open_ports: Callable[[], Awaitable[ApiPort
         meter = Meter(ports.replica, lambda: ReplicaCounts(ports.caches.counts()), ports.counts)
         app.state.meter = meter
         app.state.changes = changes
+        app.state.look = NextRun(partial(_look, ports), LOOK_EVERY_S)
         meter.start()
         yield
         await changes.drain(DRAIN_S)
@@ -101,7 +114,8 @@ def create_app(settings: WebSettings, open_ports: Callable[[], Awaitable[ApiPort
         lifespan=lifespan,
         middleware=[
             Middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies)),
-            Middleware(RequestMiddleware, behind_tls=settings.behind_tls),
+            Middleware(RequestMiddleware, settings=settings),
+            Middleware(CountingMiddleware),
             Middleware(InputMiddleware),
             Middleware(ChangeMiddleware, changes=changes),
         ],

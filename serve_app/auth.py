@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 import structlog
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from pydantic import BaseModel
 
@@ -15,17 +15,14 @@ from domain.audit import AuditEntry
 from domain.errors import LoginFailed, StoreUnavailable
 from domain.sessions import LOGIN_MS, SESSION_MS, Identity, PendingLogin
 from domain.views import UserView, user_view
-from serve_app.access import Changing, LoggedIn, Ports, session_cookie_name, session_token
-from serve_app.limits import count_stranger
-from serve_app.ports import ApiPorts, WebSettings
+from serve_app.access import Changing, LoggedIn, Ports, session_token
+from serve_app.cookies import own_cookies
+from serve_app.ports import ApiPorts, WebSettings, login_cookie_name, session_cookie_name
 from serve_app.task_set import TaskSet
 
 log = structlog.get_logger()
 
 router = APIRouter(prefix="/api/auth", tags=["auth"])
-
-LOGIN_COOKIE = "guildhall_login"
-LOGIN_COOKIE_PATH = "/api/auth"
 
 
 class Me(BaseModel):
@@ -37,14 +34,7 @@ class Me(BaseModel):
     """Whether the person operates this installation."""
 
 
-async def _not_too_often(request: Request, ports: Ports) -> None:
-    await count_stranger(ports.limiter, request, "logins")
-
-
-_NotTooOften = Depends(_not_too_often)
-
-
-@router.get("/login", status_code=307, response_class=RedirectResponse, dependencies=[_NotTooOften])
+@router.get("/login", status_code=307, response_class=RedirectResponse)
 async def login(
     request: Request, ports: Ports, next_path: Annotated[str, Query(alias="next", max_length=500)] = "/"
 ) -> Response:
@@ -57,10 +47,10 @@ async def login(
     await ports.sessions.remember_login(state, PendingLogin(code_verifier, _own_path(next_path)))
     response = RedirectResponse(ports.login.authorize_url(state, code_verifier))
     response.set_cookie(
-        LOGIN_COOKIE,
+        login_cookie_name(settings),
         state,
         max_age=LOGIN_MS // 1000,
-        path=LOGIN_COOKIE_PATH,
+        path=_login_cookie_path(settings),
         httponly=True,
         samesite="lax",
         secure=settings.behind_tls,
@@ -68,7 +58,7 @@ async def login(
     return response
 
 
-@router.get("/callback", status_code=303, response_class=RedirectResponse, dependencies=[_NotTooOften])
+@router.get("/callback", status_code=303, response_class=RedirectResponse)
 async def callback(
     request: Request,
     ports: Ports,
@@ -80,7 +70,9 @@ async def callback(
     settings = ports.settings
     # The state must be one of ours, used for the first time, and of this very browser.
     pending = await ports.sessions.take_login(state) if state else None
-    own = secrets.compare_digest(request.cookies.get(LOGIN_COOKIE, "").encode(), state.encode())
+    name = login_cookie_name(settings)
+    known = own_cookies(request.scope, [name]).get(name, "")
+    own = secrets.compare_digest(known.encode(), state.encode())
     if pending is None or not own:
         return _back(settings, "/?login_error=expired")
     if error is not None or code is None:
@@ -154,8 +146,19 @@ def _own_path(path: str) -> str:
 
 def _back(settings: WebSettings, path: str) -> RedirectResponse:
     response = RedirectResponse(f"{settings.public_url}{path}", status_code=303)
-    response.delete_cookie(LOGIN_COOKIE, path=LOGIN_COOKIE_PATH)
+    response.delete_cookie(
+        login_cookie_name(settings),
+        path=_login_cookie_path(settings),
+        httponly=True,
+        samesite="lax",
+        secure=settings.behind_tls,
+    )
     return response
+
+
+def _login_cookie_path(settings: WebSettings) -> str:
+    """Return where browsers send the cookie: its prefix behind TLS asks for the whole site."""
+    return "/" if settings.behind_tls else "/api/auth"
 
 
 def _logged_out(settings: WebSettings) -> Response:

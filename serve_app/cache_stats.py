@@ -8,9 +8,8 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from domain.replica_counts import CacheCounts
 from domain.views import View
-from serve_app.access import Operator, Ports
-from serve_app.limits import count_stranger
-from serve_app.metering import Meter, exposition
+from serve_app.access import Operator
+from serve_app.metering import Meter
 
 router = APIRouter(tags=["operations"])
 
@@ -72,10 +71,9 @@ async def cache_stats(operator: Operator, meter: OfMeter) -> CacheStats:
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-async def metrics(request: Request, ports: Ports, meter: OfMeter) -> Response:
+async def metrics(request: Request, meter: OfMeter) -> Response:
     """Show to Prometheus what all caches and relays do. It names no server and no person."""
-    await count_stranger(ports.limiter, request)
-    body, content_type = exposition(await meter.counted(), request.headers.get("accept"))
+    body, content_type = await meter.exposed(request.headers.get("accept", ""))
     return Response(body, media_type=content_type)
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
-from fastapi import Request
 from starlette.requests import HTTPConnection
 
 from domain.rates import RateLimiter, RateName
-from domain.sessions import Session
 from serve_app.errors import ApiError
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -17,15 +15,18 @@ HOUSEHOLD_BITS = 64
 """An IPv6 user has at least a network of this size, and could take a new address for every request."""
 
 
-async def count_person(limiter: RateLimiter, request: Request, session: Session) -> None:
-    """Count a request of somebody who is logged in; refuse with 429 when they asked too often."""
-    rate: RateName = "reads" if request.method in SAFE_METHODS else "changes"
-    await _count(limiter, rate, str(session.user.user_id))
-
-
-async def count_stranger(limiter: RateLimiter, request: Request, rate: RateName = "strangers") -> None:
-    """Count a request of nobody who is known, by its address; refuse with 429 when it came too often."""
-    await _count(limiter, rate, address_of(request))
+async def count(limiter: RateLimiter, rate: RateName, who: str) -> None:
+    """Count a request of a person or an address; refuse with 429 when it came too often."""
+    wait_s = await limiter.hit(rate, who)
+    if wait_s is not None:
+        seconds = max(1, math.ceil(wait_s))
+        raise ApiError(
+            429,
+            "too_many_requests",
+            f"That was too often. Try again in {seconds} second{'' if seconds == 1 else 's'}.",
+            {"retry_after_s": seconds},
+            headers={"retry-after": str(seconds)},
+        )
 
 
 def address_of(request: HTTPConnection) -> str:
@@ -40,16 +41,3 @@ def address_of(request: HTTPConnection) -> str:
     if address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
     return str(IPv6Network((int(address), HOUSEHOLD_BITS), strict=False))
-
-
-async def _count(limiter: RateLimiter, rate: RateName, who: str) -> None:
-    wait_s = await limiter.hit(rate, who)
-    if wait_s is not None:
-        seconds = max(1, math.ceil(wait_s))
-        raise ApiError(
-            429,
-            "too_many_requests",
-            f"That was too often. Try again in {seconds} second{'' if seconds == 1 else 's'}.",
-            {"retry_after_s": seconds},
-            headers={"retry-after": str(seconds)},
-        )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
@@ -20,8 +21,11 @@ from prometheus_client.registry import Collector
 
 from domain.errors import StoreUnavailable
 from domain.replica_counts import CountsBoard, ReplicaCounts
+from serve_app.next_run import NextRun
 
 WRITE_EVERY_S = 5.0
+EXPOSE_EVERY_S = 0.25
+PLAIN, OPENMETRICS = "text/plain", "application/openmetrics-text"
 
 _CACHE_LABELS = ["cache", "replica"]
 _CACHE_COUNTERS = {
@@ -48,6 +52,10 @@ class Meter:
     def __init__(self, replica: str, counts: Callable[[], ReplicaCounts], board: CountsBoard) -> None:
         self._replica, self._counts, self._board = replica, counts, board
         self._writing: asyncio.Task[None] | None = None
+        self._exposed = {
+            accepted: NextRun(partial(self._expose, accepted), EXPOSE_EVERY_S)
+            for accepted in (PLAIN, OPENMETRICS)
+        }
 
     def start(self) -> None:
         """Begin to write up the counts, so that others can answer for this replica."""
@@ -66,6 +74,13 @@ class Meter:
             return Counted(await self._board.exchange(self._replica, own), complete=True)
         except StoreUnavailable:
             return Counted({self._replica: own}, complete=False)
+
+    async def exposed(self, accept: str) -> tuple[bytes, str]:
+        """Return the counts as Prometheus reads them, and the content type. Costs the same for a flood."""
+        return await self._exposed[OPENMETRICS if OPENMETRICS in accept else PLAIN]()
+
+    async def _expose(self, accepted: str) -> tuple[bytes, str]:
+        return exposition(await self.counted(), accepted)
 
     async def _write_forever(self) -> None:
         while True:

@@ -10,7 +10,9 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve_app.cookies import drop_foreign_cookies
 from serve_app.errors import internal_error
+from serve_app.ports import WebSettings, login_cookie_name, session_cookie_name
 
 log = structlog.get_logger()
 
@@ -34,15 +36,16 @@ SECURITY_HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
-STAY_ON_TLS = {"strict-transport-security": "max-age=31536000"}
+STAY_ON_TLS = {"strict-transport-security": "max-age=31536000; includeSubDomains"}
 
 
 class RequestMiddleware:
     """Plain ASGI, so that it costs a request microseconds."""
 
-    def __init__(self, app: ASGIApp, *, behind_tls: bool) -> None:
+    def __init__(self, app: ASGIApp, *, settings: WebSettings) -> None:
         self._app = app
-        self._headers = SECURITY_HEADERS | (STAY_ON_TLS if behind_tls else {})
+        self._headers = SECURITY_HEADERS | (STAY_ON_TLS if settings.behind_tls else {})
+        self._cookies = session_cookie_name(settings), login_cookie_name(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -52,6 +55,7 @@ class RequestMiddleware:
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
+        drop_foreign_cookies(scope, self._cookies)
         # Every line that is written on behalf of this request names it, whoever writes it.
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             await self._handle(scope, receive, send, request_id)

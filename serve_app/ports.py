@@ -50,6 +50,16 @@ class WebSettings(msgspec.Struct, frozen=True):
         return self.public_url.startswith("https://")
 
 
+def session_cookie_name(settings: WebSettings) -> str:
+    """Return the cookie's name; behind TLS its prefix makes browsers hold it to this host."""
+    return "__Host-guildhall" if settings.behind_tls else "guildhall"
+
+
+def login_cookie_name(settings: WebSettings) -> str:
+    """Return the name of the cookie that ties a login under way to its browser."""
+    return "__Host-guildhall_login" if settings.behind_tls else "guildhall_login"
+
+
 class ApiPorts(NamedTuple):
     """Everything an API replica reaches outside of itself."""
 

@@ -23,15 +23,16 @@ from domain.protocol import (
 )
 from domain.replica_counts import RelayCounts, ReplicaCounts
 from domain.sessions import Session
-from serve_app.access import Gate, member_of, session_cookie_name
+from serve_app.access import Gate, member_of
 from serve_app.asgi_wire import AsgiWire
+from serve_app.cookies import own_cookies
 from serve_app.denials import Denial, Kind
 from serve_app.doorkeeper import NEEDED, Doorkeeper
 from serve_app.frame import Frame
 from serve_app.hub import Hub
 from serve_app.limits import address_of
 from serve_app.metering import Meter
-from serve_app.ports import RelayPorts
+from serve_app.ports import RelayPorts, session_cookie_name
 from serve_app.socket import Socket
 from serve_app.transport import EXTENSION, RelayProtocol
 
@@ -117,7 +118,8 @@ class Relay:
             return None
         # A browser is told a close code only on a socket that was accepted.
         await send({"type": "websocket.accept"})
-        token = connection.cookies.get(session_cookie_name(self._ports.settings), "")
+        name = session_cookie_name(self._ports.settings)
+        token = own_cookies(scope, [name]).get(name, "")
         try:
             session = await self._ports.sessions.get(token) if token else None
         except SessionsUnavailable:

@@ -165,9 +165,12 @@ async def test_cookies_over_http(web: Web, begun: str) -> None:
 
 
 async def test_cookies_behind_tls(tls: Web) -> None:
-    """Behind TLS both cookies are Secure, and the session's prefix holds it to this host."""
-    assert cookies(await tls.browser.get("/api/auth/login"))["guildhall_login"]["secure"] is True
+    """Behind TLS both cookies are Secure, and their prefix holds them to this host."""
+    begun = cookies(await tls.browser.get("/api/auth/login"))["__Host-guildhall_login"]
+    assert (begun["secure"], begun["path"], begun["domain"]) == (True, "/", "")
     answer = await log_in(tls)
+    ended = cookies(answer)["__Host-guildhall_login"]
+    assert (ended["secure"], ended["path"], ended["max-age"]) == (True, "/", "0")
     assert answer.headers["location"] == f"{TLS}/"
     cookie = cookies(answer)["__Host-guildhall"]
     assert (cookie["secure"], cookie["path"], cookie["domain"]) == (True, "/", "")

@@ -95,7 +95,7 @@ async def test_every_answer_carries_the_headers(
 async def test_tls_is_held_to(tls: Web, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind TLS every answer tells the browser to stay there."""
     answer = await answer_of(tls, status, monkeypatch)
-    assert answer.headers["strict-transport-security"] == "max-age=31536000"
+    assert answer.headers["strict-transport-security"] == "max-age=31536000; includeSubDomains"
 
 
 async def test_what_broke_is_told_to_the_log_only(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,8 +156,12 @@ async def test_health_names_what_is_away(web: Web) -> None:
         503,
         {"status": "degraded", "database": "away", "sessions": "ok"},
     )
+    head = await web.browser.head("/health")
+    assert (head.status_code, head.content) == (503, b"")
     web.database.available, web.sessions.available = True, False
     assert (await web.browser.get("/health")).json()["sessions"] == "away"
+    web.sessions.available = True
+    assert (await web.browser.head("/health")).status_code == 200
 
 
 @pytest.mark.parametrize("given", ["abcdefgh", "0123-4567_89.ab", "x" * 64])

@@ -26,13 +26,14 @@ JSON = {"content-type": "application/json"}
 
 @pytest.fixture
 async def echoing(static_dir: Path) -> AsyncIterator[Web]:
-    """Run the application with a route that returns what it is sent."""
+    """Run the application with a route that returns what it is sent, and a browser that is logged in."""
     async with running(PLAIN, static_dir) as web:
 
         async def echo(body: Annotated[Any, Body()] = None) -> Any:
             return body
 
         web.app.add_api_route("/api/echo", echo, methods=["POST", "PUT", "PATCH", "DELETE"])
+        web.browser = await web.browser_of()
         yield web
 
 
@@ -46,6 +47,7 @@ async def deliver(web: Web, parts: list[bytes], headers: dict[str, str], *, then
     Return the status, what was answered, and how many parts were taken.
     """
     taken, sent = 0, []
+    cookie = {"cookie": f"guildhall={web.browser.cookies['guildhall']}"}
 
     async def receive() -> dict[str, Any]:
         nonlocal taken
@@ -70,7 +72,7 @@ async def deliver(web: Web, parts: list[bytes], headers: dict[str, str], *, then
         "raw_path": b"/api/echo",
         "query_string": b"",
         "root_path": "",
-        "headers": [(name.encode(), value.encode()) for name, value in (JSON | headers).items()],
+        "headers": [(name.encode(), value.encode()) for name, value in (JSON | cookie | headers).items()],
         "client": ("127.0.0.1", 1),
         "server": ("guildhall.test", 80),
     }

@@ -81,16 +81,70 @@ async def test_an_address_may_log_in_so_often(strict: Web) -> None:
     assert (await logged_in.get("/api/auth/me")).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/api/auth/me", "/api/servers/40/metrics", "/health"])
-async def test_a_stranger_may_ask_so_often(strict: Web, path: str) -> None:
-    """Also with cookies that open nothing; the page itself is not counted."""
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/api/auth/me", 401),
+        ("GET", "/api/servers/40/metrics", 401),
+        ("GET", "/api/nothing", 404),
+        ("POST", "/api/nothing", 405),
+        ("DELETE", "/api/servers", 405),
+        ("POST", "/api/ping", 405),
+        ("PUT", "/", 405),
+        ("GET", "/api/openapi.json", 200),
+    ],
+)
+async def test_a_stranger_may_ask_so_often(strict: Web, method: str, path: str, status: int) -> None:
+    """Also for what is not there, and with cookies that open nothing; others go on."""
     stranger = from_address(strict, "198.51.100.1")
     for number in range(4):
-        stranger.cookies.set("guildhall", f"made up {number}")
-        assert (await stranger.get(path)).status_code == (200 if path == "/health" else 401)
-    check_refusal(await stranger.get(path), 10)
-    assert (await stranger.get("/")).status_code == 200
-    assert (await from_address(strict, "198.51.100.2").get(path)).status_code != 429
+        stranger.cookies.set("guildhall", f"made-up-{number}")
+        assert (await stranger.request(method, path)).status_code == status
+    check_refusal(await stranger.request(method, path), 10)
+    assert (await from_address(strict, "198.51.100.2").request(method, path)).status_code == status
+
+
+@pytest.mark.parametrize("path", ["/health", "/metrics", "/api/ping", "/"])
+async def test_whoever_watches_over_us_is_never_refused(strict: Web, path: str) -> None:
+    """What others at the same address did before counts for nothing, and neither does asking itself."""
+    here = from_address(strict, "198.51.100.1")
+    for _ in range(4):
+        await here.get("/api/auth/me")
+    check_refusal(await here.get("/api/auth/me"), 10)
+    for _ in range(6):
+        assert (await here.get(path)).status_code == 200
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_body_is_not_read_before_its_request_is_counted(strict: Web, *, known: bool) -> None:
+    """Nobody can have bodies parsed beyond their rate, and a stranger none at all, wherever they are sent."""
+    browser = await strict.browser_of() if known else from_address(strict, "198.51.100.1")
+    read = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal read
+        read += 1
+        yield b"[" + b"[]," * 20_000 + b"[]]"
+
+    statuses = [
+        (
+            await browser.post("/api/nothing", content=body(), headers={"content-type": "application/json"})
+        ).status_code
+        for _ in range(6)
+    ]
+    allowed = 2 if known else 4
+    assert statuses == [405] * allowed + [429] * (6 - allowed)
+    assert read == (allowed if known else 0)
+
+
+async def test_somebody_whose_session_cannot_be_looked_up_counts_as_a_stranger(strict: Web) -> None:
+    """503 within the rate of their address, then 429."""
+    browser = from_address(strict, "198.51.100.1")
+    browser.cookies.set("guildhall", "somebodys-session")
+    strict.sessions.available = False
+    for _ in range(4):
+        assert (await browser.get("/api/auth/me")).status_code == 503
+    check_refusal(await browser.get("/api/auth/me"), 10)
 
 
 async def test_whose_word_is_not_taken_cannot_change_their_address(strict: Web) -> None:

@@ -34,10 +34,9 @@ from domain.audit import AuditRow
 from domain.permissions import ADMINISTRATOR
 from domain.rates import Rates
 from domain.sessions import PendingLogin, Session, SessionGuild
-from serve_app.access import session_cookie_name
 from serve_app.app import create_app
 from serve_app.cache import Caches, ForgettingAnnouncer
-from serve_app.ports import ApiPorts, WebSettings
+from serve_app.ports import ApiPorts, WebSettings, session_cookie_name
 from serve_app.sessions import Sessions
 from tests.memory_rbac import memory_rbac
 
