@@ -15,7 +15,7 @@ from adapters.postgres import open_pool, to_datetime, to_ms, unavailable_when_aw
 from adapters.queries import load_queries
 from adapters.rows import violation_from_row
 from domain.audit import Change
-from domain.errors import QueryTooSlow
+from domain.errors import QueryTooSlow, VersionConflict
 from domain.insights import (
     LATEST_RESPONSES,
     Offender,
@@ -87,7 +87,14 @@ class PostgresInsightStore:
         return violation_from_row(row) if row else None
 
     async def review(
-        self, guild_id: int, violation_id: UUID, verdict: Verdict, note: str | None, change: Change
+        self,
+        guild_id: int,
+        violation_id: UUID,
+        verdict: Verdict,
+        note: str | None,
+        *,
+        from_version: int,
+        change: Change,
     ) -> Reviewed | None:
         """See the port."""
         with _in_time():
@@ -100,12 +107,15 @@ class PostgresInsightStore:
                 by, before = change.by_user_id, violation.review
                 if before and (before.verdict, before.note, before.by) == (verdict, note, str(by)):
                     return Reviewed(violation, changed=False)
-                at = await connection.fetchval(
+                if (current := before.version if before else 0) != from_version:
+                    raise VersionConflict(current_version=current)
+                written = await connection.fetchrow(
                     _SQL["write_review"], violation_id, guild_id, verdict, note, by
                 )
-                if at is None:
+                if written is None:
                     return None  # it went this moment, because it was old enough
-                review = ReviewView(verdict=verdict, by=str(by), at=to_ms(at), note=note)
+                at, version = to_ms(written["reviewed_at"]), written["version"]
+                review = ReviewView(verdict=verdict, by=str(by), at=at, note=note, version=version)
                 after = violation.model_copy(update={"review": review})
                 entry = change.entry(
                     guild_id, "violation.reviewed", str(violation_id), review_details(violation, after)

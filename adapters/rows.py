@@ -60,5 +60,9 @@ def _review(row: asyncpg.Record) -> ReviewView | None:
     if row["verdict"] is None:
         return None
     return ReviewView(
-        verdict=row["verdict"], by=str(row["reviewed_by"]), at=to_ms(row["reviewed_at"]), note=row["note"]
+        verdict=row["verdict"],
+        by=str(row["reviewed_by"]),
+        at=to_ms(row["reviewed_at"]),
+        note=row["note"],
+        version=row["review_version"],
     )

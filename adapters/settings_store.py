@@ -12,6 +12,7 @@ from adapters.audit import write_audit
 from adapters.postgres import to_ms, unavailable_when_away
 from adapters.queries import load_queries
 from domain.audit import Change
+from domain.errors import VersionConflict
 from domain.guild_settings import (
     MAX_RULES,
     AnyRule,
@@ -20,7 +21,6 @@ from domain.guild_settings import (
     StoredConfig,
     StoredRule,
     TooManyRules,
-    VersionConflict,
     default_rules,
     read_config,
     read_rule,

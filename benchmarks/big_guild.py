@@ -125,6 +125,7 @@ async def counted_in_python(
                 verdict=found["verdict"],
                 by=str(found["reviewed_by"]),
                 at=to_ms(found["reviewed_at"]),
+                version=found["version"],
                 note=found["note"],
             )
     return MemoryInsightStore(rows), MemoryDashboardStore(rows)

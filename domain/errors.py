@@ -87,6 +87,15 @@ class NoSuchHost(GuildhallError):
     """What an operator named is not there, or cannot be taken away."""
 
 
+class VersionConflict(GuildhallError):
+    """Somebody else changed it meanwhile."""
+
+    def __init__(self, message: str | None = None, *, current_version: int = 0) -> None:
+        """Take the version that is there now, 0 for none."""
+        super().__init__(message)
+        self.current_version = current_version
+
+
 class DiscordUnavailable(GuildhallError):
     """Discord did not give an answer that could be used."""
 

@@ -189,15 +189,6 @@ class StoredRule(msgspec.Struct, frozen=True):
     updated_at_ms: int | None = None
 
 
-class VersionConflict(GuildhallError):
-    """Somebody else changed it meanwhile."""
-
-    def __init__(self, message: str | None = None, *, current_version: int = 0) -> None:
-        """Take the version that is there now, 0 for none."""
-        super().__init__(message)
-        self.current_version = current_version
-
-
 class NoSuchRule(GuildhallError):
     """The guild has no rule of that name."""
 

@@ -116,11 +116,23 @@ class InsightStore(Protocol):
         ...
 
     async def review(
-        self, guild_id: int, violation_id: UUID, verdict: Verdict, note: str | None, change: Change
+        self,
+        guild_id: int,
+        violation_id: UUID,
+        verdict: Verdict,
+        note: str | None,
+        *,
+        from_version: int,
+        change: Change,
     ) -> Reviewed | None:
         """Keep what a moderator said, in place of an earlier review, with its line in the audit log.
 
-        Said again by the same person it changes nothing. None when the guild has no such violation.
+        ``from_version`` is the version of the review that they saw, 0 for none. Said again by the same
+        person it changes nothing. None when the guild has no such violation.
+
+        Raises:
+            VersionConflict: somebody reviewed it meanwhile; nothing was changed.
+
         """
         ...
 

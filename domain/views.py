@@ -42,6 +42,8 @@ class ReviewView(View):
     """The moderator's id."""
     at: int
     note: str | None
+    version: int
+    """Counts the reviews that the violation had, this one included."""
 
 
 class ViolationView(View):

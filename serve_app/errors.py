@@ -19,8 +19,9 @@ from domain.errors import (
     SessionsUnavailable,
     StoreUnavailable,
     TooManyMappings,
+    VersionConflict,
 )
-from domain.guild_settings import MAX_RULES, NoSuchRule, TooManyRules, VersionConflict
+from domain.guild_settings import MAX_RULES, NoSuchRule, TooManyRules
 from domain.permissions import Permission
 from domain.roles import MAX_MAPPINGS
 

@@ -34,6 +34,8 @@ class NewReview(BaseModel):
 
     verdict: Verdict
     note: Annotated[str, Field(max_length=MAX_NOTE)] | None = None
+    version: Annotated[int, Field(ge=0, le=2**31 - 1)]
+    """Of the review that it is to replace; 0 when there is none."""
 
 
 async def wanted_violations(
@@ -101,9 +103,11 @@ async def review_violation(
     violation_id: UUID,
     said: NewReview,
 ) -> ViolationView:
-    """Keep what a moderator says of a violation; of several reviews the last one stands."""
+    """Keep what a moderator says of a violation; 409 when somebody else reviewed it meanwhile."""
     note = (said.note or "").strip() or None
-    reviewed = await ports.insights.review(granted.guild_id, violation_id, said.verdict, note, change)
+    reviewed = await ports.insights.review(
+        granted.guild_id, violation_id, said.verdict, note, from_version=said.version, change=change
+    )
     if reviewed is None:
         raise _no_such_violation()
     [violation] = await _with_people([reviewed.violation], ports.people)

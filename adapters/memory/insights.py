@@ -10,7 +10,7 @@ import msgspec
 
 from adapters.memory.database import MemoryDatabase, Row
 from domain.audit import Change
-from domain.errors import QueryTooSlow
+from domain.errors import QueryTooSlow, VersionConflict
 from domain.insights import (
     LATEST_RESPONSES,
     QUARTER_MS,
@@ -44,17 +44,28 @@ class MemoryInsightStore:
         return self._database.view(row) if row else None
 
     async def review(
-        self, guild_id: int, violation_id: UUID, verdict: Verdict, note: str | None, change: Change
+        self,
+        guild_id: int,
+        violation_id: UUID,
+        verdict: Verdict,
+        note: str | None,
+        *,
+        from_version: int,
+        change: Change,
     ) -> Reviewed | None:
         """See the port."""
         row = self._find(guild_id, violation_id)
         if row is None:
             return None
         before = self._database.view(row)
-        review = ReviewView(verdict=verdict, by=str(change.by_user_id), at=self._database.now_ms(), note=note)
-        if before.review and review == before.review.model_copy(update={"at": review.at}):
+        by, said = str(change.by_user_id), before.review
+        if said and (said.verdict, said.note, said.by) == (verdict, note, by):
             return Reviewed(before, changed=False)
-        self._database.reviews[row.key] = review
+        if (current := said.version if said else 0) != from_version:
+            raise VersionConflict(current_version=current)
+        self._database.reviews[row.key] = ReviewView(
+            verdict=verdict, by=by, at=self._database.now_ms(), note=note, version=current + 1
+        )
         after = self._database.view(row)
         details = review_details(before, after)
         self._database.write_audit([change.entry(guild_id, "violation.reviewed", str(violation_id), details)])

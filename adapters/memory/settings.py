@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from adapters.memory.database import MemoryDatabase
 from domain.audit import Change
+from domain.errors import VersionConflict
 from domain.guild_settings import (
     MAX_RULES,
     AnyRule,
@@ -12,7 +15,6 @@ from domain.guild_settings import (
     StoredConfig,
     StoredRule,
     TooManyRules,
-    VersionConflict,
     default_rules,
     what_changed,
 )
@@ -25,6 +27,8 @@ class MemorySettingsStore:
         self._database = database
         self._configs: dict[int, StoredConfig] = {}
         self._rules: dict[int, dict[str, StoredRule]] = {}
+        self._deleted: Counter[int] = Counter()
+        """By guild, the highest version of a rule that was deleted."""
 
     async def config(self, guild_id: int) -> StoredConfig:
         """See the port."""
@@ -64,7 +68,9 @@ class MemorySettingsStore:
             raise VersionConflict(current_version=version)
         if before is None and len(own) >= MAX_RULES:
             raise TooManyRules
-        after = own[name] = StoredRule(name, rule, version + 1, change.by_user_id, self._database.now_ms())
+        made_from = before.version if before else self._deleted[guild_id]
+        now_ms = self._database.now_ms()
+        after = own[name] = StoredRule(name, rule, made_from + 1, change.by_user_id, now_ms)
         details = what_changed(before.rule if before else default_rules().get(name), rule)
         self._database.write_audit([change.entry(guild_id, "rule.updated", name, details)])
         return after
@@ -81,5 +87,6 @@ class MemorySettingsStore:
         if from_version not in (None, before.version):
             raise VersionConflict(current_version=before.version)
         del own[name]
+        self._deleted[guild_id] = max(self._deleted[guild_id], before.version)
         details = what_changed(before.rule, default_rules().get(name))
         self._database.write_audit([change.entry(guild_id, "rule.deleted", name, details)])

@@ -140,7 +140,7 @@ WITH settled AS (
 SELECT s.event_id, s.guild_id, s.channel_id, s.channel_name, s.message_id, s.user_id,
        s.detection, s.rule, s.severity, s.action, s.action_status, s.excerpt, s.ts, s.committed_at,
        u.username, u.display_name, u.avatar_url, u.deleted,
-       r.verdict, r.note, r.reviewed_by, r.reviewed_at
+       r.verdict, r.note, r.reviewed_by, r.reviewed_at, r.version AS review_version
 FROM settled AS s
      LEFT JOIN user_cache AS u ON u.user_id = s.user_id LEFT JOIN violation_reviews AS r USING (event_id, ts);
 

@@ -20,7 +20,7 @@ guild_id = $1
 SELECT v.event_id, v.guild_id, v.channel_id, v.channel_name, v.message_id, v.user_id,
        v.detection, v.rule, v.severity, v.action, v.action_status, v.excerpt, v.ts, v.committed_at,
        u.username, u.display_name, u.avatar_url, u.deleted,
-       r.verdict, r.note, r.reviewed_by, r.reviewed_at
+       r.verdict, r.note, r.reviewed_by, r.reviewed_at, r.version AS review_version
 FROM page JOIN violations AS v USING (event_id, ts)
      LEFT JOIN user_cache AS u ON u.user_id = v.user_id LEFT JOIN violation_reviews AS r USING (event_id, ts)
 ORDER BY v.ts DESC, v.message_id DESC, v.event_id;
@@ -72,13 +72,14 @@ FROM metrics_hourly WHERE guild_id = $1;
 SELECT pg_advisory_xact_lock(hashtextextended('guildhall:review:' || $1::uuid, 0));
 
 -- name: write_review
-INSERT INTO violation_reviews (event_id, ts, guild_id, message_id, user_id, severity, detection, rule,
+INSERT INTO violation_reviews AS r (event_id, ts, guild_id, message_id, user_id, severity, detection, rule,
                                verdict, note, reviewed_by)
 SELECT event_id, ts, guild_id, message_id, user_id, severity, detection, rule, $3, $4, $5
 FROM violations WHERE event_id = $1 AND guild_id = $2
 ON CONFLICT (event_id, ts) DO UPDATE
-SET verdict = excluded.verdict, note = excluded.note, reviewed_by = excluded.reviewed_by, reviewed_at = now()
-RETURNING reviewed_at;
+SET verdict = excluded.verdict, note = excluded.note, reviewed_by = excluded.reviewed_by, reviewed_at = now(),
+    version = r.version + 1
+RETURNING reviewed_at, version;
 
 -- name: response_ms
 SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY took_ms) FROM (

@@ -21,11 +21,15 @@ SELECT guild_id, rule, version, body, updated_by, updated_at FROM rules WHERE gu
 SELECT count(*) FROM rules WHERE guild_id = $1;
 
 -- name: write_rule
-INSERT INTO rules AS r (guild_id, rule, body, enabled, updated_by) VALUES ($1, $2, $3::jsonb, $4, $5)
+-- A new rule's version is above that of every rule that was deleted: an old page's save must not meet it.
+INSERT INTO rules AS r (guild_id, rule, version, body, enabled, updated_by)
+VALUES ($1, $2, coalesce((SELECT last_version FROM deleted_rules WHERE guild_id = $1), 0) + 1, $3::jsonb, $4, $5)
 ON CONFLICT (guild_id, rule) DO UPDATE
 SET version = r.version + 1, body = excluded.body, enabled = excluded.enabled,
     updated_by = excluded.updated_by, updated_at = now()
 RETURNING version, updated_by, updated_at;
 
 -- name: delete_rule
-DELETE FROM rules WHERE guild_id = $1 AND rule = $2;
+WITH gone AS (DELETE FROM rules WHERE guild_id = $1 AND rule = $2 RETURNING version)
+INSERT INTO deleted_rules AS d (guild_id, last_version) SELECT $1, version FROM gone
+ON CONFLICT (guild_id) DO UPDATE SET last_version = greatest(d.last_version, excluded.last_version);

@@ -28,6 +28,8 @@ class Review(msgspec.Struct, frozen=True):
     """The moderator's id."""
     at_ms: int = msgspec.field(name="at")
     note: str | None = None
+    version: int = 1
+    """Counts the reviews that the violation had, this one included."""
 
 
 class Violation(msgspec.Struct, frozen=True):

@@ -82,7 +82,7 @@ def _merged(before: Violation, after: Violation) -> Violation:
     """
     regresses = after.action_status == "pending" and before.action_status in _SETTLED
     reviewed_before = before.review is not None and (
-        after.review is None or after.review.at_ms < before.review.at_ms
+        after.review is None or after.review.version < before.review.version
     )
     return replace(
         after,

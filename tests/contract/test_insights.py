@@ -16,17 +16,18 @@ from adapters.memory.samples import NOON_MS, person, violation
 from adapters.people_table import PeopleTable
 from adapters.postgres import open_pool
 from domain.audit import Change
-from domain.errors import QueryTooSlow, StoreUnavailable
+from domain.errors import QueryTooSlow, StoreUnavailable, VersionConflict
 from domain.events import SEVERITIES, ActionSettled, Severity, ViolationDetected
 from domain.guild import ActionRecorded, Effect
 from domain.ids import HOUR_MS, MAX_SNOWFLAKE
-from domain.insights import QUARTER_MS, Offender, RuleRecord, Span, Wanted, span_of
+from domain.insights import QUARTER_MS, Offender, Reviewed, RuleRecord, Span, Wanted, span_of
 from domain.people import gone
 from domain.views import SeverityCounts, Verdict
 from tests.contract.stores import Host, Stores, fresh_id, memory_stores, postgres_stores
 
 SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 SPAN = Span(NOON_MS, NOON_MS + 4 * HOUR_MS)
+OTHER = Change(9, None)
 BY = Change(by_user_id=77, request_id="r-1")
 
 
@@ -132,7 +133,9 @@ async def test_reviews_are_a_filter(stores: Stores, host: Host, guild_id: int) -
     made = await tell(host, guild_id, {}, {}, {"severity": "low"}, {"severity": "low"})
     verdicts: dict[int, Verdict] = {1: "confirmed", 2: "false_positive", 3: "false_positive"}
     for number, verdict in verdicts.items():
-        await stores.insights.review(guild_id, made[number - 1].event_id, verdict, None, BY)
+        await stores.insights.review(
+            guild_id, made[number - 1].event_id, verdict, None, from_version=0, change=BY
+        )
     assert await found(stores, guild_id, review="reviewed") == [3, 2, 1]
     assert await found(stores, guild_id, review="unreviewed") == [4]
     assert await found(stores, guild_id, review="confirmed") == [1]
@@ -186,7 +189,9 @@ async def test_who_deleted_their_account_is_called_so(
 async def test_the_last_review_stands(stores: Stores, host: Host, guild_id: int) -> None:
     """With who said it, when and why; the violation shows it wherever it is read."""
     [one] = await tell(host, guild_id, {})
-    first = await stores.insights.review(guild_id, one.event_id, "confirmed", "spam ✨", BY)
+    first = await stores.insights.review(
+        guild_id, one.event_id, "confirmed", "spam ✨", from_version=0, change=BY
+    )
     assert first is not None
     assert first.changed
     assert first.violation.review is not None
@@ -195,8 +200,11 @@ async def test_the_last_review_stands(stores: Stores, host: Host, guild_id: int)
         "by": "77",
         "at": 0,
         "note": "spam ✨",
+        "version": 1,
     }
-    second = await stores.insights.review(guild_id, one.event_id, "dismissed", None, Change(78, None))
+    second = await stores.insights.review(
+        guild_id, one.event_id, "dismissed", None, from_version=1, change=Change(78, None)
+    )
     assert second is not None
     assert second.violation.review is not None
     assert (second.violation.review.verdict, second.violation.review.by) == ("dismissed", "78")
@@ -210,18 +218,17 @@ async def test_the_last_review_stands(stores: Stores, host: Host, guild_id: int)
 async def test_a_review_said_twice_changes_nothing(stores: Stores, host: Host, guild_id: int) -> None:
     """By the same person; when somebody else says the same, it is theirs."""
     [one] = await tell(host, guild_id, {})
-    first = await stores.insights.review(guild_id, one.event_id, "confirmed", "n", BY)
+    first = await stores.insights.review(guild_id, one.event_id, "confirmed", "n", from_version=0, change=BY)
     again = await stores.insights.review(
-        guild_id, one.event_id, "confirmed", "n", BY._replace(request_id="2")
+        guild_id, one.event_id, "confirmed", "n", from_version=0, change=BY._replace(request_id="2")
     )
     assert first is not None
     assert again == first._replace(changed=False)
-    for verdict, note, change in (
-        ("confirmed", "m", BY),
-        ("dismissed", "m", BY),
-        ("dismissed", "m", Change(9, None)),
-    ):
-        other = await stores.insights.review(guild_id, one.event_id, verdict, note, change)  # type: ignore[arg-type]
+    others: tuple[tuple[Verdict, Change], ...] = (("confirmed", BY), ("dismissed", BY), ("dismissed", OTHER))
+    for version, (verdict, change) in enumerate(others, 1):
+        other = await stores.insights.review(
+            guild_id, one.event_id, verdict, "m", from_version=version, change=change
+        )
         assert other is not None
         assert other.changed
     assert [entry.actor_id for entry in await stores.books.audit(guild_id)] == [77, 77, 77, 9]
@@ -230,10 +237,19 @@ async def test_a_review_said_twice_changes_nothing(stores: Stores, host: Host, g
 async def test_a_review_is_in_the_audit_log(stores: Stores, host: Host, guild_id: int) -> None:
     """With what was said before; one that found nothing to review is not."""
     [one] = await tell(host, guild_id, {})
-    assert await stores.insights.review(guild_id, uuid4(), "confirmed", None, BY) is None
-    assert await stores.insights.review(fresh_id(), one.event_id, "confirmed", None, BY) is None
-    first = await stores.insights.review(guild_id, one.event_id, "confirmed", "why", BY)
-    second = await stores.insights.review(guild_id, one.event_id, "dismissed", None, BY)
+    assert (
+        await stores.insights.review(guild_id, uuid4(), "confirmed", None, from_version=0, change=BY) is None
+    )
+    assert (
+        await stores.insights.review(fresh_id(), one.event_id, "confirmed", None, from_version=0, change=BY)
+        is None
+    )
+    first = await stores.insights.review(
+        guild_id, one.event_id, "confirmed", "why", from_version=0, change=BY
+    )
+    second = await stores.insights.review(
+        guild_id, one.event_id, "dismissed", None, from_version=1, change=BY
+    )
     assert first is not None
     assert second is not None
     told = await stores.books.audit(guild_id)
@@ -249,33 +265,37 @@ async def test_a_review_is_in_the_audit_log(stores: Stores, host: Host, guild_id
     ]
 
 
-async def test_reviews_at_once_come_one_after_the_other(stores: Stores, host: Host, guild_id: int) -> None:
-    """Each knows of the one before it, so that the log can be followed."""
+async def test_a_review_of_what_somebody_else_reviewed_meanwhile_is_refused(
+    stores: Stores, host: Host, guild_id: int
+) -> None:
+    """Of several at once one stands, with its note and its line in the log; the others learn its version."""
     [one] = await tell(host, guild_id, {})
-    await asyncio.gather(
+    outcomes = await asyncio.gather(
         *(
-            stores.insights.review(guild_id, one.event_id, "confirmed", None, Change(number, None))
+            stores.insights.review(
+                guild_id, one.event_id, "confirmed", f"{number}", from_version=0, change=Change(number, None)
+            )
             for number in range(8)
-        )
+        ),
+        return_exceptions=True,
     )
-    details = [entry.details for entry in await stores.books.audit(guild_id)]
-    last = await stores.insights.violation(guild_id, one.event_id)
-    assert last is not None
-    assert last.review is not None
-    before, after = ([entry[side] for entry in details] for side in ("before", "after"))
-    links = {review["by"] if review else None: after[at]["by"] for at, review in enumerate(before)}
-    followed, by = [], None
-    while by in links:
-        by = links[by]
-        followed.append(by)
-    assert sorted(followed) == [str(number) for number in range(8)]
-    assert followed[-1] == last.review.by
+    [stands] = [outcome for outcome in outcomes if isinstance(outcome, Reviewed)]
+    refused = [outcome for outcome in outcomes if isinstance(outcome, VersionConflict)]
+    assert [conflict.current_version for conflict in refused] == [1] * 7
+    assert await stores.insights.violation(guild_id, one.event_id) == stands.violation
+    [entry] = await stores.books.audit(guild_id)
+    assert stands.violation.review is not None
+    assert entry.details["after"] == stands.violation.review.plain()
+    with pytest.raises(VersionConflict):
+        await stores.insights.review(guild_id, one.event_id, "dismissed", None, from_version=2, change=BY)
 
 
 async def test_a_violation_settles_with_its_review(stores: Stores, host: Host, guild_id: int) -> None:
     """A moderator may be faster than Discord."""
     [one] = await tell(host, guild_id, {})
-    reviewed = await stores.insights.review(guild_id, one.event_id, "confirmed", None, BY)
+    reviewed = await stores.insights.review(
+        guild_id, one.event_id, "confirmed", None, from_version=0, change=BY
+    )
     committed = await host.tell(guild_id, ActionSettled(guild_id, one.event_id, one.ts_ms, "done"))
     assert reviewed is not None
     assert [view.review for view in committed.settled] == [reviewed.violation.review]
@@ -384,7 +404,7 @@ async def test_rules_tell_what_became_of_them(stores: Stores, host: Host, guild_
     for one, status in ((made[0], "done"), (made[1], "failed"), (made[4], "done")):
         await host.tell(guild_id, ActionSettled(guild_id, one.event_id, one.ts_ms, status))  # type: ignore[arg-type]
     for one, verdict in ((made[0], "false_positive"), (made[1], "confirmed"), (made[4], "false_positive")):
-        await stores.insights.review(guild_id, one.event_id, verdict, None, BY)  # type: ignore[arg-type]
+        await stores.insights.review(guild_id, one.event_id, verdict, None, from_version=0, change=BY)  # type: ignore[arg-type]
     assert await stores.insights.rules(guild_id, SPAN) == [
         RuleRecord("a", low=1, high=1, critical=1, done=1, failed=1, reviewed=2, false_positives=1, before=1),
         RuleRecord("b", medium=1, pending=1),
@@ -463,7 +483,7 @@ async def test_both_stores_answer_alike(
                 events.append(ActionSettled(guild_id, one.event_id, one.ts_ms, status, settled_ms))
             await host.tell(guild_id, *events)
             if verdict:
-                await stores.insights.review(guild_id, one.event_id, verdict, None, BY)
+                await stores.insights.review(guild_id, one.event_id, verdict, None, from_version=0, change=BY)
         ask = stores.insights
         answers.append(
             [
@@ -512,7 +532,7 @@ async def test_a_database_that_is_away_is_away(postgres_dsn: str) -> None:
     calls = [
         store.violations(1, Wanted(), limit=1, offset=0),
         store.violation(1, uuid4()),
-        store.review(1, uuid4(), "confirmed", None, BY),
+        store.review(1, uuid4(), "confirmed", None, from_version=0, change=BY),
         store.response_ms(1, SPAN),
         store.escalated(1, SPAN),
         store.offenders(1, SPAN, limit=1, offset=0),

@@ -56,7 +56,9 @@ async def tell(stores: Stores, host: Host, guild_id: int, *times: int) -> None:
     for ts_ms, severity in zip(times, cycle(SEVERITIES), strict=False):
         one = violation(guild_id, ts_ms // 1000, ts_ms=ts_ms, severity=severity)
         await host.tell(guild_id, one, MessagesCounted(guild_id, ts_ms, 1))
-        assert await stores.insights.review(guild_id, one.event_id, "confirmed", None, BY)
+        assert await stores.insights.review(
+            guild_id, one.event_id, "confirmed", None, from_version=0, change=BY
+        )
 
 
 async def left(stores: Stores, guild_id: int) -> list[int]:

@@ -17,7 +17,7 @@ from adapters.postgres import open_pool, to_datetime
 from adapters.settings_store import PostgresSettingsStore
 from adapters.warning_store import PostgresWarningStore
 from domain.audit import AuditEntry, AuditLog, Change
-from domain.errors import StoreUnavailable
+from domain.errors import StoreUnavailable, VersionConflict
 from domain.guild_settings import (
     MAX_RULES,
     BannedWords,
@@ -27,7 +27,6 @@ from domain.guild_settings import (
     NoSuchRule,
     StoredConfig,
     TooManyRules,
-    VersionConflict,
     default_rules,
 )
 from domain.user_warnings import UserWarnings, WarningStore
@@ -178,6 +177,30 @@ class TestRules:
         with pytest.raises(NoSuchRule):
             await delete(guild_id, "repeats", from_version=None, change=BY_ADA)
         assert len(await world.audited(guild_id)) == 1
+
+    async def test_a_rule_that_is_made_anew_repeats_no_version(self, world: Settings) -> None:
+        """Whoever saw the one that was deleted can neither change nor delete the new one."""
+        guild_id = fresh_id()
+        write, delete = world.settings.write_rule, world.settings.delete_rule
+        for version in range(3):
+            await write(guild_id, "own", WORDS, from_version=version, change=BY_ADA)
+        await write(guild_id, "other", WORDS, from_version=0, change=BY_ADA)
+        await delete(guild_id, "own", from_version=3, change=BY_ADA)
+        await delete(guild_id, "other", from_version=1, change=BY_ADA)
+        anew = [
+            (await write(guild_id, name, WORDS, from_version=0, change=BY_ADA)).version
+            for name in ("own", "other", "third")
+        ]
+        assert anew == [4, 4, 4]
+        for seen in (1, 2, 3):
+            with pytest.raises(VersionConflict) as conflict:
+                await write(guild_id, "own", WORDS, from_version=seen, change=BY_ADA)
+            assert conflict.value.current_version == 4
+            with pytest.raises(VersionConflict):
+                await delete(guild_id, "own", from_version=seen, change=BY_ADA)
+        assert (await write(guild_id, "own", WORDS, from_version=4, change=BY_ADA)).version == 5
+        stranger = fresh_id()
+        assert (await write(stranger, "own", WORDS, from_version=0, change=BY_ADA)).version == 1
 
     async def test_rules_are_bounded(self, world: Settings) -> None:
         """One that is there can still be changed."""

@@ -42,7 +42,7 @@ async def test_a_review_reaches_everybody_who_watches(
         status, reviewed = await owner.ask(
             "POST",
             f"{base}/violations/{found}/review",
-            json={"verdict": "false_positive", "note": "our own server"},
+            json={"verdict": "false_positive", "note": "our own server", "version": 0},
             headers={"x-csrf-token": owner.csrf_token},
         )
         assert status == 200

@@ -207,7 +207,14 @@ async def test_a_rule_shows_what_it_is_worth(web: Web) -> None:
     await happen(web, ActionSettled(GUILD, first.event_id, first.ts_ms, "done"))
     await happen(web, ActionSettled(GUILD, second.event_id, second.ts_ms, "failed"))
     for event_id, verdict in ((first.event_id, "false_positive"), (second.event_id, "confirmed")):
-        await web.insights.review(GUILD, event_id, verdict, None, Change(1, None))  # type: ignore[arg-type]
+        await web.insights.review(
+            GUILD,
+            event_id,
+            verdict,
+            None,
+            from_version=0,
+            change=Change(1, None),  # type: ignore[arg-type]
+        )
     answer = await ask(web, "rule-effectiveness")
     assert (answer["violations"], answer["message"], answer["period"]) == (4, None, "day")
     assert answer["rules"] == [

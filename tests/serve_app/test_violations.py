@@ -23,7 +23,9 @@ async def review(
     browser: httpx2.AsyncClient, violation_id: object, user_id: int = 1, **body: Any
 ) -> httpx2.Response:
     return await browser.post(
-        f"{HERE}/{violation_id}/review", json=body, headers={"x-csrf-token": f"csrf-{user_id}"}
+        f"{HERE}/{violation_id}/review",
+        json={"version": 0} | body,
+        headers={"x-csrf-token": f"csrf-{user_id}"},
     )
 
 
@@ -166,7 +168,13 @@ async def test_a_review_is_kept_and_told(web: Web) -> None:
     answer = await review(owner, one.event_id, verdict="false_positive", note="  a joke ")
     assert answer.status_code == 200
     body = answer.json()
-    assert body["review"] == {"verdict": "false_positive", "by": "1", "at": NOON_MS + 1_000, "note": "a joke"}
+    assert body["review"] == {
+        "verdict": "false_positive",
+        "by": "1",
+        "at": NOON_MS + 1_000,
+        "note": "a joke",
+        "version": 1,
+    }
     assert await get(owner, f"{HERE}/{one.event_id}") == body
     assert (await get(owner, HERE, review="false_positive"))["data"] == [body]
     assert web.announcer.announced == [(GUILD, "violation", body)]
@@ -180,7 +188,10 @@ async def test_a_review_is_kept_and_told(web: Web) -> None:
 
 
 async def test_a_review_sent_twice_is_one(web: Web) -> None:
-    """An answer that was lost can be asked for again; the last review of several stands."""
+    """An answer that was lost can be asked for again; the last review of several stands.
+
+    One that was made from an earlier one than that changes nothing, not even the note.
+    """
     one = violation(GUILD, 5)
     await happen(web, one)
     owner = await web.browser_of(membership(owns=True))
@@ -190,8 +201,18 @@ async def test_a_review_sent_twice_is_one(web: Web) -> None:
     assert len(web.announcer.announced) == len(web.database.audit) == 1
     web.database.roles[GUILD, 5] = "moderator"
     moderator = await web.browser_of(membership(), user_id=5)
-    last = await review(moderator, one.event_id, user_id=5, verdict="dismissed", note=None)
-    assert last.json()["review"] == {"verdict": "dismissed", "by": "5", "at": NOON_MS + 5_000, "note": None}
+    stale = await review(moderator, one.event_id, user_id=5, verdict="dismissed", note=None)
+    assert (stale.status_code, stale.json()["error_code"]) == (409, "version_conflict")
+    assert stale.json()["details"] == {"version": 1}
+    assert await get(owner, f"{HERE}/{one.event_id}") == first.json()
+    last = await review(moderator, one.event_id, user_id=5, verdict="dismissed", note=None, version=1)
+    assert last.json()["review"] == {
+        "verdict": "dismissed",
+        "by": "5",
+        "at": NOON_MS + 5_000,
+        "note": None,
+        "version": 2,
+    }
     assert len(web.announcer.announced) == len(web.database.audit) == 2
 
 
@@ -200,13 +221,14 @@ async def test_what_a_moderator_types_is_data(web: Web) -> None:
     one = violation(GUILD, 5)
     await happen(web, one)
     owner = await web.browser_of(membership(owns=True))
-    for typed, kept in (
+    typed_and_kept = (
         ("'; DROP TABLE violations; --", "'; DROP TABLE violations; --"),
         ("<script>alert(1)</script>", "<script>alert(1)</script>"),
         (" \n ", None),
         ("✨" * 500, "✨" * 500),
-    ):
-        answer = await review(owner, one.event_id, verdict="confirmed", note=typed)
+    )
+    for version, (typed, kept) in enumerate(typed_and_kept):
+        answer = await review(owner, one.event_id, verdict="confirmed", note=typed, version=version)
         assert answer.json()["review"]["note"] == kept
 
 
@@ -220,6 +242,8 @@ async def test_what_a_moderator_types_is_data(web: Web) -> None:
         {"verdict": "confirmed", "note": 5},
         {"verdict": "confirmed", "by": "9"},
         {"verdict": "confirmed", "note": "a\0b"},
+        {"verdict": "confirmed", "version": None},
+        {"verdict": "confirmed", "version": -1},
     ],
 )
 async def test_a_review_that_makes_no_sense_is_refused(web: Web, body: dict[str, Any]) -> None:

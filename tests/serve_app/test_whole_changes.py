@@ -29,7 +29,10 @@ CHANGES: dict[tuple[str, str], tuple[str, Any]] = {
     ("PUT", "/config"): ("/config", CONFIG),
     ("PUT", "/rules/{rule}"): ("/rules/own", {"rule": WORDS, "version": 0}),
     ("DELETE", "/rules/{rule}"): ("/rules/old", None),
-    ("POST", "/violations/{violation_id}/review"): (f"/violations/{FIRST}/review", {"verdict": "dismissed"}),
+    ("POST", "/violations/{violation_id}/review"): (
+        f"/violations/{FIRST}/review",
+        {"verdict": "dismissed", "version": 0},
+    ),
     ("DELETE", "/warnings/{user_id}"): ("/warnings/9", None),
     ("POST", "/warnings/bulk-clear"): ("/warnings/bulk-clear", {"user_ids": ["9"]}),
     ("PUT", "/roles/{user_id}"): ("/roles/9", {"role": "viewer"}),

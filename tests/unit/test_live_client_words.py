@@ -94,8 +94,10 @@ def test_each_known_type_of_event_has_its_record() -> None:
     read = data_of("violation", VIOLATION | {"added_later": 1})
     assert read.user == User("3", "ann")
     assert (read.ts_ms, read.committed_at_ms) == (1_790_000_000_000, 1_790_000_000_100)
-    review = {"verdict": "confirmed", "by": "4", "at": 6, "note": "yes"}
-    assert data_of("violation", VIOLATION | {"review": review}).review == Review("confirmed", "4", 6, "yes")
+    review = {"verdict": "confirmed", "by": "4", "at": 6, "note": "yes", "version": 3}
+    assert data_of("violation", VIOLATION | {"review": review}).review == Review(
+        "confirmed", "4", 6, "yes", 3
+    )
     metrics = data_of("metrics_update", METRICS)
     assert isinstance(metrics, MetricsUpdate)
     assert (metrics.since_ms, metrics.hour.ts_ms, metrics.by_severity.critical) == (1, 7, 1)
@@ -163,15 +165,15 @@ def test_the_list_is_in_the_order_of_the_pages() -> None:
 
 def test_an_older_event_takes_nothing_back() -> None:
     """It may have waited while a newer state was read."""
-    reviewed = {"verdict": "confirmed", "by": "4", "at": 6, "note": None}
+    reviewed = {"verdict": "confirmed", "by": "4", "at": 6, "note": None, "version": 2}
     shown = ViolationList()
     read = violation(1, action_status="done", review=reviewed)
     shown.reset(RecentViolations((read,), complete=True))
-    earlier = reviewed | {"at": 5}
+    earlier = reviewed | {"version": 1}
     for stale in (violation(1), violation(1, review=earlier, action_status="done")):
         assert shown.apply([event(1, stale)]) == []
         assert list(shown) == [read]
-    later = violation(1, action_status="failed", review=reviewed | {"at": 7})
+    later = violation(1, action_status="failed", review=reviewed | {"version": 3})
     shown.apply([event(2, later)])
     assert list(shown) == [later]
 

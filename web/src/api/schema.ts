@@ -288,6 +288,7 @@ export interface Totals {
 export interface NewReview {
   note?: string | null;
   verdict: "confirmed" | "false_positive" | "dismissed";
+  version: number;
 }
 /**
  * How the actions that a rule called for ended.
@@ -497,6 +498,7 @@ export interface ReviewView {
   by: string;
   note: string | null;
   verdict: "confirmed" | "false_positive" | "dismissed";
+  version: number;
 }
 /**
  * This interface was referenced by `Schemas`'s JSON-Schema

@@ -174,7 +174,7 @@ const SETTLED: readonly ActionStatus[] = ["done", "failed"];
  */
 function merged(before: Violation, after: Violation): Violation {
   const regresses = after.action_status === "pending" && SETTLED.includes(before.action_status);
-  const reviewedBefore = before.review !== null && (after.review?.at ?? 0) < before.review.at;
+  const reviewedBefore = before.review !== null && (after.review?.version ?? 0) < before.review.version;
   return {
     ...after,
     action_status: regresses ? before.action_status : after.action_status,

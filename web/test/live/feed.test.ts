@@ -61,8 +61,8 @@ test("an older event does not turn 'deleted' back into 'deleting'", () => {
 });
 
 test("a row shows its last review, whichever event comes last", () => {
-  const first = { verdict: "confirmed", by: "1", at: 10, note: null } as const;
-  const second = { verdict: "dismissed", by: "2", at: 20, note: "a joke" } as const;
+  const first = { verdict: "confirmed", by: "1", at: 10, note: null, version: 1 } as const;
+  const second = { verdict: "dismissed", by: "2", at: 10, note: "a joke", version: 2 } as const;
   for (const [before, after, shown] of [
     [null, first, first],
     [first, null, first],
