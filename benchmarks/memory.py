@@ -16,7 +16,7 @@ from domain.errors import ServiceFailed
 
 KINDS = (
     ("Postgres", r"bin/postgres|^postgres:"),
-    ("Redis", r"redis-server"),
+    ("Redis", r"valkey-server"),
     ("local Discord", r"discord_sim"),
     ("guild hosts", r"^ray::GuildHost"),
     ("director", r"^ray::Director"),

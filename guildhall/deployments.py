@@ -12,6 +12,7 @@ from actors.handles import find_director
 from guildhall.wiring import Wiring, open_api_ports, open_relay_ports
 from serve_app.app import create_app
 from serve_app.collector import Collector
+from serve_app.internal_grpc import bind_to_node
 from serve_app.relay import Relay
 from serve_app.transport import CLOSE_WITHIN_S, DRAIN_S, install
 
@@ -31,6 +32,7 @@ def api_deployment(wiring: Wiring, replicas: int) -> serve.Application:
     """Return the HTTP side."""
 
     def build() -> ASGIApp:
+        bind_to_node()
         return create_app(wiring.web, partial(open_api_ports, wiring))
 
     @serve.ingress(build)
@@ -51,6 +53,7 @@ def relay_deployment(wiring: Wiring, replicas: int) -> serve.Application:
     """Return the relay."""
 
     def build() -> ASGIApp:
+        bind_to_node()
         install()  # in the replica's process, before its server starts
         relay = Relay(partial(open_relay_ports, wiring), find_director, Collector().opened)
         # Who asks is at the other end of HAProxy.

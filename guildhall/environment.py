@@ -50,6 +50,9 @@ def prepare(runtime_dir: Path, token_file: Path) -> None:
         # cluster of this machine was there first: ours would be answered by another's replicas.
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(free_port()),
+        # One machine: all of Ray's ports listen on loopback alone, those for metrics too, which ask for no
+        # token. (The name is Ray's: elsewhere than on Linux it is switched off anyway.)
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         # Whoever reaches Ray's ports may run code: they are closed to who has no token.
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
@@ -70,6 +73,16 @@ def prepare(runtime_dir: Path, token_file: Path) -> None:
         os.environ.setdefault(name, value)
     token_file.touch(mode=0o600)
     token_file.write_text(os.environ["RAY_AUTH_TOKEN"] + "\n", encoding="ascii")
+
+
+def forget_settings() -> None:
+    """Take ``GUILDHALL_*`` out of this process's environment, once it is read: every child would inherit it.
+
+    Ray's workers and agents, HAProxy and the services need none of it; actors and replicas are handed what
+    they need. Only this process's own start, in ``/proc``, still says it.
+    """
+    for name in [name for name in os.environ if name.startswith("GUILDHALL_")]:
+        del os.environ[name]
 
 
 def _max_connections() -> int:

@@ -12,16 +12,19 @@ _SCRIPT = """\
 #!/bin/sh
 # Ray writes HAProxy's configuration and starts this instead of HAProxy.
 # Replicas must learn who asks: without it a stranger's X-Forwarded-For is the only one there is.
-# And the log must not hold queries: codes and states of logins travel there.
+# HAProxy's ports for metrics and stats ask nobody who he is: they stay on loopback.
+# And the log must not hold queries: codes and states of logins travel there. Nor has it use for Ray's token.
 for argument; do
     if [ "$before" = -f ] && ! grep -q 'option forwardfor' "$argument"; then
         sed -i \\
+            -e 's/^\\( *bind \\)\\*\\{{0,1\\}}:/\\1127.0.0.1:/' \\
             -e 's/^defaults$/&\\n    option forwardfor/' \\
             -e 's|^ *option httplog$|    {log_format}|' \\
             "$argument"
     fi
     before=$argument
 done
+unset RAY_AUTH_TOKEN
 exec {haproxy} "$@"
 """
 

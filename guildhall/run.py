@@ -94,6 +94,7 @@ async def run(settings: Settings, demo: Demo | None, *, as_json: bool) -> None:
 async def _start(
     settings: Settings, demo: Demo | None, stages: Stages, stack: AsyncExitStack, told: asyncio.Event
 ) -> Running:
+    environment.forget_settings()
     cluster_address = os.environ.get("RAY_ADDRESS")
     if cluster_address:
         _require_shared_services(settings)

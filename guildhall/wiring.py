@@ -48,7 +48,7 @@ from adapters.guild_store import PostgresGuildStore
 from adapters.insight_store import PostgresInsightStore
 from adapters.network_store import PostgresNetworkStore
 from adapters.people_table import PeopleTable
-from adapters.postgres import open_pool
+from adapters.postgres import API_CONNECTIONS, RELAY_CONNECTIONS, USER_TABLE_CONNECTIONS, open_pool
 from adapters.rate_limiter import RedisRateLimiter
 from adapters.re2_patterns import compile_pattern
 from adapters.redis_connection import connect
@@ -106,7 +106,7 @@ class Wiring(msgspec.Struct, frozen=True):
 
 async def open_api_ports(wiring: Wiring) -> ApiPorts:
     """Open what an API replica needs."""
-    pool = await open_pool(wiring.database_url, max_size=8)
+    pool = await open_pool(wiring.database_url, max_size=API_CONNECTIONS)
     insights = await PostgresInsightStore.open(wiring.database_url)
     redis = connect(wiring.redis_url)  # one for all that every request asks: it travels together
     sessions, login, close_sessions = _open_sessions(wiring, redis)
@@ -152,7 +152,7 @@ async def open_api_ports(wiring: Wiring) -> ApiPorts:
 
 async def open_relay_ports(wiring: Wiring) -> RelayPorts:
     """Open what a relay replica needs."""
-    pool = await open_pool(wiring.database_url, max_size=2)
+    pool = await open_pool(wiring.database_url, max_size=RELAY_CONNECTIONS)
     redis = connect(wiring.redis_url)
     sessions, _, close_sessions = _open_sessions(wiring, redis)
     ended = RedisEndedSessions(wiring.redis_url)
@@ -201,7 +201,8 @@ def _open_sessions(
 async def open_person_memories(wiring: Wiring) -> PersonMemories:
     """Open where a UserResolver looks for people."""
     return PersonMemories(
-        RedisPeople(wiring.redis_url), PeopleTable(await open_pool(wiring.database_url, max_size=2))
+        RedisPeople(wiring.redis_url),
+        PeopleTable(await open_pool(wiring.database_url, max_size=USER_TABLE_CONNECTIONS)),
     )
 
 

@@ -19,7 +19,7 @@ KINDS = (
     ("other actors", r"^ray::"),
     ("ray", r"(?i)/ray/|raylet|gcs_server"),
     ("postgres", r"bin/postgres|^postgres:"),
-    ("redis", r"redis-server"),
+    ("redis", r"valkey-server"),
     ("local discord", r"discord_sim"),
     ("publisher", r"fanout\.publisher"),
     ("load", r"fanout\.load"),

@@ -14,6 +14,7 @@ import psutil
 import pytest
 import redis.asyncio
 
+from adapters.child_process import ChildProcess
 from adapters.embedded_postgres import EmbeddedPostgres
 from adapters.embedded_redis import EmbeddedRedis
 from domain.errors import DataFolderUnusable, ServiceFailed
@@ -118,6 +119,34 @@ async def test_postgres_starts_again_after_it_was_killed(data_dir: Path, runtime
     await postgres.stop()
 
 
+async def test_guildhall_is_no_superuser_of_its_own_postgres(shared_dsn: str) -> None:
+    """What gets hold of the application's connection cannot read files, or other databases' settings."""
+    assert await _execute(shared_dsn, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user") is False
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await _execute(shared_dsn, "SELECT pg_read_file('postgresql.conf')")
+
+
+async def test_a_database_of_the_superuser_is_taken_over(data_dir: Path, runtime_dir: Path) -> None:
+    """Data folders of releases that worked as the superuser: the application owns everything from then on."""
+    postgres = EmbeddedPostgres(data_dir, runtime_dir)
+    async with postgres:
+        for statement in (
+            "ALTER DATABASE guildhall OWNER TO guildhall",
+            "ALTER SCHEMA public OWNER TO guildhall",
+            "CREATE TABLE old (id bigserial PRIMARY KEY, at int) PARTITION BY RANGE (id)",
+            "CREATE TABLE old_1 PARTITION OF old DEFAULT",
+            "CREATE SEQUENCE numbers",
+            "CREATE FUNCTION old_one() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        ):
+            await _execute(postgres.superuser_dsn, statement)
+    async with postgres as dsn:
+        await _execute(dsn, "INSERT INTO old (at) VALUES (1)")
+        await _execute(dsn, "ALTER TABLE old ADD COLUMN word text")
+        assert await _execute(dsn, "SELECT nextval('numbers')") == 1
+        await _execute(dsn, "DROP FUNCTION old_one()")
+        await _execute(dsn, "CREATE TABLE new ()")
+
+
 async def test_a_killed_initdb_does_not_poison_the_folder(data_dir: Path, runtime_dir: Path) -> None:
     """What an interrupted first start left behind is removed."""
     unfinished = data_dir / "postgres.new"
@@ -190,6 +219,30 @@ async def test_redis_keeps_its_keys_even_when_killed(data_dir: Path, runtime_dir
             assert await asyncio.wait_for(server.wait(), 10) == -signal.SIGKILL
         await server.stop()
     await server.stop()
+
+
+async def test_redis_reads_what_an_older_release_wrote(data_dir: Path, runtime_dir: Path) -> None:
+    """Sessions outlive the step from one release's server to the next."""
+    (data_dir / "redis").mkdir()
+    old = b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n*3\r\n$3\r\nSET\r\n$7\r\nsession\r\n$4\r\nkept\r\n"
+    (data_dir / "redis" / "appendonly.aof").write_bytes(old)
+    async with (
+        EmbeddedRedis(data_dir, runtime_dir) as url,
+        redis.asyncio.Redis.from_url(url, decode_responses=True) as client,
+    ):
+        assert await client.get("session") == "kept"
+
+
+async def test_children_inherit_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that Guildhall runs knows how to run, and no token of anything."""
+    for name in ("GUILDHALL_DISCORD_TOKEN", "RAY_AUTH_TOKEN", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD"):
+        monkeypatch.setenv(name, "hush")
+    child = ChildProcess("env", ["/usr/bin/env"], log=tmp_path / "log")
+    await child.start()
+    assert await child.wait(10) == 0
+    said = (tmp_path / "log").read_text()
+    assert f"PATH={os.environ['PATH']}" in said
+    assert "hush" not in said
 
 
 async def test_a_killed_parent_takes_its_servers_along(data_dir: Path, runtime_dir: Path) -> None:
