@@ -39,9 +39,7 @@ def test_no_child_inherits_the_settings(stack: DemoProcess) -> None:
     assert seen > 10
 
 
-async def test_no_more_connections_are_open_than_were_counted(
-    stack: DemoProcess, database: asyncpg.Connection
-) -> None:
+async def test_no_more_connections_are_open_than_were_counted(database: asyncpg.Connection) -> None:
     """The budget that is checked at the start holds for what then runs."""
     budget = connection_budget(Settings(hosts=2, api_replicas=2, relay_replicas=2))
     open_now = await database.fetchval(
