@@ -140,10 +140,13 @@ class GroupCommit:
         return waiting.reply
 
     async def taken(self, source: str) -> int:
-        """Return the highest number taken from a source, as far as the database knows."""
+        """Return the highest number taken from a source, as far as the database knows.
+
+        Never from memory: the source may be another host's, which takes more of it at any time.
+        """
         async with self._turn:
             await self._end_doubt()
-            return await self._taken_number(source)
+            return await self._store.taken_number(source)
 
     async def settle(self) -> None:
         """Return when no transaction is in flight, nor in doubt. Raises ``StoreUnavailable``."""
@@ -282,7 +285,8 @@ class GroupCommit:
     async def _set_aside(self, group: list[_Waiting], error: EventRefused) -> None:
         """Find the events that the database will not take, put them aside, and take the rest.
 
-        Each batch stands for itself, so that one shard's event costs no other shard's.
+        Each batch stands for itself, so that one shard's event costs no other shard's. What is refused once
+        and then taken is tried again: a refusal may be of the moment, and nothing is set aside for that.
         """
         if len(group) > 1:
             for waiting in group:
@@ -290,6 +294,9 @@ class GroupCommit:
             return
         [waiting] = group
         batch = waiting.batch
+        if await self._why_refused(group, _distinct(list(batch.events))) is None:
+            await self._take_again(waiting, error)
+            return
         refused = await self._find_refused(list(batch.events))
         if not refused:
             # Each event alone would be taken: it is the gaps, or what the events add up to, or the frame.
@@ -314,13 +321,24 @@ class GroupCommit:
         rest = msgspec.structs.replace(batch, events=good)
         await self._take([_Waiting(rest, (*waiting.poison, *aside), waiting.reply)])
 
+    async def _take_again(self, waiting: _Waiting, error: EventRefused) -> None:
+        """Commit once more what would be taken now; refused again, its shard keeps it and comes back."""
+        log.warning("refused_for_a_moment", host=self._incarnation.host_id, error=str(error))
+        try:
+            await self._commit([waiting])
+        except EventRefused as again:
+            log.error("refused_again", host=self._incarnation.host_id, error=str(again))  # noqa: TRY400
+            _answer(waiting, self.busy())
+        else:
+            self._note_store(available=True)
+
     async def _find_refused(self, events: list[Event]) -> dict[int, str]:
         """Return the places of the refused events, with the reasons, by halving."""
         refused: dict[int, str] = {}
-        parts = [(0, len(events))]
+        parts = [(0, len(events))] if events else []
         while parts:
             start, end = parts.pop()
-            why = await self._why_refused(events[start:end])
+            why = await self._why_refused([], events[start:end])
             if why is None:
                 continue
             if end - start == 1:
@@ -330,10 +348,11 @@ class GroupCommit:
             parts += [(start, middle), (middle, end)]
         return refused
 
-    async def _why_refused(self, events: list[Event]) -> str | None:
+    async def _why_refused(self, group: list[_Waiting], events: list[Event]) -> str | None:
+        """Return why these batches with these events are refused now, or None: then they would be taken."""
         async with self._table.use(event.guild_id for event in events) as guilds:
             try:
-                await self._store.probe(self._incarnation, _commit_of([], events, _decide(guilds, events)))
+                await self._store.probe(self._incarnation, _commit_of(group, events, _decide(guilds, events)))
             except EventRefused as error:
                 return str(error)
         return None

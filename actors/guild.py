@@ -7,7 +7,10 @@ kilobytes. Everything here is synchronous, so nothing can come between a step an
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, NamedTuple
+
+import msgspec
 
 from domain.errors import TooManySockets
 from domain.events import Event
@@ -55,25 +58,61 @@ Answer = Admission | Literal["ask_alone", "too_many_sockets", "done"]
 """To one of many: ``ask_alone`` because it may take a while, or fail for a reason of its own."""
 
 
-class GuildActor:
+class _Audience:
+    """Who watches a guild, and what is kept for those who come back."""
+
+    __slots__ = ("events", "kept_until_ms", "sockets", "sockets_of")
+
+    def __init__(self) -> None:
+        self.sockets: dict[str, dict[int, int]] = {}
+        """Of each relay the sockets, with their users."""
+        self.sockets_of: dict[int, int] = {}
+        """How many sockets a user has, over all relays."""
+        self.events: deque[bytes] = deque(maxlen=REMEMBERED_EVENTS)
+        self.kept_until_ms = 0
+        """Until when events are kept though nobody watches: who left a moment ago may come back."""
+
+    def add(self, watcher: Watcher, user_id: int) -> None:
+        self.remove(watcher)
+        self.sockets.setdefault(watcher.relay_id, {})[watcher.socket_id] = user_id
+        self.sockets_of[user_id] = self.sockets_of.get(user_id, 0) + 1
+
+    def remove(self, watcher: Watcher) -> None:
+        sockets = self.sockets.get(watcher.relay_id, {})
+        user_id = sockets.pop(watcher.socket_id, None)
+        if user_id is not None:
+            self._forget(user_id)
+            if not sockets:
+                del self.sockets[watcher.relay_id]
+
+    def remove_relay(self, relay_id: str) -> None:
+        for user_id in self.sockets.pop(relay_id, {}).values():
+            self._forget(user_id)
+
+    def _forget(self, user_id: int) -> None:
+        left = self.sockets_of[user_id] - 1
+        if left:
+            self.sockets_of[user_id] = left
+        else:
+            del self.sockets_of[user_id]
+
+
+class GuildActor(msgspec.Struct, eq=False, gc=False):
     """Owns one guild's live state from activation to deactivation.
 
     Killed, it loses what is not durable: the last events' replay and its watchers. Both come back, the
     first as ``recovered: false`` and a reload, the second when relays register again.
+
+    A struct out of the garbage collector's sight: a million of them are not walked over and over. What it
+    refers to never refers back to it.
     """
 
-    __slots__ = ("_stream", "_watchers", "epoch", "last_used_ms", "offset", "remembers_until_ms", "state")
-
-    def __init__(self, state: GuildState, epoch: int, now_ms: int) -> None:
-        self.state = state
-        self.epoch = epoch
-        self.offset = 0
-        self.last_used_ms = now_ms
-        self.remembers_until_ms = 0
-        """Until when events are kept though nobody watches: who left a moment ago may come back."""
-        # Made when first needed: most guilds are quiet, and an empty deque takes 0.6 kB.
-        self._stream: deque[bytes] | None = None
-        self._watchers: dict[Watcher, int] | None = None
+    state: GuildState
+    epoch: int
+    last_used_ms: int
+    offset: int = 0
+    _audience: _Audience | None = None
+    """Made when first needed: most guilds are watched by nobody."""
 
     def decide(self, events: list[Event]) -> Decision:
         """Return what the guild would become; nothing changes yet."""
@@ -87,19 +126,25 @@ class GuildActor:
         """Give an event the next offset, remember it, and return it ready for a frame."""
         self.offset += 1
         event = event_json(self.offset, kind, ts_ms, data)
-        if self._stream is None:
-            self._stream = deque(maxlen=REMEMBERED_EVENTS)
-        self._stream.append(event)
+        self._with_audience().events.append(event)
         return event
 
     def pass_over(self) -> None:
         """Give an event the next offset and build nothing: nobody is there to be told, or to come back."""
         self.offset += 1
-        self._stream = None  # from before this one nobody could resume without a hole
+        if self._audience is not None:
+            self._audience.events.clear()  # from before this one nobody could resume without a hole
+            if not self._audience.sockets:
+                self._audience = None
 
     def remembers(self, now_ms: int) -> bool:
         """Whether events are to be published: somebody watches, or did a moment ago."""
-        return bool(self._watchers) or now_ms < self.remembers_until_ms
+        audience = self._audience
+        return audience is not None and (bool(audience.sockets) or now_ms < audience.kept_until_ms)
+
+    def keep_until(self, until_ms: int) -> None:
+        """Keep for a while what the last watcher that left will have missed, if it comes back."""
+        self._with_audience().kept_until_ms = until_ms
 
     def frame(self, events: list[bytes]) -> bytes:
         """Return the frame of events that were just published."""
@@ -108,12 +153,17 @@ class GuildActor:
     @property
     def watched(self) -> bool:
         """Whether anybody watches."""
-        return bool(self._watchers)
+        return self._audience is not None and bool(self._audience.sockets)
 
     @property
-    def relays(self) -> set[str]:
+    def relays(self) -> Collection[str]:
         """The relays through which somebody watches."""
-        return {watcher.relay_id for watcher in self._watchers or ()}
+        return self._audience.sockets.keys() if self._audience is not None else ()
+
+    @property
+    def sockets_of(self) -> Mapping[int, int]:
+        """How many sockets watch, by the user they are of."""
+        return self._audience.sockets_of if self._audience is not None else {}
 
     def admit(self, watcher: Watcher, user_id: int, position: tuple[int, int] | None) -> Admission:
         """Let a socket watch, from its last position on where that can be done.
@@ -122,30 +172,33 @@ class GuildActor:
             TooManySockets: this person watches on as many sockets as are allowed, over all relays.
 
         """
-        watchers = self._watchers or {}
-        others = sum(1 for other, watching in watchers.items() if watching == user_id and other != watcher)
-        if others >= MAX_SOCKETS_PER_USER:
+        audience = self._with_audience()
+        again = audience.sockets.get(watcher.relay_id, {}).get(watcher.socket_id) == user_id
+        if audience.sockets_of.get(user_id, 0) - again >= MAX_SOCKETS_PER_USER:
             raise TooManySockets
-        if self._watchers is None:
-            self._watchers = {}
-        self._watchers[watcher] = user_id
+        audience.add(watcher, user_id)
         missed = self._missed_since(position)
         replay = self.frame(missed) if missed else b""
         return Admission(self.epoch, self.offset, missed is not None, replay)
 
     def dismiss(self, watcher: Watcher) -> bool:
         """Forget a socket; return whether it was the last. One that was never admitted is no error."""
-        if not self._watchers:
+        if not self.watched:
             return False
-        self._watchers.pop(watcher, None)
-        return not self._watchers
+        self._with_audience().remove(watcher)
+        return not self.watched
 
     def dismiss_relay(self, relay_id: str) -> bool:
         """Forget all sockets of a relay that is gone; return whether they were the last."""
-        if not self._watchers:
+        if not self.watched:
             return False
-        self._watchers = {w: user for w, user in self._watchers.items() if w.relay_id != relay_id}
-        return not self._watchers
+        self._with_audience().remove_relay(relay_id)
+        return not self.watched
+
+    def _with_audience(self) -> _Audience:
+        if self._audience is None:
+            self._audience = _Audience()
+        return self._audience
 
     def _missed_since(self, position: tuple[int, int] | None) -> list[bytes] | None:
         """Return the events after a position, or None when they are not all known any more, or too much."""
@@ -153,7 +206,7 @@ class GuildActor:
             return []
         epoch, offset = position
         behind = self.offset - offset
-        remembered = self._stream or ()
+        remembered = self._audience.events if self._audience is not None else ()
         if epoch != self.epoch or not 0 <= behind <= len(remembered):
             return None
         missed = list(remembered)[len(remembered) - behind :]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
@@ -18,17 +18,36 @@ EPOCH_BITS = 28
 """An epoch is the host's incarnation and its count of activations: never used twice, below 2^53."""
 
 
+AWAKE_AT_ONCE = 64
+"""Guilds awake for a reason that are passed over to make room for one: each use may cost so much at most."""
+
+
 class TableSettings(msgspec.Struct, frozen=True):
     """How many guilds may be alive, and for how long unused."""
 
     max_live: int = 150_000
     idle_after_ms: int = 600_000
-    load_at_once: int = 5_000
-    """Guilds that one query loads."""
+    load_at_once: int = 500
+    """Guilds that one query loads: the loop is busy with their rows for some milliseconds."""
+    sleep_at_once: int = 5_000
+    """Guilds that one round of ``passivate_idle`` looks at."""
+
+
+class _Load:
+    """Guilds that one query loads, and what becomes of it."""
+
+    __slots__ = ("done", "guild_ids")
+
+    def __init__(self) -> None:
+        self.guild_ids: dict[int, None] = {}
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
 class GuildTable:
-    """Owns the activations of one host's life. Guilds in use or watched stay; the others may sleep."""
+    """Owns the activations of one host's life. Guilds in use or watched stay; the others may sleep.
+
+    So do those whose last watcher left a moment ago: what it missed is kept for it in memory alone.
+    """
 
     def __init__(
         self,
@@ -42,8 +61,10 @@ class GuildTable:
         self._incarnation = incarnation
         self._now_ms = now_ms
         self._guilds: OrderedDict[int, GuildActor] = OrderedDict()  # the least recently used first
-        self._in_use: Counter[int] = Counter()
-        self._wanted: dict[int, None] = {}
+        self._in_use: dict[int, int] = {}
+        self._loads: dict[int, _Load] = {}
+        """The load that a guild waits for."""
+        self._queue: deque[_Load] = deque()
         self._loading: asyncio.Task[None] | None = None
         self._on_the_way: set[int] = set()
         self.activations = 0
@@ -73,7 +94,8 @@ class GuildTable:
 
         """
         wanted = list(dict.fromkeys(guild_ids))
-        self._in_use.update(wanted)
+        for guild_id in wanted:
+            self._in_use[guild_id] = self._in_use.get(guild_id, 0) + 1
         try:
             await self._activate(wanted)
             now_ms = self._now_ms()
@@ -82,8 +104,8 @@ class GuildTable:
                 self._guilds.move_to_end(guild_id)
             yield {guild_id: self._guilds[guild_id] for guild_id in wanted}
         finally:
-            self._in_use.subtract(wanted)
-            self._in_use += Counter()  # forgets the zeros
+            for guild_id in wanted:
+                self._let_go(guild_id)
             self._make_room()
 
     def drop(self, guild_ids: Iterable[int]) -> set[str]:
@@ -98,56 +120,104 @@ class GuildTable:
         return {relay_id for guild in dropped for relay_id in guild.relays}
 
     def passivate_idle(self) -> int:
-        """Put to sleep what nobody used for a while and nobody watches; return how many that were."""
+        """Put to sleep what nobody used for a while and nobody watches; return how many that were.
+
+        Of very many it takes some in each round, so that no round blocks the host.
+        """
         before_ms = self._now_ms() - self._settings.idle_after_ms
-        idle = []
-        for guild_id, guild in self._guilds.items():
-            if guild.last_used_ms > before_ms:
-                break
-            if self._may_sleep(guild_id, guild):
-                idle.append(guild_id)
+        at_once = self._settings.sleep_at_once
+        idle = self._tired(at_once, at_once, before_ms)
         self.drop(idle)
         return len(idle)
+
+    def _let_go(self, guild_id: int) -> None:
+        held = self._in_use[guild_id] - 1
+        if held:
+            self._in_use[guild_id] = held
+        else:
+            del self._in_use[guild_id]
 
     def _make_room(self) -> None:
         """Put the least recently used to sleep while more live than may; watched ones count, but stay."""
         surplus = len(self._guilds) - self._settings.max_live
-        if surplus <= 0:
-            return
-        tired: list[int] = []
-        for guild_id, guild in self._guilds.items():
-            if len(tired) == surplus:
-                break
-            if self._may_sleep(guild_id, guild):
-                tired.append(guild_id)
-        self.drop(tired)
+        if surplus > 0:
+            self.drop(self._tired(surplus, AWAKE_AT_ONCE))
 
-    def _may_sleep(self, guild_id: int, guild: GuildActor) -> bool:
-        return not guild.watched and guild_id not in self._in_use
+    def _tired(self, most: int, most_awake: int, unused_since_ms: int | None = None) -> list[int]:
+        """Return who may sleep, the least recently used first.
+
+        Those found awake for a reason go to the end of the order, as if just used: they are not looked at
+        again and again while others come and go, and each call looks at a bounded number of them.
+        """
+        now_ms = self._now_ms()
+        tired: list[int] = []
+        awake: list[int] = []
+        for guild_id, guild in self._guilds.items():
+            unused = unused_since_ms is None or guild.last_used_ms <= unused_since_ms
+            if len(tired) == most or len(awake) == most_awake or not unused:
+                break
+            (tired if self._may_sleep(guild_id, guild, now_ms) else awake).append(guild_id)
+        for guild_id in awake:
+            self._guilds[guild_id].last_used_ms = now_ms
+            self._guilds.move_to_end(guild_id)
+        return tired
+
+    def _may_sleep(self, guild_id: int, guild: GuildActor, now_ms: int) -> bool:
+        return guild_id not in self._in_use and not guild.remembers(now_ms)
 
     async def _activate(self, guild_ids: list[int]) -> None:
-        """Return when all are alive. Whoever asks while a load is under way shares the next one."""
+        """Return when all are alive. Who asks for a guild while it is being loaded shares that load."""
         while asleep := [guild_id for guild_id in guild_ids if guild_id not in self._guilds]:
-            self._wanted.update(dict.fromkeys(asleep))
-            if self._loading is None:
-                self._loading = asyncio.create_task(self._load_wanted(), name="load-guilds")
-            # Shielded: one caller that gives up must not take the load from the others.
-            await asyncio.shield(self._loading)
+            for load in dict.fromkeys(map(self._load_of, asleep)):
+                # Shielded: one caller that gives up must not take the load from the others.
+                await asyncio.shield(load.done)
 
-    async def _load_wanted(self) -> None:
+    def _load_of(self, guild_id: int) -> _Load:
+        """Return the load that brings a guild: one that is under way or waits, or a new one."""
+        load = self._loads.get(guild_id)
+        if load is None:
+            if not self._queue or len(self._queue[-1].guild_ids) >= self._settings.load_at_once:
+                self._queue.append(_Load())
+            load = self._loads[guild_id] = self._queue[-1]
+            load.guild_ids[guild_id] = None
+            if self._loading is None:
+                self._loading = asyncio.create_task(self._load_queued(), name="load-guilds")
+        return load
+
+    async def _load_queued(self) -> None:
+        """Run the loads one after the other. Between two of them those who waited for the first go on."""
         try:
-            wanted = [guild_id for guild_id in self._wanted if guild_id not in self._guilds]
-            self._wanted.clear()
-            for start in range(0, len(wanted), self._settings.load_at_once):
-                await self._load(wanted[start : start + self._settings.load_at_once])
-        except BaseException:
-            self._wanted.clear()  # whoever came meanwhile hears of this too, and wants nothing any more
-            raise
+            while self._queue:
+                load = self._queue.popleft()
+                try:
+                    await self._run(load)
+                except BaseException as error:
+                    # Whoever waits for a later one hears of this too: a database that is away is asked once.
+                    self._end([load, *self._queue], error)
+                    self._queue.clear()
+                    if not isinstance(error, Exception):
+                        raise
+                else:
+                    self._end([load], None)
+                    await asyncio.sleep(0)  # however fast the store is
         finally:
             self._loading = None
 
-    async def _load(self, guild_ids: list[int]) -> None:
+    def _end(self, loads: Iterable[_Load], error: BaseException | None) -> None:
+        for load in loads:
+            for guild_id in load.guild_ids:
+                del self._loads[guild_id]
+            if error is None:
+                load.done.set_result(None)
+            elif isinstance(error, Exception):
+                load.done.set_exception(error)
+                load.done.exception()  # if all who waited have given up, nobody has to hear of it
+            else:
+                load.done.cancel()
+
+    async def _run(self, load: _Load) -> None:
         now_ms = self._now_ms()
+        guild_ids = list(load.guild_ids)
         self._on_the_way = set(guild_ids)
         try:
             loaded = await self._store.load_guilds(
@@ -158,6 +228,8 @@ class GuildTable:
         for guild_id in guild_ids:
             if guild_id in wanted and guild_id not in self._guilds:
                 self.activations += 1
-                epoch = (self._incarnation.number << EPOCH_BITS) | self.activations
                 state = loaded.get(guild_id) or GuildState(guild_id)
-                self._guilds[guild_id] = GuildActor(state, epoch, now_ms)
+                self._guilds[guild_id] = GuildActor(state, self._epoch(), now_ms)
+
+    def _epoch(self) -> int:
+        return (self._incarnation.number << EPOCH_BITS) | self.activations

@@ -17,6 +17,7 @@ from actors.guild import Admission, Answer, GuildActor, Unwatch, Watch, Watcher
 from actors.guild_table import GuildTable, TableSettings
 from actors.observers import MESSAGES, Change, Observers
 from actors.showing import Showing
+from actors.watch_index import WatchIndex
 from domain.errors import HostUnreachable, MalformedBatch, NotOwner, StoreUnavailable, TooManySockets
 from domain.events import (
     ActionSettled,
@@ -42,7 +43,9 @@ from domain.views import metrics_update, violation_view
 
 log = structlog.get_logger()
 
-PASSIVATE_EVERY_TICKS = 10
+LOOK_EVERY_TICKS = 10
+GUILDS_A_SLICE = 5_000
+"""So many guilds are looked at before others have their turn on the loop."""
 METRICS_EVERY_TICKS = 30
 """So often everybody who watches gets the counters, changed or not: they are of an hour that moves on."""
 
@@ -105,6 +108,7 @@ class GuildHost:
         self._fan_out: FanOut[Item] = FanOut()
         self._showing = Showing(self._fan_out, settings.frame_tick_ms / 1000)
         self._metrics_due: set[int] = set()
+        self._watching = WatchIndex()
         self._observers = Observers()
         self._ticking: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -143,12 +147,25 @@ class GuildHost:
         if placement.version < self.placement_version() or self._fenced:
             return
         before, self._placement = self._placement, placement  # from here on, intake refuses what is not ours
-        self._observers.lose(lambda guild_id: not self.owns(guild_id))
+        host_id = self._settings.host_id
+        moved = before is None or before.gives(host_id) != placement.gives(host_id)
+        if moved:
+            self._observers.lose(lambda guild_id: not self.owns(guild_id))
         await self._commit.settle()
-        # Also what was loaded while it was another's: by now that may have changed it.
-        self.forget(
-            {guild for guild in self._table.ids() if not (self._owns_by(before, guild) and self.owns(guild))}
-        )
+        if moved:
+            await self._give_up(before)
+
+    async def _give_up(self, before: Placement | None) -> None:
+        """Deactivate what is not ours, and what was loaded while it was another's: that may have changed it.
+
+        In slices: to ask of a hundred thousand guilds whose they are takes long. Meanwhile none is added to
+        them that is not ours.
+        """
+        guild_ids = list(self._table.ids())
+        for start in range(0, len(guild_ids), GUILDS_A_SLICE):
+            part = guild_ids[start : start + GUILDS_A_SLICE]
+            self.forget({guild for guild in part if not (self._owns_by(before, guild) and self.owns(guild))})
+            await asyncio.sleep(0)
 
     async def ingest(self, payload: bytes) -> bytes:
         """Take a batch; answer when it is durable, or when it is not taken.
@@ -182,8 +199,9 @@ class GuildHost:
                 async for items in lists:
                     yield items
         finally:
-            for guild in self._table.live():
-                if guild.dismiss_relay(relay_id):
+            for guild_id in self._watching.pop(relay_id):
+                guild = self._table.get(guild_id)
+                if guild is not None and guild.dismiss_relay(relay_id):
                     self._expect_back(guild)
 
     async def register(self, relay_id: str, requests: list[Watch | Unwatch]) -> list[Answer]:
@@ -200,8 +218,8 @@ class GuildHost:
         for request in requests:
             guild = self._table.get(request.guild_id)
             if isinstance(request, Unwatch):
-                if guild is not None and guild.dismiss(Watcher(relay_id, request.socket_id)):
-                    self._expect_back(guild)
+                if guild is not None:
+                    self._dismiss(guild, Watcher(relay_id, request.socket_id))
                 answers.append("done")
             elif guild is None or not self.owns(request.guild_id):
                 answers.append("ask_alone")
@@ -232,9 +250,16 @@ class GuildHost:
     def _admit(self, guild: GuildActor, relay_id: str, wanted: Watch) -> Admission:
         self._showing.flush_guild(guild)  # a frame lies before the admission or behind it, never across
         admission = guild.admit(Watcher(relay_id, wanted.socket_id), wanted.user_id, wanted.position)
+        self._watching.add(relay_id, wanted.guild_id)
         if not self._store_available:
             self._showing.show([(guild, self._health(guild))])
         return admission
+
+    def _dismiss(self, guild: GuildActor, watcher: Watcher) -> None:
+        if guild.dismiss(watcher):
+            self._expect_back(guild)
+        if watcher.relay_id not in guild.relays:
+            self._watching.discard(watcher.relay_id, guild.state.guild_id)
 
     async def changes(self, observer_id: str) -> AsyncIterator[list[Change]]:
         """Yield what changes in the guilds that a replica observes; at every tick at least a sign of life.
@@ -282,7 +307,12 @@ class GuildHost:
 
     def _expect_back(self, guild: GuildActor) -> None:
         """Keep for a while what the last watcher that left will have missed, if it comes back."""
-        guild.remembers_until_ms = self._now_ms() + self._settings.resume_ms
+        guild.keep_until(self._now_ms() + self._settings.resume_ms)
+
+    def _watched(self) -> list[GuildActor]:
+        """Return the guilds that somebody watches, without a look at the others."""
+        live = map(self._table.get, self._watching.guild_ids())
+        return [guild for guild in live if guild is not None and guild.watched]
 
     async def stats(self) -> HostStats:
         """Return what this host did and holds."""
@@ -291,7 +321,7 @@ class GuildHost:
             incarnation=self._incarnation.number,
             placement_version=self.placement_version(),
             guilds=len(self._table),
-            watched_guilds=sum(guild.watched for guild in self._table.live()),
+            watched_guilds=len(self._watched()),
             activations=self._table.activations,
             deactivations=self._table.deactivations,
             refused_batches=self._refused,
@@ -313,6 +343,8 @@ class GuildHost:
 
     def forget(self, guild_ids: set[int]) -> None:
         """Deactivate guilds. Who watches or observes them is cut off: they come back and ask anew."""
+        if not guild_ids:
+            return
         self._showing.flush()
         for relay_id in self._table.drop(guild_ids):
             self._fan_out.end(relay_id)
@@ -322,7 +354,7 @@ class GuildHost:
         """Give up everything: another life of this host has begun."""
         self._fenced = True
         self._placement = Placement(self.placement_version(), (NOBODY,) * SLOTS)
-        self.forget({guild.state.guild_id for guild in self._table.live()})
+        self.forget(self._table.ids())
         self._fan_out.close()  # also those who watch nothing yet: they are to look for the new life
         self._observers.close()
 
@@ -370,7 +402,7 @@ class GuildHost:
     def store_changed(self, *, available: bool) -> None:
         """Tell everybody who watches that what they see is late, or no longer is."""
         self._store_available = available
-        self._showing.show((guild, self._health(guild)) for guild in self._table.live() if guild.watched)
+        self._showing.show([(guild, self._health(guild)) for guild in self._watched()])
 
     # -- what is shown --------------------------------------------------------------------------------
 
@@ -384,14 +416,13 @@ class GuildHost:
             await asyncio.sleep(self._settings.tick_ms / 1000)
             ticks += 1
             if ticks % METRICS_EVERY_TICKS == 0:
-                self._metrics_due |= {guild.state.guild_id for guild in self._table.live() if guild.watched}
+                self._metrics_due |= {guild.state.guild_id for guild in self._watched()}
             self._push_metrics()
             self._observers.tick()
-            if ticks % PASSIVATE_EVERY_TICKS == 0:
-                self._table.passivate_idle()
-                if self._looking is None or self._looking.done():
-                    # A task of its own: a database that hangs must not hold up the ticks.
-                    self._looking = asyncio.create_task(self._look_whether_replaced(), name="look")
+            self._table.passivate_idle()
+            if ticks % LOOK_EVERY_TICKS == 0 and (self._looking is None or self._looking.done()):
+                # A task of its own: a database that hangs must not hold up the ticks.
+                self._looking = asyncio.create_task(self._look_whether_replaced(), name="look")
 
     async def _look_whether_replaced(self) -> None:
         """Notice another life of this host even when there is nothing to commit.

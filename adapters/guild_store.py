@@ -177,7 +177,22 @@ def _refused() -> Iterator[None]:
     try:
         yield
     except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError, OverflowError) as error:
-        raise EventRefused(str(error)) from error
+        raise EventRefused(_why(error)) from None  # logs show causes, and this one quotes what people wrote
+
+
+def _why(error: Exception) -> str:
+    """Return why the database refused, without the values: rows of its messages hold people's texts.
+
+    Postgres puts them into DETAIL, and for unfit values into the message itself; what it says of a
+    constraint or of a byte that is no text names none.
+    """
+    if not isinstance(error, asyncpg.PostgresError):
+        return f"A value fits no column: {type(error).__name__}."
+    told = isinstance(
+        error, asyncpg.IntegrityConstraintViolationError | asyncpg.CharacterNotInRepertoireError
+    )
+    what = error.args[0] if told and error.args else type(error).__name__
+    return f"{what} ({error.sqlstate})"
 
 
 async def _write_fenced(connection: Any, incarnation: Incarnation, commit: Commit) -> Committed:

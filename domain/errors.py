@@ -76,7 +76,7 @@ class BatchTaken(GuildhallError):
 
 
 class EventRefused(GuildhallError):
-    """The database will not take something in the commit, however often it is tried."""
+    """The database does not take something in the commit. The reason quotes nothing of what it is."""
 
 
 class PlacementTaken(GuildhallError):

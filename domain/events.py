@@ -6,6 +6,7 @@ lands on the row it already has.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, NamedTuple
 from uuid import UUID
 
@@ -194,7 +195,7 @@ def decode_batch(payload: bytes) -> Batch:
     try:
         return _batch_decoder.decode(payload)
     except _NO_BATCH as error:
-        raise MalformedBatch(str(error)) from error
+        raise MalformedBatch(_why(error)) from error
 
 
 class UnreadableEvent(NamedTuple):
@@ -213,7 +214,7 @@ def decode_batch_piecewise(payload: bytes) -> tuple[Batch, list[UnreadableEvent]
     try:
         frame = _frame_decoder.decode(payload)
     except _NO_BATCH as error:
-        raise MalformedBatch(str(error)) from error
+        raise MalformedBatch(_why(error)) from error
     events: list[Event] = []
     unreadable: list[UnreadableEvent] = []
     for raw in frame.events:
@@ -222,6 +223,14 @@ def decode_batch_piecewise(payload: bytes) -> tuple[Batch, list[UnreadableEvent]
         except MalformedBatch as error:
             unreadable.append(UnreadableEvent(bytes(raw), str(error)))
     return Batch(frame.source, frame.number, tuple(events), frame.gaps), unreadable
+
+
+_QUOTED = re.compile("'.*'", re.DOTALL)
+
+
+def _why(error: Exception) -> str:
+    """Return what is wrong without the value that is: it may be what somebody wrote."""
+    return _QUOTED.sub("(not shown)", str(error))
 
 
 def encode_event(event: Event) -> bytes:
@@ -234,7 +243,7 @@ def decode_event(payload: bytes) -> Event:
     try:
         return _event_decoder.decode(payload)
     except _NO_BATCH as error:
-        raise MalformedBatch(str(error)) from error
+        raise MalformedBatch(_why(error)) from error
 
 
 def encode_reply(reply: Reply) -> bytes:
@@ -247,4 +256,4 @@ def decode_reply(payload: bytes) -> Reply:
     try:
         return _reply_decoder.decode(payload)
     except _NO_BATCH as error:
-        raise MalformedBatch(str(error)) from error
+        raise MalformedBatch(_why(error)) from error

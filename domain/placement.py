@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from array import array
 from collections.abc import Iterable, Mapping
-from functools import partial
+from functools import lru_cache
 
 import msgspec
 
@@ -34,6 +35,10 @@ class Placement(msgspec.Struct, frozen=True):
         """Return the id of the host that owns the guild, or ``NOBODY``."""
         return self.dedicated.get(guild_id) or self.owners[slot_of(guild_id)]
 
+    def gives(self, host_id: str) -> tuple[frozenset[int], dict[int, str]]:
+        """Return all that decides which guilds are a host's: its slots, and the guilds apart from slots."""
+        return self.slots_of(host_id), self.dedicated
+
     def slots_of(self, host_id: str) -> frozenset[int]:
         """Return the slots that a host owns."""
         return frozenset(slot for slot, owner in enumerate(self.owners) if owner == host_id)
@@ -51,7 +56,9 @@ def place(version: int, host_ids: Iterable[str], dedicated: Mapping[int, str] | 
     if not shared:
         message = "a placement needs a host that is not dedicated"
         raise ValueError(message)
-    owners = tuple(max(shared, key=partial(_weight, slot)) for slot in range(SLOTS))
+    owners = tuple(
+        shared[weights.index(max(weights))] for weights in zip(*map(_weights, shared), strict=True)
+    )
     return Placement(version, owners, own)
 
 
@@ -74,5 +81,8 @@ _HELD = "-"
 """Like ``NOBODY``, for a single guild; no host has this id."""
 
 
-def _weight(slot: int, host_id: str) -> bytes:
-    return hashlib.blake2b(f"{slot}:{host_id}".encode(), digest_size=8).digest()
+@lru_cache(maxsize=1_024)
+def _weights(host_id: str) -> array[int]:
+    """Return what a host weighs in each slot: hashed once, or each placement would hash (hosts × slots)."""
+    digests = (hashlib.blake2b(f"{slot}:{host_id}".encode(), digest_size=8) for slot in range(SLOTS))
+    return array("Q", [int.from_bytes(digest.digest(), "big") for digest in digests])

@@ -371,6 +371,30 @@ async def test_a_frame_goes_once_a_relay(host: HostUnderTest) -> None:
     assert await idle.ended()
 
 
+async def test_a_quiet_guild_keeps_what_its_last_watcher_will_have_missed(
+    host: HostUnderTest, clock: MemoryClock
+) -> None:
+    """Idle for long when it left: it has its two minutes all the same."""
+    relay = await host.listen("r1")
+    before = await host.actor.watch("r1", Watch(1, GUILD, 10, None))
+    await host.send(violation(GUILD, 7))
+    clock.advance(601_000)
+    await relay.close()
+    clock.advance(119_000)
+    host.actor._table.passivate_idle()
+    await host.listen("r2")
+    after = await host.actor.watch("r2", Watch(2, GUILD, 10, (before.epoch, before.offset)))
+    assert after.recovered
+    assert after.epoch == before.epoch
+
+
+async def test_what_another_host_took_is_asked_anew(host: HostUnderTest, database: MemoryDatabase) -> None:
+    """A source of another host's moves on behind this one's back, when a drained host's id is used again."""
+    assert await host.actor.taken("r0@1>h9") == 0
+    database.marks["r0@1>h9"] = 1
+    assert await host.actor.taken("r0@1>h9") == 1
+
+
 async def test_a_relay_that_goes_takes_its_watchers_along(host: HostUnderTest) -> None:
     """The end of a stream frees the places of all its sockets."""
     relay = await host.listen("gone")
@@ -383,7 +407,7 @@ async def test_a_relay_that_goes_takes_its_watchers_along(host: HostUnderTest) -
     await host.actor.watch("new", Watch(1, GUILD, 10, None))
     guild = host.actor._table.get(GUILD)
     assert guild is not None
-    assert guild.relays == {"new"}
+    assert set(guild.relays) == {"new"}
 
 
 async def test_a_relay_that_goes_while_a_guild_loads_leaves_nothing(

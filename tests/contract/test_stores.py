@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
@@ -546,6 +547,21 @@ async def test_what_can_never_be_stored_is_refused(
             await attempt(*effects, **others)
     await host.tell(guild_id, MessagesCounted(guild_id, NOON_MS, 1))
     assert await stores.dashboard.hours(guild_id, 0) == [HourCounts(NOON_MS, messages=1)]
+
+
+async def test_a_refusal_does_not_quote_what_it_refuses(stores: Stores, host: Host, guild_id: int) -> None:
+    """Its reason goes to the log and into a table, where nobody's words belong; nor does its cause."""
+    written = "my secret words"
+    refusals: list[dict[str, Any]] = [{"excerpt": f"{written}\0"}, {"excerpt": written, "ts_ms": 10**18}]
+    if isinstance(stores.guilds, PostgresGuildStore):
+        # With these it quotes the whole row, and the value.
+        refusals += [{"excerpt": written, "action_status": "odd"}, {"excerpt": written, "channel_id": 2**70}]
+    for refused in refusals:
+        _, effects = apply_all(GuildState(guild_id), [replace(violation(guild_id), **refused)])
+        with pytest.raises(EventRefused) as caught:
+            await host.probe(*effects)
+        shown = "".join(traceback.format_exception(caught.value))
+        assert written not in shown
 
 
 async def test_no_source_has_a_name_that_cannot_be_stored(stores: Stores) -> None:

@@ -374,7 +374,7 @@ class World:
     def _send(self, guild: GuildActor, events: list[bytes]) -> None:
         """Hand a frame to the relays that the guild knows."""
         frame = guild.frame(events)
-        relays = guild.relays
+        relays = set(guild.relays)
         for tab in self._watching(guild):
             if tab.connection and tab.watcher.relay_id in relays:
                 tab.connection.inbox.append(frame)
@@ -472,7 +472,7 @@ class World:
     def _expect_back(self, guild: GuildActor) -> None:
         """Keep for a while what the last watcher that left will have missed, if it comes back."""
         self.last_left_ms[guild.state.guild_id, guild.epoch] = self.now_ms
-        guild.remembers_until_ms = self.now_ms + RESUME_MS
+        guild.keep_until(self.now_ms + RESUME_MS)
 
     def _watching(self, guild: GuildActor) -> list[Tab]:
         return [tab for tab in self.tabs if tab.connection and tab.connection.guild is guild]
@@ -614,7 +614,7 @@ class World:
             for guild in life.guilds.values():
                 watching = self._watching(guild)
                 assert guild.watched == bool(watching)
-                assert guild.relays == {tab.watcher.relay_id for tab in watching}
+                assert set(guild.relays) == {tab.watcher.relay_id for tab in watching}
 
     def calm(self) -> None:
         """Let the storm pass: everything that was given is durable then, once, and everybody sees it."""

@@ -77,10 +77,12 @@ class Network:
     def watchers(self) -> Counter[tuple[int, int]]:
         """Count, by guild and user, the places that are taken at the hosts."""
         return Counter(
-            (guild.state.guild_id, user_id)
-            for host in self.hosts.values()
-            for guild in host._table.live()
-            for user_id in (guild._watchers or {}).values()
+            {
+                (guild.state.guild_id, user_id): sockets
+                for host in self.hosts.values()
+                for guild in host._table.live()
+                for user_id, sockets in guild.sockets_of.items()
+            }
         )
 
 
