@@ -163,7 +163,7 @@ async def test_a_database_that_hangs_holds_up_no_sign_of_life(
     host = await HostUnderTest(database, clock, tick_ms=1).start()
     await until(lambda: host.actor._looking is not None)
     async with observing(host.actor) as observer:
-        for _ in range(3 * host_module.PASSIVATE_EVERY_TICKS):
+        for _ in range(3 * host_module.LOOK_EVERY_TICKS):
             assert await observer.next() == []
     await host.stop()
 
