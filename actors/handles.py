@@ -21,12 +21,13 @@ from actors.observers import Change
 from actors.routing import Routing
 from actors.shard_runner import RunnerStats
 from actors.user_resolver import ResolverStats
+from domain.authority import AuthorityNotice
 from domain.errors import GuildhallError, HostUnreachable, RolesUnavailable
 from domain.people import Person
 from domain.permissions import Role
 from domain.placement import Placement
 from domain.ports import Incarnation
-from domain.roles import Assignment, Mapping, Member, RoleChange
+from domain.roles import Assignment, AuthorityChange, Mapping, Member, RoleChange
 
 DIRECTOR_NAME = "guildhall-director"
 RBAC_NAME = "guildhall-rbac"
@@ -230,6 +231,15 @@ class RbacHandle:
     async def roles_of(self, members: Collection[Member]) -> dict[Member, Role | None]:
         """See ``Rbac.roles_of``."""
         return await self._roles(self._actor.roles_of.remote(list(members)))
+
+    async def heard(self, notices: list[AuthorityNotice]) -> None:
+        """See ``Rbac.heard``."""
+        await self._roles(self._actor.heard.remote(notices))
+
+    async def changes(self, listener_id: str) -> AsyncIterator[list[AuthorityChange]]:
+        """See ``Rbac.changes``."""
+        async for changes in _stream(self._actor.changes, listener_id):
+            yield changes
 
     async def change(self, change: RoleChange, by: Member, request_id: str | None = None) -> int:
         """See ``Rbac.change``."""

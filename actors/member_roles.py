@@ -79,6 +79,12 @@ class MemberRoles:
         answers = {member: self._known.get(member) for member in members}
         return {member: answer.discord_roles if answer else None for member, answer in answers.items()}
 
+    def told(self, guild_id: int, user_id: int, discord_roles: frozenset[int]) -> None:
+        """Take what the gateway said of a member, if anybody wants to know; it is newer than any answer."""
+        member = guild_id, user_id
+        if member in self._known or member in self._under_way:
+            self._known[member] = _Answer(discord_roles, self._monotonic_s())
+
     def _question_about(self, member: GuildAndUser) -> asyncio.Task[None] | None:
         """Return the one question about a member that is under way, begun now if it has to be and can be."""
         answer = self._known.get(member)
@@ -96,8 +102,10 @@ class MemberRoles:
                 if self._monotonic_s() < self._quiet_until_s:
                     self._failed[member] = True
                     return
+                before = self._known.get(member)
                 roles = await self._source.discord_roles(*member)
-            self._known[member] = _Answer(roles, self._monotonic_s())
+            if self._known.get(member) in (before, None):  # or the gateway said something newer meanwhile
+                self._known[member] = _Answer(roles, self._monotonic_s())
         except DiscordBusy as error:
             self._quiet_until_s = self._monotonic_s() + error.retry_after_s
             self._failed[member] = True

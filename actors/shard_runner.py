@@ -9,8 +9,10 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
+from actors.authority_reports import AuthorityReports, AuthoritySink
 from actors.outbox import Outbox, OutboxSettings, OutboxStats
 from actors.routing import GuildDirectory, RoutingSource
+from domain.authority import AuthorityNotice
 from domain.detection import (
     CompilePattern,
     DetectionRules,
@@ -71,6 +73,7 @@ class ShardRunner:
         compile_pattern: CompilePattern,
         now_ms: Callable[[], int],
         open_spool: Callable[[], Spool],
+        find_authority: Callable[[], AuthoritySink],
     ) -> None:
         self._settings = settings
         self._open_spool = open_spool
@@ -80,6 +83,7 @@ class ShardRunner:
         self._detector = Detector(settings.rules, compile_pattern)
         self._bot: BotConnection
         self._outbox: Outbox
+        self._authority = AuthorityReports(find_authority)
         self._deletions: asyncio.Queue[_Deletion] = asyncio.Queue(MAX_WAITING_DELETIONS)
         self._deleters: list[asyncio.Task[None]] = []
         self._messages = self._violations = 0
@@ -93,6 +97,7 @@ class ShardRunner:
         self._outbox = Outbox(source, directory, self._open_spool(), self._now_ms, self._settings.outbox)
         alive_ms = await self._outbox.start()
         self._deleters = [asyncio.create_task(self._delete_forever()) for _ in range(DELETERS)]
+        self._authority.start()
         self._bot = self._connect()
         await self._bot.start(self)
         if alive_ms is not None:
@@ -103,6 +108,7 @@ class ShardRunner:
         """Leave the gateway, then deliver what is left, for a bounded time."""
         log.info("runner_stops", reason=reason)
         await self._bot.stop()
+        await self._authority.stop()
         for deleter in self._deleters:
             deleter.cancel()
         await asyncio.gather(*self._deleters, return_exceptions=True)
@@ -122,6 +128,10 @@ class ShardRunner:
     def on_event(self, event: Event) -> None:
         """Report an event as it is."""
         self._outbox.add(event)
+
+    def on_authority(self, notice: AuthorityNotice) -> None:
+        """Tell at once, and beside the events, who lost or gained authority."""
+        self._authority.add(notice)
 
     def on_gap(self, gap: Gap) -> None:
         """Report a time in which a shard did not listen."""

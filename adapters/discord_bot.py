@@ -14,7 +14,9 @@ from discord.gateway import DiscordWebSocket
 from discord.http import Route
 
 from adapters.clock import now_ms
+from adapters.discord_authority import guild_authority, member_authority, on_member_update
 from adapters.shard_hearing import ShardHearing
+from domain.authority import GuildAuthority, MemberAuthority
 from domain.detection import Message
 from domain.errors import BotRefused
 from domain.events import (
@@ -129,6 +131,7 @@ class _Client(discord.AutoShardedClient):
         self._leaving: dict[int, asyncio.TimerHandle] = {}
         self._away: set[int] = set()
         self._hearing = ShardHearing()
+        on_member_update(self, self._member_changed)
 
     async def before_identify_hook(self, shard_id: int | None, *, initial: bool = False) -> None:
         """Wait only when a bucket is used again: Discord lets ``max_concurrency`` shards in per 5 s."""
@@ -164,13 +167,23 @@ class _Client(discord.AutoShardedClient):
 
     async def on_guild_join(self, guild: discord.Guild) -> None:
         await self.on_guild_available(guild)
+        self._handler.on_authority(guild_authority(guild, now_ms()))
 
     async def on_guild_update(self, before: discord.Guild, after: discord.Guild) -> None:
-        del before
         self._describe(after)
+        if before.owner_id != after.owner_id:
+            self._handler.on_authority(guild_authority(after, now_ms()))
 
     async def on_guild_remove(self, guild: discord.Guild) -> None:
         self._tell(GuildLeft(guild.id))
+        self._handler.on_authority(GuildAuthority(guild.id, now_ms(), None))
+
+    async def on_guild_role_update(self, before: discord.Role, after: discord.Role) -> None:
+        if before.permissions.administrator != after.permissions.administrator:
+            self._handler.on_authority(guild_authority(after.guild, now_ms()))
+
+    async def on_guild_role_delete(self, role: discord.Role) -> None:
+        self._handler.on_authority(guild_authority(role.guild, now_ms(), deleted=role.id))
 
     async def on_guild_unavailable(self, guild: discord.Guild) -> None:
         self._tell(BotPresenceChanged(guild.id, online=False, ts_ms=now_ms()))
@@ -179,9 +192,12 @@ class _Client(discord.AutoShardedClient):
         joined = member.joined_at
         ts_ms = int(joined.timestamp() * 1000) if joined else now_ms()
         self._tell(MemberJoined(member.guild.id, _user(member), ts_ms))
+        role_ids = [role.id for role in member.roles]
+        self._handler.on_authority(member_authority(member.guild, member.id, role_ids, now_ms()))
 
     async def on_raw_member_remove(self, payload: discord.RawMemberRemoveEvent) -> None:
         self._tell(MemberLeft(payload.guild_id, payload.user.id, now_ms()))
+        self._handler.on_authority(MemberAuthority(payload.guild_id, payload.user.id, now_ms(), None))
 
     async def on_shard_connect(self, shard_id: int) -> None:
         self._hearing.began_anew(shard_id, now_ms())
@@ -201,6 +217,11 @@ class _Client(discord.AutoShardedClient):
         if gap is not None:
             self._handler.on_gap(gap)
         self._is_back(shard_id)
+
+    def _member_changed(self, guild_id: int, user_id: int, role_ids: list[int]) -> None:
+        guild = self.get_guild(guild_id)
+        if guild is not None:  # else it was not described yet, and who is what there, nobody was told
+            self._handler.on_authority(member_authority(guild, user_id, role_ids, now_ms()))
 
     def heard_until_ms(self) -> int:
         """Look whether heartbeats were answered meanwhile; return until when all shards heard everything."""

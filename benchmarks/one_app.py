@@ -16,6 +16,7 @@ from actors.rbac import Rbac
 from adapters.memory import (
     MemoryAnnouncer,
     MemoryAuditLog,
+    MemoryAuthorityStore,
     MemoryCounts,
     MemoryDatabase,
     MemoryLogin,
@@ -71,7 +72,12 @@ async def owner_browser(
             guild_settings=MemorySettingsStore(rows),
             warnings=MemoryWarningStore(rows),
             limiter=MemoryRateLimiter(_NO_LIMIT),
-            roles=Rbac(open_roles, lambda: MemberRoles(MemberRolesSettings(), MemoryMembers())),
+            roles=Rbac(
+                open_roles,
+                lambda: MemberRoles(MemberRolesSettings(), MemoryMembers()),
+                MemoryAuthorityStore,
+                clock,
+            ),
             insights=insights,
             network=MemoryNetwork(rows),
             counts=MemoryCounts(clock),

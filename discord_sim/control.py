@@ -12,6 +12,7 @@ from aiohttp import web
 from . import payloads
 from .control_input import BadRequest, Json, json_body, number, parse_id, query_number, rest_fault
 from .faults import GATEWAY_FAULTS, REST_FAULTS, FaultBook
+from .moderation import NEW_ROLE_PERMISSIONS, Moderation
 from .oauth import TOKEN_LIFE_S
 from .protocol import CloseCode
 from .traffic import LABELS, MAX_RATE
@@ -39,6 +40,7 @@ class Control:
     def __init__(self, simulation: Simulation, faults: FaultBook, rest: Rest, oauth: OAuth) -> None:
         self._simulation = simulation
         self._world = simulation.world
+        self._moderation = Moderation(simulation)
         self._faults = faults
         self._rest = rest
         self._oauth = oauth
@@ -51,6 +53,12 @@ class Control:
             web.post("/_sim/messages", _local(self.post_message)),
             web.post("/_sim/members", _local(self.add_member)),
             web.delete("/_sim/members", _local(self.remove_member)),
+            web.put("/_sim/members", _local(self.give_roles)),
+            web.post("/_sim/bans", _local(self.ban)),
+            web.put("/_sim/roles", _local(self.set_role)),
+            web.delete("/_sim/roles", _local(self.delete_role)),
+            web.put("/_sim/guilds", _local(self.give_away)),
+            web.delete("/_sim/guilds", _local(self.throw_bot_out)),
             web.get("/_sim/traffic", _local(self.traffic)),
             web.put("/_sim/traffic", _local(self.set_traffic)),
             web.get("/_sim/ledger", _local(self.ledger)),
@@ -114,12 +122,63 @@ class Control:
     async def remove_member(self, request: web.Request) -> Json:
         """Let a member leave."""
         body = await json_body(request)
-        guild, user = self._guild(body.get("guild_id")), self._user(body.get("user_id"))
+        guild, user = self._member(body)
         if user.id in (guild.owner_id, self._world.bot.id):
             raise BadRequest("The owner and the bot cannot leave.", 409)
-        if not self._simulation.leave(guild, user.id):
-            raise BadRequest(f"{user.username} is not a member of {guild.name}.", 404)
+        self._simulation.leave(guild, user.id)
         return {"guild_id": str(guild.id), "user_id": str(user.id)}
+
+    async def give_roles(self, request: web.Request) -> Json:
+        """Let a member have these roles, and no others."""
+        body = await json_body(request)
+        guild, user = self._member(body)
+        wanted = body.get("role_ids")
+        if not isinstance(wanted, list):
+            raise BadRequest("role_ids must be a list of role ids.")
+        self._moderation.give_roles(guild, user.id, [self._role_id(guild, each) for each in wanted])
+        return payloads.member(guild.members[user.id]) | {"guild_id": str(guild.id)}
+
+    async def ban(self, request: web.Request) -> Json:
+        """Ban a member."""
+        guild, user = self._member(await json_body(request))
+        if user.id in (guild.owner_id, self._world.bot.id):
+            raise BadRequest("The owner and the bot cannot be banned.", 409)
+        self._moderation.ban(guild, user.id)
+        return {"guild_id": str(guild.id), "user_id": str(user.id)}
+
+    async def set_role(self, request: web.Request) -> Json:
+        """Make a role, or give one other permissions."""
+        body = await json_body(request)
+        guild = self._guild(body.get("guild_id"))
+        permissions = int(number(body, "permissions", 0, 1 << 53, default=NEW_ROLE_PERMISSIONS))
+        if body.get("role_id") is not None:
+            role_id = self._role_id(guild, body["role_id"])
+            return payloads.role(self._moderation.change_role(guild, role_id, permissions))
+        return payloads.role(
+            self._moderation.make_role(guild, str(body.get("name", "new role")), permissions)
+        )
+
+    async def delete_role(self, request: web.Request) -> Json:
+        """Delete a role."""
+        body = await json_body(request)
+        guild = self._guild(body.get("guild_id"))
+        role_id = self._role_id(guild, body.get("role_id"))
+        if role_id == guild.id:
+            raise BadRequest("@everyone cannot be deleted.", 409)
+        self._moderation.delete_role(guild, role_id)
+        return {"guild_id": str(guild.id), "role_id": str(role_id)}
+
+    async def give_away(self, request: web.Request) -> Json:
+        """Give a guild to another of its members."""
+        guild, user = self._member(await json_body(request))
+        self._moderation.give_away(guild, user.id)
+        return _guild_summary(guild)
+
+    async def throw_bot_out(self, request: web.Request) -> Json:
+        """Remove the bot from a guild."""
+        guild = self._guild((await json_body(request)).get("guild_id"))
+        self._moderation.throw_bot_out(guild)
+        return _guild_summary(guild)
 
     async def traffic(self, _request: web.Request) -> Json:
         """Return how much is going on."""
@@ -252,6 +311,18 @@ class Control:
             if channel.id == channel_id:
                 return channel
         raise BadRequest(f"There is no text channel {value} in {guild.name}.", 404)
+
+    def _member(self, body: Json) -> tuple[Guild, User]:
+        guild, user = self._guild(body.get("guild_id")), self._user(body.get("user_id"))
+        if user.id not in guild.members:
+            raise BadRequest(f"{user.username} is not a member of {guild.name}.", 404)
+        return guild, user
+
+    def _role_id(self, guild: Guild, value: Any) -> int:
+        role_id = parse_id(value, "role")
+        if role_id not in guild.roles:
+            raise BadRequest(f"There is no role {value} in {guild.name}.", 404)
+        return role_id
 
     def _author(self, guild: Guild, value: Any) -> User:
         if value is not None:

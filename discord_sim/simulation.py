@@ -242,6 +242,8 @@ class Simulation:
         return message
 
     def _carry_out(self, plan: Plan) -> None:
+        if plan.guild_id not in self.world.guilds:
+            return  # the bot was thrown out after it was planned
         if isinstance(plan, PlannedMessage):
             self.post(
                 channel_id=plan.channel_id,

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 
+from domain.authority import AuthorityNotice
 from domain.detection import Message
 from domain.events import Event, Gap, UserRef
 from domain.guild import Effect, GuildState, HourCounts
@@ -194,6 +195,10 @@ class BotHandler(Protocol):
 
     def on_event(self, event: Event) -> None:
         """Something happened in a guild that is reported as it is."""
+        ...
+
+    def on_authority(self, notice: AuthorityNotice) -> None:
+        """Somebody lost or gained authority in a guild."""
         ...
 
     def on_gap(self, gap: Gap) -> None:

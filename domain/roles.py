@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 from typing import NamedTuple, Protocol, assert_never
 
 import msgspec
@@ -16,12 +16,23 @@ MAX_MAPPINGS = 250
 
 
 class Member(NamedTuple):
-    """A person in a guild, as Discord said when they logged in."""
+    """A person in a guild, as the list of their guilds says."""
 
     user_id: int
     guild_id: int
     owns: bool
     discord_permissions: int
+    as_of_ms: int = 0
+    """When Discord was asked for that list; the gateway may have said something newer."""
+
+
+class AuthorityChange(NamedTuple):
+    """Somebody's authority in a guild may have changed: ask again. Without a user, everybody's."""
+
+    guild_id: int
+    user_id: int | None
+    at_ms: int
+    """When the reason came about."""
 
 
 class Assignment(msgspec.Struct, frozen=True):
@@ -55,10 +66,6 @@ class GuildRoles(msgspec.Struct, frozen=True):
     def owns(self, member: Member) -> bool:
         """Whether the guild is this person's on Discord."""
         return member.owns if self.discord_owner_id is None else self.discord_owner_id == member.user_id
-
-    def asks_discord(self, member: Member) -> bool:
-        """Whether the person's role depends on which roles Discord gave them."""
-        return bool(self.mapped) and not self.owns(member) and member.user_id not in self.assigned
 
     def role_of(self, member: Member, discord_roles: Collection[int]) -> Role | None:
         """Return the person's role; ``discord_roles`` are those that Discord gave them, as far as known."""
@@ -198,6 +205,13 @@ class Roles(Protocol):
         """Make a change in the guild of who makes it, and its entry in the audit log; return when, in ms.
 
         Raises what :func:`decide` raises; then nothing was changed.
+        """
+        ...
+
+    def changes(self, listener_id: str) -> AsyncIterator[list[AuthorityChange]]:
+        """Yield whose authority may have changed, from here on; an empty list is a sign of life.
+
+        The first list is empty, and says that the stream stands. Raises ``HostUnreachable`` when it breaks.
         """
         ...
 

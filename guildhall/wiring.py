@@ -51,6 +51,7 @@ from adapters.people_table import PeopleTable
 from adapters.postgres import API_CONNECTIONS, RELAY_CONNECTIONS, USER_TABLE_CONNECTIONS, open_pool
 from adapters.rate_limiter import RedisRateLimiter
 from adapters.re2_patterns import compile_pattern
+from adapters.redis_authority import RedisAuthorityStore
 from adapters.redis_connection import connect
 from adapters.redis_counts import RedisCounts
 from adapters.redis_ended import RedisEndedSessions
@@ -218,7 +219,10 @@ def create_resolvers(wiring: Wiring) -> None:
 def create_rbac(wiring: Wiring) -> RbacHandle:
     """Create the Rbac actor."""
     return remote.create_rbac(
-        partial(PostgresRoleStore.open, wiring.database_url), partial(_ask_for_members, wiring)
+        partial(PostgresRoleStore.open, wiring.database_url),
+        partial(_ask_for_members, wiring),
+        partial(RedisAuthorityStore, wiring.redis_url),
+        now_ms,
     )
 
 
@@ -266,6 +270,7 @@ def plan_runners(
                 compile_pattern,
                 now_ms,
                 partial(SqliteSpool, spool_dir / f"{runner_id}.sqlite"),
+                find_rbac,
             )
         )
     return plans

@@ -5,6 +5,7 @@ For tests and for trying things out; one contract suite holds each to its real a
 
 from adapters.memory.announcements import MemoryAnnouncer
 from adapters.memory.audit import MemoryAuditLog
+from adapters.memory.authority import MemoryAuthorityStore
 from adapters.memory.clock import MemoryClock
 from adapters.memory.counts import MemoryCounts
 from adapters.memory.database import MemoryDashboardStore, MemoryDatabase, MemoryGuildStore
@@ -22,6 +23,7 @@ from adapters.memory.user_warnings import MemoryWarningStore
 __all__ = [
     "MemoryAnnouncer",
     "MemoryAuditLog",
+    "MemoryAuthorityStore",
     "MemoryBot",
     "MemoryClock",
     "MemoryCounts",

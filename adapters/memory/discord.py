@@ -11,6 +11,7 @@ import msgspec
 
 from adapters.clock import now_ms as wall_clock_ms
 from adapters.memory.samples import NOON_MS
+from domain.authority import AuthorityNotice
 from domain.detection import Message
 from domain.errors import BotRefused, LoginFailed
 from domain.events import Event, Gap
@@ -152,6 +153,10 @@ class MemoryBot:
         """Let the bot find that it missed a time, and hear again."""
         self.heard_ms = gap.until_ms
         self._connected_handler().on_gap(gap)
+
+    def tell_authority(self, notice: AuthorityNotice) -> None:
+        """Let the gateway say that somebody lost or gained authority."""
+        self._connected_handler().on_authority(notice)
 
     def _connected_handler(self) -> BotHandler:
         if self._handler is None or not self.connected:

@@ -9,7 +9,8 @@ import pytest
 
 from actors.member_roles import MemberRoles, MemberRolesSettings
 from actors.rbac import Rbac
-from adapters.memory import MemoryClock, MemoryDatabase, MemoryMembers, MemoryRoleStore
+from adapters.memory import MemoryAuthorityStore, MemoryClock, MemoryDatabase, MemoryMembers, MemoryRoleStore
+from domain.authority import LIST_MARGIN_MS, GuildAuthority, MemberAuthority
 from domain.errors import (
     DiscordBusy,
     DiscordUnavailable,
@@ -19,7 +20,7 @@ from domain.errors import (
     StoreUnavailable,
 )
 from domain.permissions import ADMINISTRATOR, Role
-from domain.roles import Assign, Mapping, MapRole, Member, Revoke, RoleStore
+from domain.roles import Assign, AuthorityChange, Mapping, MapRole, Member, Revoke, RoleStore
 from tests.memory_rbac import memory_rbac
 from tests.waiting import eventually
 
@@ -39,10 +40,11 @@ class Rig:
     def __init__(self, clock: MemoryClock, database: MemoryDatabase) -> None:
         self.clock, self.database = clock, database
         self.members = MemoryMembers()
+        self.authority = MemoryAuthorityStore()
         self.rbac = self.live_again()
 
     def live_again(self) -> Rbac:
-        self.rbac = memory_rbac(self.database, self.members, self.seconds)
+        self.rbac = memory_rbac(self.database, self.members, self.seconds, self.authority)
         return self.rbac
 
     def seconds(self) -> float:
@@ -329,6 +331,110 @@ async def test_lists_come_from_the_store(rig: Rig) -> None:
     assert ([row.discord_role_id for row in mapped], total) == ([8, 9], 3)
 
 
+# -- what the gateway says ----------------------------------------------------------------------------
+
+
+class Listening:
+    """A replica's stream from an actor, and what came over it."""
+
+    def __init__(self, rbac: Rbac) -> None:
+        self.told: list[AuthorityChange] = []
+        self.stands = asyncio.Event()
+        self.task = asyncio.create_task(self._listen(rbac))
+
+    async def _listen(self, rbac: Rbac) -> None:
+        async for changes in rbac.changes("replica"):
+            self.stands.set()
+            self.told += changes
+
+
+async def test_who_leaves_has_no_role_at_once(rig: Rig) -> None:
+    """Whatever gave it, until a newer list or a rejoin says otherwise; replicas are told."""
+    rig.database.roles[GUILD, 7] = "owner"
+    assert await rig.role(member()) == "owner"
+    listening = Listening(rig.rbac)
+    await listening.stands.wait()
+    await rig.rbac.heard([MemberAuthority(GUILD, 7, rig.clock(), None)])
+    await until(lambda: listening.told == [AuthorityChange(GUILD, 7, rig.clock())])
+    assert await rig.role(member()) is None
+    with pytest.raises(MayNotChangeRoles):
+        await rig.rbac.change(Assign(8, "viewer"), member())
+    assert await rig.role(member()._replace(as_of_ms=rig.clock() + LIST_MARGIN_MS)) == "owner"
+    await rig.rbac.heard([MemberAuthority(GUILD, 7, rig.clock(), frozenset({GUILD}))])
+    assert await rig.role(member()) == "owner"
+    listening.task.cancel()
+
+
+async def test_a_role_that_discord_takes_away_is_gone_at_once(rig: Rig) -> None:
+    """A member's, or everybody's by its deletion; nobody is asked for it, also if an answer is under way."""
+    rig.map_role(71, "admin")
+    rig.map_role(72, "viewer")
+    for user_id in (7, 8):
+        rig.members.given[GUILD, user_id] = frozenset({71, 72})
+        assert await rig.role(member(user_id)) == "admin"
+    await rig.rbac.heard([MemberAuthority(GUILD, 7, rig.clock(), frozenset({GUILD, 72}))])
+    assert (await rig.role(member()), await rig.role(member(8))) == ("viewer", "admin")
+    deleted = GuildAuthority(GUILD, rig.clock(), 1, deleted=frozenset({72}))
+    await rig.rbac.heard([deleted])
+    assert (await rig.role(member()), await rig.role(member(8))) == (None, "admin")
+    assert rig.members.calls == {(GUILD, 7): 1, (GUILD, 8): 1}
+    held = Held(rig.members)
+    asking = asyncio.create_task(rig.role(member(9)))
+    await until(lambda: held.now == 1)
+    rig.members.given[GUILD, 9] = frozenset({71})
+    await rig.rbac.heard([MemberAuthority(GUILD, 9, rig.clock(), frozenset({GUILD}))])
+    held.let_go.set()
+    assert await asking is None
+    assert await rig.role(member(9)) is None
+
+
+async def test_a_guild_that_is_given_away_changes_hands_at_once(rig: Rig) -> None:
+    """Before the database has heard of it; ten minutes later what is on record counts again."""
+    assert await rig.role(OWNER) == "owner"
+    await rig.rbac.heard([GuildAuthority(GUILD, rig.clock(), owner_id=8)])
+    assert (await rig.role(OWNER), await rig.role(member(8))) == (None, "owner")
+    with pytest.raises(MayNotChangeRoles):
+        await rig.rbac.change(Assign(9, "viewer"), OWNER)
+    rig.clock.advance(10 * 60_000 + 1)
+    assert (await rig.role(OWNER), await rig.role(member(8))) == ("owner", None)
+
+
+async def test_the_next_life_knows_who_left(rig: Rig) -> None:
+    """Of people who are logged in; also what could be kept only later."""
+    rig.authority.logged_in = {7}
+    rig.database.roles |= {(GUILD, 7): "viewer", (OTHER, 7): "viewer"}
+    await rig.rbac.heard([MemberAuthority(GUILD, 7, rig.clock(), None)])
+    assert await rig.role(member()) is None
+    rig.authority.available = False
+    await rig.rbac.heard([MemberAuthority(OTHER, 7, rig.clock(), None)])
+    assert await rig.role(member(guild_id=OTHER)) is None
+    rig.authority.available = True
+    await rig.rbac.heard([])
+    rig.live_again()
+    assert await rig.rbac.roles_of([member(), member(guild_id=OTHER)]) == {
+        member(): None,
+        member(guild_id=OTHER): None,
+    }
+
+
+async def test_replicas_are_told_of_every_change_of_roles(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whom it concerns, and also when it failed: whether it was made is not always known."""
+    listening = Listening(rig.rbac)
+    await listening.stands.wait()
+    await rig.rbac.change(Assign(7, "viewer"), OWNER)
+    await rig.rbac.change(MapRole(71, "viewer"), OWNER)
+
+    async def lost(*_: object) -> int:
+        raise StoreUnavailable
+
+    monkeypatch.setattr(rig.rbac._store, "change", lost)
+    with pytest.raises(StoreUnavailable):
+        await rig.rbac.change(Revoke(8), OWNER)
+    expected = [(GUILD, 7), (GUILD, None), (GUILD, 8)]
+    await until(lambda: [change[:2] for change in listening.told] == expected)
+    listening.task.cancel()
+
+
 # -- away ---------------------------------------------------------------------------------------------
 
 
@@ -362,7 +468,7 @@ async def test_a_store_that_cannot_be_opened_is_tried_again(rig: Rig) -> None:
             raise StoreUnavailable
         return MemoryRoleStore(rig.database)
 
-    rbac = Rbac(open_store, lambda: _settled(MemberRolesSettings(), rig))
+    rbac = Rbac(open_store, lambda: _settled(MemberRolesSettings(), rig), MemoryAuthorityStore, rig.clock)
     with pytest.raises(StoreUnavailable):
         await rbac.start()
     assert await asyncio.gather(*(rbac.roles_of([OWNER]) for _ in range(5))) == [{OWNER: "owner"}] * 5
@@ -383,7 +489,7 @@ async def test_a_life_that_ends_in_a_change_leaves_it_whole_or_not_begun(rig: Ri
     async def open_store() -> RoleStore:
         return _LostAnswer(rig.database)
 
-    dying = Rbac(open_store, lambda: _settled(MemberRolesSettings(), rig))
+    dying = Rbac(open_store, lambda: _settled(MemberRolesSettings(), rig), MemoryAuthorityStore, rig.clock)
     with pytest.raises(ConnectionResetError):
         await dying.change(Assign(7, "admin"), OWNER)
     rig.live_again()

@@ -15,6 +15,7 @@ from actors.shard_runner import DELETERS, RunnerSettings, ShardRunner
 from actors.spool_writer import WriterSettings
 from adapters.memory import MemoryBot, MemoryClock, MemorySpool
 from adapters.memory.samples import NOON_MS, described, message
+from domain.authority import AuthorityNotice, MemberAuthority
 from domain.errors import BotRefused
 from domain.events import ActionSettled, Gap, MessagesCounted, ViolationDetected, decode_batch
 from domain.ids import violation_id
@@ -28,12 +29,26 @@ QUICK = OutboxSettings(
 INVITE = "come to discord.gg/abcdef"
 
 
+class RecordingAuthority:
+    """Remembers what it heard; ``problem`` is raised instead."""
+
+    def __init__(self) -> None:
+        self.notices: list[AuthorityNotice] = []
+        self.problem: Exception | None = None
+
+    async def heard(self, notices: list[AuthorityNotice]) -> None:
+        if self.problem is not None:
+            raise self.problem
+        self.notices += notices
+
+
 class Runner:
     """A runner that speaks to one recording host."""
 
     def __init__(self, clock: MemoryClock, spool: MemorySpool | None = None) -> None:
         self.bot, self.host = MemoryBot(), RecordingHost()
         self.spool = spool or MemorySpool()
+        self.authority = RecordingAuthority()
         director = Director({"h0": self.host})
         self.actor = ShardRunner(
             RunnerSettings("r0", outbox=QUICK),
@@ -42,6 +57,7 @@ class Runner:
             re.compile,
             clock,
             lambda: self.spool,
+            lambda: self.authority,
         )
 
     async def flush(self) -> None:
@@ -82,6 +98,14 @@ async def test_a_harmless_message_is_counted(runner: Runner) -> None:
     await runner.flush()
     assert runner.host.events == [MessagesCounted(1, NOON_MS, 1)]
     assert runner.host.batches[0].source == f"r0@{NOON_MS}>h0"
+
+
+async def test_who_loses_authority_is_told_beside_the_events(runner: Runner) -> None:
+    """At once, and to another actor than a guild's host."""
+    left = MemberAuthority(1, 7, NOON_MS, None)
+    runner.bot.tell_authority(left)
+    await until(lambda: runner.authority.notices == [left])
+    assert runner.host.events == []
 
 
 async def test_a_violation_is_reported_before_its_deletion_ends(runner: Runner, clock: MemoryClock) -> None:

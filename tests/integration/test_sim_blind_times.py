@@ -11,12 +11,15 @@ import pytest
 import yarl
 from discord.gateway import DiscordWebSocket
 from discord.http import Route
+from msgspec.structs import replace
 
 from adapters import discord_bot
 from adapters.clock import now_ms
 from adapters.discord_bot import DiscordBot, ShardSettings
 from discord_sim.app import DiscordSim, Settings
 from discord_sim.gateway_session import GatewayOptions
+from discord_sim.world import ADMINISTRATOR, Guild
+from domain.authority import AuthorityNotice, GuildAuthority, MemberAuthority
 from domain.detection import Message
 from domain.events import Event, Gap
 from tests.waiting import eventually
@@ -31,6 +34,7 @@ class Listener:
     def __init__(self) -> None:
         self.texts: list[str] = []
         self.gaps: list[Gap] = []
+        self.authority: list[AuthorityNotice] = []
         self._changed = asyncio.Event()
 
     def on_message(self, message: Message) -> None:
@@ -39,6 +43,10 @@ class Listener:
 
     def on_event(self, event: Event) -> None:
         del event
+
+    def on_authority(self, notice: AuthorityNotice) -> None:
+        self.authority.append(notice)
+        self._changed.set()
 
     def on_gap(self, gap: Gap) -> None:
         self.gaps.append(gap)
@@ -56,7 +64,7 @@ class Bot:
 
     def __init__(self, sim: DiscordSim, http: aiohttp.ClientSession, adapter: DiscordBot) -> None:
         self.adapter, self.heard = adapter, Listener()
-        self._http = http
+        self._http, self._sim = http, sim
         self._guilds = {
             shard: next(
                 guild for guild in sim.simulation.world.guilds if (guild >> 22) % len(SHARDS) == shard
@@ -104,8 +112,21 @@ class Bot:
             found: dict[str, Any] = await answer.json()
             return found
 
+    def guild(self, shard: int) -> Guild:
+        """Return the guild in which a shard listens."""
+        return self._sim.simulation.world.guilds[self._guilds[shard]]
+
+    @property
+    def bot_id(self) -> int:
+        """The bot's own user id."""
+        return self._sim.simulation.world.bot.id
+
     async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        async with self._http.post(path, json=body) as answer:
+        return await self.ask("POST", path, body)
+
+    async def ask(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Ask the control API of the local Discord."""
+        async with self._http.request(method, path, json=body) as answer:
             assert answer.status == 200, await answer.text()
             found: dict[str, Any] = await answer.json()
             return found
@@ -201,6 +222,57 @@ async def test_silence_is_heard_too(bot: Bot) -> None:
     """Where nobody says anything, the answers to heartbeats show that there was nothing to hear."""
     await bot.heard_beyond(now_ms())
     assert bot.heard.texts == []
+
+
+async def test_who_loses_authority_is_told(bot: Bot) -> None:
+    """Members that leave, are banned or lose a role; roles that lose ADMINISTRATOR or are deleted; owners."""
+    guild = bot.guild(0)
+    admin_role = next(role.id for role in guild.roles.values() if role.permissions & ADMINISTRATOR)
+    one, two, three = [who for who in guild.members if who not in (guild.owner_id, bot.bot_id)][:3]
+    where = {"guild_id": str(guild.id)}
+    since_ms = now_ms()
+    steps: list[tuple[str, str, dict[str, Any], AuthorityNotice]] = [
+        (
+            "PUT",
+            "members",
+            {"user_id": str(one), "role_ids": [str(admin_role)]},
+            MemberAuthority(guild.id, one, 0, frozenset({guild.id, admin_role}), administrator=True),
+        ),
+        (
+            "PUT",
+            "members",
+            {"user_id": str(one), "role_ids": []},
+            MemberAuthority(guild.id, one, 0, frozenset({guild.id})),
+        ),
+        ("DELETE", "members", {"user_id": str(two)}, MemberAuthority(guild.id, two, 0, None)),
+        (
+            "POST",
+            "members",
+            {"user_id": str(two)},
+            MemberAuthority(guild.id, two, 0, frozenset({guild.id})),
+        ),
+        ("POST", "bans", {"user_id": str(two)}, MemberAuthority(guild.id, two, 0, None)),
+        (
+            "PUT",
+            "roles",
+            {"role_id": str(admin_role), "permissions": 0},
+            GuildAuthority(guild.id, 0, guild.owner_id),
+        ),
+        (
+            "DELETE",
+            "roles",
+            {"role_id": str(admin_role)},
+            GuildAuthority(guild.id, 0, guild.owner_id, deleted=frozenset({admin_role})),
+        ),
+        ("PUT", "guilds", {"user_id": str(three)}, GuildAuthority(guild.id, 0, three)),
+        ("DELETE", "guilds", {}, GuildAuthority(guild.id, 0, None)),
+    ]
+    for number, (method, what, body, expected) in enumerate(steps, 1):
+        await bot.ask(method, f"/_sim/{what}", where | body)
+        await bot.heard.until(lambda number=number: len(bot.heard.authority) == number)  # type: ignore[misc]
+        heard = bot.heard.authority[-1]
+        assert since_ms <= heard.at_ms <= now_ms()
+        assert replace(heard, at_ms=0) == expected, what
 
 
 async def test_nothing_is_heard_after_leaving(bot: Bot) -> None:

@@ -20,7 +20,8 @@ from actors.member_roles import MemberRoles, MemberRolesSettings
 from actors.rbac import Rbac
 from adapters import role_store
 from adapters.audit import PostgresAuditLog
-from adapters.memory import MemoryMembers
+from adapters.clock import now_ms
+from adapters.memory import MemoryAuthorityStore, MemoryMembers
 from adapters.role_store import PostgresRoleStore
 from domain.errors import DiscordOwnerStays, GuildhallError, LastOwner, MayNotChangeRoles, NoSuchRole
 from domain.permissions import ROLES, Role
@@ -112,7 +113,8 @@ class Rig:
         async def opened() -> PostgresRoleStore:
             return self.store
 
-        return Rbac(opened, lambda: MemberRoles(MemberRolesSettings(), self.members))
+        members = lambda: MemberRoles(MemberRolesSettings(), self.members)  # noqa: E731
+        return Rbac(opened, members, MemoryAuthorityStore, now_ms)
 
     def member(self, user_id: int) -> Member:
         return Member(user_id, self.guild_id, user_id == DISCORDS_OWNER, 0)
