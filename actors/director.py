@@ -246,7 +246,8 @@ class Director:
         more = True
         try:
             while more:
-                more = await self._store.forget(now_ms, self._settings.retention_days)
+                forgets = await self._store.forget(now_ms, self._settings.retention_days)
+                more = await self._store.roll_up() or forgets
                 await asyncio.sleep(self._settings.tick_s if more else 0)
         except StoreUnavailable as error:
             log.warning("director_forgets_later", error=str(error))

@@ -14,6 +14,7 @@ import msgspec
 from adapters.postgres import GUILD_STORE_CONNECTIONS, open_pool, to_datetime, to_ms, unavailable_when_away
 from adapters.queries import load_queries
 from adapters.retention import forget
+from adapters.rollups import roll_up
 from adapters.rows import hour_from_row, violation_from_row
 from domain.errors import BatchTaken, EventRefused, Fenced, PlacementTaken
 from domain.guild import (
@@ -152,6 +153,10 @@ class PostgresGuildStore:
     async def forget(self, now_ms: int, retention_days: int) -> bool:
         """See the port."""
         return await forget(self._pool, now_ms, retention_days)
+
+    async def roll_up(self) -> bool:
+        """See the port."""
+        return await roll_up(self._pool)
 
     async def commit(self, incarnation: Incarnation, commit: Commit) -> Committed:
         """See the port."""

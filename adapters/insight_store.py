@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from uuid import UUID
 
 import asyncpg
-import msgspec
 
 from adapters.audit import write_audit
+from adapters.insight_statements import statements
 from adapters.postgres import INSIGHTS_CONNECTIONS, open_pool, to_datetime, to_ms, unavailable_when_away
-from adapters.queries import load_queries
 from adapters.rows import violation_from_row
+from adapters.violation_pages import ViolationPages
 from domain.audit import Change
 from domain.errors import QueryTooSlow, VersionConflict
+from domain.events import SEVERITIES
 from domain.insights import (
     LATEST_RESPONSES,
+    Beyond,
     Offender,
     Reviewed,
     RuleRecord,
@@ -27,14 +29,16 @@ from domain.insights import (
 )
 from domain.views import ReviewView, SeverityCounts, Verdict, ViolationView
 
-_PARTS = load_queries("insights.sql")
-_SQL = {
-    name: statement.replace("/* wanted */", _PARTS["wanted"]).replace("/* shown */", _PARTS["shown"])
-    for name, statement in _PARTS.items()
-}
+_SQL = statements()
 
 TIMEOUT_MS = 5_000
 """A statement that takes longer is ended by Postgres."""
+
+FEW_ROWS = 10_000
+"""Up to so many violations of a time are looked at one by one."""
+
+MAX_CANDIDATES = 2_000
+"""Where more people may have most violations, because all have about as many, everybody's are counted."""
 
 _SETTINGS = {
     # Which filters there are, and how many months a span has, decides how a statement is best run.
@@ -66,18 +70,12 @@ class PostgresInsightStore:
         self._pool.terminate()
 
     async def violations(
-        self, guild_id: int, wanted: Wanted, *, limit: int, offset: int
+        self, guild_id: int, wanted: Wanted, *, limit: int, offset: int, beyond: Beyond | None = None
     ) -> tuple[list[ViolationView], int]:
         """See the port. Rows and total are of one moment."""
         with _in_time():
-            async with (
-                self._pool.acquire() as connection,
-                connection.transaction(isolation="repeatable_read", readonly=True),
-            ):
-                rows = await _page(connection, guild_id, wanted, limit, offset)
-                # The last page of several tells itself how many there are.
-                last = 0 < len(rows) < limit or (not rows and not offset)
-                total = offset + len(rows) if last else await _count(connection, guild_id, wanted)
+            async with self._moment() as connection:
+                rows, total = await ViolationPages(connection, guild_id, wanted).read(limit, offset, beyond)
         return [violation_from_row(row) for row in rows], total
 
     async def violation(self, guild_id: int, violation_id: UUID) -> ViolationView | None:
@@ -134,57 +132,63 @@ class PostgresInsightStore:
     async def escalated(self, guild_id: int, span: Span) -> int:
         """See the port."""
         with _in_time():
-            return int(await self._pool.fetchval(_SQL["escalated"], guild_id, *_times(span)))
+            async with self._moment() as connection:
+                name = "escalated" if await _of_rollups(connection, guild_id, span) else "escalated_of_rows"
+                return int(await connection.fetchval(_SQL[name], guild_id, *_times(span)))
 
     async def offenders(
         self, guild_id: int, span: Span, *, limit: int, offset: int
     ) -> tuple[list[Offender], int]:
         """See the port."""
         with _in_time():
-            rows = await self._pool.fetch(_SQL["offenders"], guild_id, *_times(span), limit, offset)
-        offenders = [
-            Offender(
-                row["user_id"],
-                SeverityCounts(
-                    low=row["low"], medium=row["medium"], high=row["high"], critical=row["critical"]
-                ),
-                to_ms(row["last_at"]),
-            )
-            for row in rows
-            if row["user_id"] is not None
-        ]
-        return offenders, rows[0]["total"]
+            async with self._moment() as connection:
+                if not await _of_rollups(connection, guild_id, span):
+                    return await _offenders_of_rows(connection, guild_id, span, limit, offset)
+                found = await connection.fetchrow(_SQL["candidates"], guild_id, *_times(span), limit + offset)
+                if offset >= found["total"]:
+                    return [], found["total"]
+                if len(found["candidates"]) > MAX_CANDIDATES:
+                    return await _offenders_of_rows(connection, guild_id, span, limit, offset)
+                rows = await connection.fetch(
+                    _SQL["offenders_of"], guild_id, *_times(span), limit, offset, found["candidates"]
+                )
+        return [_offender(row) for row in rows], found["total"]
 
     async def rules(self, guild_id: int, span: Span) -> list[RuleRecord]:
         """See the port."""
+        both = Span(span.before.since_ms, span.until_ms)
         with _in_time():
-            async with (
-                self._pool.acquire() as connection,
-                connection.transaction(isolation="repeatable_read", readonly=True),
-            ):
-                now = await connection.fetch(_SQL["rules"], guild_id, *_times(span))
-                before = await connection.fetch(_SQL["rules_before"], guild_id, *_times(span.before))
+            async with self._moment() as connection:
+                name = "rules" if await _is_counted(connection, both) else "rules_of_rows"
+                now = await connection.fetch(_SQL[name], guild_id, *_times(span))
+                before = await connection.fetch(_SQL[name], guild_id, *_times(span.before))
                 reviews = await connection.fetch(_SQL["rule_reviews"], guild_id, *_times(span))
         counts: dict[str, dict[str, int]] = {row["rule"]: {} for row in (*now, *before)}
         for row in now:
-            of_rule = counts[row["rule"]]
-            for name in (row["severity"], row["action_status"]):
-                of_rule[name] = of_rule.get(name, 0) + row["violations"]
+            counts[row["rule"]] |= {key: n for key, n in row.items() if key != "rule"}
         for row in before:
-            counts[row["rule"]]["before"] = row["violations"]
+            counts[row["rule"]]["before"] = sum(row[severity] for severity in SEVERITIES)
         for row in reviews:
             counts[row["rule"]] |= {key: row[key] for key in ("reviewed", "false_positives")}
-        records = [
-            RuleRecord(rule, **{name: n for name, n in of_rule.items() if name != "none"})
-            for rule, of_rule in counts.items()
-        ]
+        records = [RuleRecord(rule, **of_rule) for rule, of_rule in counts.items()]
         return sorted(records, key=lambda record: (-record.by_severity.total, record.rule))
 
     async def quarters(self, guild_id: int, span: Span) -> dict[int, int]:
         """See the port."""
         with _in_time():
-            rows = await self._pool.fetch(_SQL["quarters"], guild_id, *_times(span))
+            async with self._moment() as connection:
+                name = "quarters" if await _is_counted(connection, span) else "quarters_of_rows"
+                rows = await connection.fetch(_SQL[name], guild_id, *_times(span))
         return {to_ms(row["quarter"]): row["violations"] for row in rows}
+
+    @asynccontextmanager
+    async def _moment(self) -> AsyncIterator[Any]:
+        """Hold a connection whose statements all see the same rows."""
+        async with (
+            self._pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            yield connection
 
 
 @contextmanager
@@ -197,43 +201,26 @@ def _in_time() -> Iterator[None]:
             raise QueryTooSlow from error
 
 
-async def _page(
-    connection: Any, guild_id: int, wanted: Wanted, limit: int, offset: int
-) -> list[asyncpg.Record]:
-    """Return the rows of a page of what is wanted."""
-    name = "violations" if wanted.review in {None, "unreviewed"} else "reviewed"
-    rows: list[asyncpg.Record] = await connection.fetch(
-        _SQL[name], guild_id, *_filters(wanted), wanted.review, limit, offset
-    )
-    return rows
+async def _of_rollups(connection: Any, guild_id: int, span: Span) -> bool:
+    """Whether to ask rollups about people: of a few violations, the rows themselves tell it sooner."""
+    busy = await connection.fetchval(_SQL["busy"], guild_id, *_times(span))
+    return bool(busy > FEW_ROWS and await _is_counted(connection, span))
 
 
-async def _count(connection: Any, guild_id: int, wanted: Wanted) -> int:
-    """Return how many violations there are of what is wanted."""
-    of_all = msgspec.structs.replace(wanted, review=None)
-    match wanted.review:
-        case None if wanted == Wanted(severity=wanted.severity):
-            return int(await connection.fetchval(_SQL["count_by_hours"], guild_id, wanted.severity))
-        case None:
-            return int(await connection.fetchval(_SQL["count_violations"], guild_id, *_filters(wanted)))
-        case "unreviewed":
-            # Reviews are few: to count all, and those with a review, is less than to look at each.
-            reviewed = msgspec.structs.replace(wanted, review="reviewed")
-            return await _count(connection, guild_id, of_all) - await _count(connection, guild_id, reviewed)
-        case review:
-            return int(await connection.fetchval(_SQL["count_reviewed"], guild_id, *_filters(wanted), review))
+async def _is_counted(connection: Any, span: Span) -> bool:
+    return bool(await connection.fetchval(_SQL["is_counted"], *_times(span)))
 
 
-def _filters(wanted: Wanted) -> tuple[Any, ...]:
-    """Return the parameters $2 to $7 of the statements that filter."""
-    return (
-        wanted.severity,
-        wanted.detection,
-        wanted.user_id,
-        wanted.rule,
-        None if wanted.since_ms is None else to_datetime(wanted.since_ms),
-        None if wanted.until_ms is None else to_datetime(wanted.until_ms),
-    )
+async def _offenders_of_rows(
+    connection: Any, guild_id: int, span: Span, limit: int, offset: int
+) -> tuple[list[Offender], int]:
+    rows = await connection.fetch(_SQL["offenders"], guild_id, *_times(span), limit, offset)
+    return [_offender(row) for row in rows if row["user_id"] is not None], rows[0]["total"]
+
+
+def _offender(row: asyncpg.Record) -> Offender:
+    counts = SeverityCounts(low=row["low"], medium=row["medium"], high=row["high"], critical=row["critical"])
+    return Offender(row["user_id"], counts, to_ms(row["last_at"]))
 
 
 def _times(span: Span) -> tuple[Any, Any]:

@@ -1,10 +1,12 @@
-"""Deletes violations that are old enough: whole months, and rows of guilds that want it sooner.
+"""Deletes what is old enough: whole months of violations, and rows of guilds that want it sooner.
 
-So it does with actions that wait for a violation that never came.
+So it does with what belongs to them: reviews, hourly counts, and actions that wait for a violation that never
+came.
 """
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from datetime import timedelta
 
@@ -18,8 +20,8 @@ _SQL = load_queries("retention.sql")
 BATCH_ROWS = 5_000
 """What one transaction deletes: about a tenth of a second."""
 
-_DROP_TIMEOUT_S = 600.0
-"""Hours of a whole month are deleted before its rows are dropped; nobody waits for that meanwhile."""
+_TURN_S = 0.5
+"""For so long one call deletes batch after batch; then whoever calls looks after other things."""
 
 
 async def forget(pool: asyncpg.Pool[asyncpg.Record], now_ms: int, retention_days: int) -> bool:
@@ -27,9 +29,17 @@ async def forget(pool: asyncpg.Pool[asyncpg.Record], now_ms: int, retention_days
     now = to_datetime(now_ms)
     oldest = now - timedelta(days=retention_days)
     with unavailable_when_away():
-        # Where the table is in use, the months go another time.
+        # Nothing else is done before these locks are had: where tables are in use, months go another time.
         with suppress(asyncpg.LockNotAvailableError):
-            await pool.execute(_SQL["drop_months"], oldest, timeout=_DROP_TIMEOUT_S)
-        unclaimed: int = await pool.fetchval(_SQL["delete_early_actions"], oldest, BATCH_ROWS)
-        deleted: int = await pool.fetchval(_SQL["delete_batch"], now, retention_days, BATCH_ROWS)
-    return BATCH_ROWS in {unclaimed, deleted}
+            await pool.execute(_SQL["drop_months"], oldest)
+        until = time.monotonic() + _TURN_S
+        while True:
+            deleted = [
+                await pool.fetchval(_SQL["delete_strays"], BATCH_ROWS),
+                await pool.fetchval(_SQL["delete_reviews"], BATCH_ROWS),
+                await pool.fetchval(_SQL["delete_early_actions"], oldest, BATCH_ROWS),
+                await pool.fetchval(_SQL["delete_batch"], now, retention_days, BATCH_ROWS),
+            ]
+            more = BATCH_ROWS in deleted or bool(await pool.fetchval(_SQL["delete_hours"], BATCH_ROWS))
+            if not more or time.monotonic() >= until:
+                return more

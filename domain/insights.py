@@ -55,6 +55,15 @@ class Wanted(msgspec.Struct, frozen=True):
     review: ReviewState | None = None
 
 
+class Beyond(NamedTuple):
+    """A row of a list, of which the list goes on: towards older rows, or backwards towards newer ones."""
+
+    ts_ms: int
+    message_id: int
+    event_id: UUID
+    newer: bool = False
+
+
 class Reviewed(NamedTuple):
     """A violation after a review; ``changed`` is false when the same person had said the same before."""
 
@@ -106,9 +115,13 @@ class InsightStore(Protocol):
     """
 
     async def violations(
-        self, guild_id: int, wanted: Wanted, *, limit: int, offset: int
+        self, guild_id: int, wanted: Wanted, *, limit: int, offset: int, beyond: Beyond | None = None
     ) -> tuple[list[ViolationView], int]:
-        """Return a page of what is wanted, newest first, and how many there are in all."""
+        """Return a page of what is wanted, newest first, and how many there are in all.
+
+        ``offset`` rows are left out from the newest on or, where the page lies beyond a row, from that row
+        on, which itself is not on the page.
+        """
         ...
 
     async def violation(self, guild_id: int, violation_id: UUID) -> ViolationView | None:

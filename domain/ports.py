@@ -158,6 +158,13 @@ class GuildStore(Protocol):
         """
         ...
 
+    async def roll_up(self) -> bool:
+        """Count some of what is not in the rollups yet; return whether to go on at once.
+
+        That is what an earlier release stored, and people whose violations came in no order.
+        """
+        ...
+
 
 class GuildRow(msgspec.Struct, frozen=True):
     """What the store knows of a guild."""

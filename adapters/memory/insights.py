@@ -14,6 +14,7 @@ from domain.errors import QueryTooSlow, VersionConflict
 from domain.insights import (
     LATEST_RESPONSES,
     QUARTER_MS,
+    Beyond,
     Offender,
     Reviewed,
     RuleRecord,
@@ -32,11 +33,19 @@ class MemoryInsightStore:
         self.slow = False
 
     async def violations(
-        self, guild_id: int, wanted: Wanted, *, limit: int, offset: int
+        self, guild_id: int, wanted: Wanted, *, limit: int, offset: int, beyond: Beyond | None = None
     ) -> tuple[list[ViolationView], int]:
         """See the port."""
         rows = [row for row in self._newest_first(guild_id) if self._fits(row, wanted)]
-        return [self._database.view(row) for row in rows[offset : offset + limit]], len(rows)
+        page = rows
+        if beyond is not None:
+            place = (-beyond.ts_ms, -beyond.message_id, beyond.event_id)
+            page = [row for row in rows if (_place(row) < place if beyond.newer else _place(row) > place)]
+        if beyond is not None and beyond.newer:
+            page = page[::-1][offset : offset + limit][::-1]
+        else:
+            page = page[offset : offset + limit]
+        return [self._database.view(row) for row in page], len(rows)
 
     async def violation(self, guild_id: int, violation_id: UUID) -> ViolationView | None:
         """See the port."""
@@ -129,9 +138,7 @@ class MemoryInsightStore:
             if row.violation.guild_id == guild_id
             and (span is None or span.since_ms <= row.violation.ts_ms < span.until_ms)
         ]
-        return sorted(
-            rows, key=lambda row: (-row.violation.ts_ms, -row.violation.message_id, row.violation.event_id)
-        )
+        return sorted(rows, key=_place)
 
     def _find(self, guild_id: int, violation_id: UUID) -> Row | None:
         rows = self._newest_first(guild_id)
@@ -162,6 +169,12 @@ class MemoryInsightStore:
             false_positives=verdicts.count("false_positive"),
         )
         return msgspec.structs.replace(counts, **_by_severity(rows).model_dump())
+
+
+def _place(row: Row) -> tuple[int, int, UUID]:
+    """Return by what rows are sorted, the newest first."""
+    one = row.violation
+    return -one.ts_ms, -one.message_id, one.event_id
 
 
 def _by_severity(rows: list[Row]) -> SeverityCounts:

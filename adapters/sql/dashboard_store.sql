@@ -7,7 +7,7 @@ FROM guilds WHERE guild_id = ANY ($1::bigint[]);
 -- name: hours
 SELECT guild_id, hour, messages, low, medium, high, critical, joins, leaves
 FROM metrics_hourly
-WHERE guild_id = $1 AND hour >= $2
+WHERE guild_id = $1 AND hour >= greatest($2, kept_since())
 ORDER BY hour;
 
 -- name: ping

@@ -1,8 +1,12 @@
 -- Answers from a guild's violations. One statement a name; adapters/queries.py reads this file.
 --
--- Spans are [since, until). All but the rows of a page and the latest responses comes from the index
--- violations_guild_ts alone. Filters that are null filter nothing: statements are planned with their parameters, so
--- such a condition is not even there.
+-- Spans are [since, until). Counts come from the rollups that the database keeps with the rows; what no rollup tells,
+-- and the rows of a page, from the indexes. Filters that are null filter nothing: statements are planned with their
+-- parameters, so such a condition is not even there.
+
+-- name: is_counted
+-- Whether all rows of a time are in the rollups.
+SELECT NOT EXISTS (SELECT FROM violations_uncounted WHERE since < $2 AND until > $1);
 
 -- name: wanted
 -- Part of others: what lists are filtered by. Reviews have a copy of these columns.
@@ -30,9 +34,26 @@ ORDER BY v.ts DESC, v.message_id DESC, v.event_id;
 WITH page AS (
     SELECT event_id, ts FROM violations
     WHERE /* wanted */
+      /* beyond */
       AND ($8::text IS NULL OR (event_id, ts) NOT IN (
           SELECT event_id, ts FROM violation_reviews WHERE guild_id = $1))
-    ORDER BY ts DESC, message_id DESC, event_id
+    ORDER BY /* order */
+    LIMIT $9 OFFSET $10
+)
+/* shown */;
+
+-- name: violations_of_hours
+-- The same where it is known in which hours ($14) they are, and between them there are others.
+WITH page AS (
+    SELECT v.event_id, v.ts
+    FROM unnest($14::timestamptz[]) AS h (hour) CROSS JOIN LATERAL (
+        SELECT event_id, ts, message_id FROM violations
+        WHERE ts >= h.hour AND ts < h.hour + interval '1 hour' AND /* wanted */
+          /* beyond */
+          AND ($8::text IS NULL OR (event_id, ts) NOT IN (
+              SELECT event_id, ts FROM violation_reviews WHERE guild_id = $1))
+    ) AS v
+    ORDER BY /* order */
     LIMIT $9 OFFSET $10
 )
 /* shown */;
@@ -42,8 +63,10 @@ WITH page AS (
 WITH page AS (
     SELECT event_id, ts FROM violation_reviews
     WHERE /* wanted */
+      AND ts >= kept_since()
+      /* beyond */
       AND ($8::text = 'reviewed' OR verdict = $8)
-    ORDER BY ts DESC, message_id DESC, event_id
+    ORDER BY /* order */
     LIMIT $9 OFFSET $10
 )
 /* shown */;
@@ -59,13 +82,60 @@ WHERE /* wanted */;
 -- name: count_reviewed
 SELECT count(*) FROM violation_reviews
 WHERE /* wanted */
+  AND ts >= kept_since()
   AND ($8::text = 'reviewed' OR verdict = $8);
 
--- name: count_by_hours
--- From the hourly counts: exact, because they are written with the rows, and short at any size.
-SELECT coalesce(sum(CASE $2::text WHEN 'low' THEN low WHEN 'medium' THEN medium WHEN 'high' THEN high
-                                  WHEN 'critical' THEN critical ELSE low + medium + high + critical END), 0)::bigint
-FROM metrics_hourly WHERE guild_id = $1;
+-- name: after
+-- Part of others: what comes after a row ($11 to $13) in the order of lists.
+AND ($11::timestamptz IS NULL OR ts < $11
+     OR (ts = $11 AND (message_id < $12::bigint OR (message_id = $12 AND event_id > $13::uuid))))
+
+-- name: before
+-- Part of others.
+AND ($11::timestamptz IS NULL OR ts > $11
+     OR (ts = $11 AND (message_id > $12::bigint OR (message_id = $12 AND event_id < $13::uuid))))
+
+-- name: locate
+-- How many there are of what is wanted, and in which hours those of a page are. Whole hours, from $14 to before $15,
+-- are counted already; what is at their ends ($16 to $17) is counted here.
+WITH found AS (
+    SELECT hour, n FROM (
+        /* hours */
+    ) AS counted
+    UNION ALL
+    SELECT date_bin('1 hour', ts, 'epoch'), 1
+    FROM unnest($16::timestamptz[], $17::timestamptz[]) AS e (start, stop) CROSS JOIN LATERAL (
+        SELECT ts FROM violations WHERE ts >= e.start AND ts < e.stop AND /* wanted */
+          /* beyond */
+    ) AS v
+    UNION ALL
+    SELECT date_bin('1 hour', ts, 'epoch'), -1 FROM violation_reviews
+    WHERE $8::text = 'unreviewed' AND /* wanted */
+      AND ts >= kept_since()
+      /* beyond */
+), hours AS (
+    SELECT hour, sum(n)::bigint AS n FROM found GROUP BY hour HAVING sum(n) > 0
+), placed AS (
+    SELECT hour, n, sum(n) OVER (ORDER BY hour /* direction */)::bigint AS upto FROM hours
+)
+SELECT coalesce(sum(n), 0)::bigint AS total,
+       coalesce(sum(n) FILTER (WHERE upto <= $10::bigint), 0)::bigint AS skipped,
+       array_agg(hour ORDER BY hour) FILTER (WHERE upto > $10 AND upto - n < $10 + $9::bigint) AS hours
+FROM placed;
+
+-- name: hours_of_all
+-- Part of others.
+SELECT hour, CASE $2::text WHEN 'low' THEN low WHEN 'medium' THEN medium WHEN 'high' THEN high
+                           WHEN 'critical' THEN critical ELSE low + medium + high + critical END AS n
+FROM metrics_hourly WHERE guild_id = $1 AND hour >= greatest($14, kept_since()) AND hour < $15
+
+-- name: hours_of_rules
+-- Part of others.
+SELECT hour, CASE $2::text WHEN 'low' THEN low WHEN 'medium' THEN medium WHEN 'high' THEN high
+                           WHEN 'critical' THEN critical ELSE low + medium + high + critical END AS n
+FROM violation_rule_hours
+WHERE guild_id = $1 AND hour >= $14 AND hour < $15
+  AND ($3::text IS NULL OR detection = $3) AND ($5::text IS NULL OR rule = $5)
 
 -- name: lock_review
 -- One review of a violation at a time. Not the violation's row: its host never waits for a moderator.
@@ -90,13 +160,78 @@ SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY took_ms) FROM (
     LIMIT $4
 ) AS latest;
 
--- name: escalated
+-- name: busy
+-- About how many violations a time has.
+SELECT coalesce(sum(low + medium + high + critical), 0)::bigint
+FROM metrics_hourly WHERE guild_id = $1 AND hour >= $2 AND hour < $3;
+
+-- name: escalated_of_rows
 SELECT count(*) FROM (
     SELECT FROM violations
     WHERE guild_id = $1 AND ts >= $2 AND ts < $3
     GROUP BY user_id
     HAVING min(ts) FILTER (WHERE severity IN ('low', 'medium')) < max(ts) FILTER (WHERE severity IN ('high', 'critical'))
 ) AS people;
+
+-- name: people
+-- Part of others: who may have violations within a time. Of those of whom it is sure that they have, and what, `ask`
+-- is false.
+SELECT user_id, month, violations, last_mild, last_grave, escalated_from, late OR last_ts >= $3 AS ask
+FROM violation_person_months
+WHERE guild_id = $1 AND month >= date_trunc('month', $2::timestamptz, 'UTC') AND month < $3
+  AND last_ts >= $2 AND first_ts < $3
+
+-- name: escalated
+-- Within a month one number says it, over several months also a mild one in one and a grave one in a later one.
+WITH months AS (
+    /* people */
+), people AS (
+    SELECT user_id, bool_or(ask) AS ask,
+           coalesce(max(escalated_from) >= $2, false)
+           OR coalesce(min(month) FILTER (WHERE last_mild >= $2) < max(month) FILTER (WHERE last_grave >= $2), false)
+           AS escalated
+    FROM months GROUP BY user_id
+), asked AS (
+    SELECT user_id FROM violations
+    WHERE guild_id = $1 AND ts >= $2 AND ts < $3
+      AND user_id = ANY (ARRAY (SELECT user_id FROM people WHERE ask))
+    GROUP BY user_id
+    HAVING min(ts) FILTER (WHERE severity IN ('low', 'medium')) < max(ts) FILTER (WHERE severity IN ('high', 'critical'))
+)
+SELECT (SELECT count(*) FROM people WHERE NOT ask AND escalated) + (SELECT count(*) FROM asked);
+
+-- name: candidates
+-- How many people have violations, and who may be among the first $4. What a person has in the months that a time
+-- touches is at least what they have within it: so whoever has less there than the last of any $4 people has within
+-- it is none of the first.
+WITH months AS (
+    /* people */
+), likely AS (
+    SELECT user_id, sum(violations) AS most, bool_or(ask) AS ask FROM months GROUP BY user_id
+), people AS MATERIALIZED (
+    SELECT user_id, most FROM likely AS p
+    WHERE NOT ask OR EXISTS (
+        SELECT FROM violations AS v
+        WHERE v.guild_id = $1 AND v.user_id = p.user_id AND v.ts >= $2 AND v.ts < $3
+    )
+), anyone AS (
+    SELECT count(*) AS violations FROM violations
+    WHERE guild_id = $1 AND ts >= $2 AND ts < $3
+      AND user_id = ANY (ARRAY (SELECT user_id FROM people ORDER BY most DESC, user_id LIMIT $4))
+    GROUP BY user_id
+)
+SELECT (SELECT count(*) FROM people) AS total,
+       array_agg(user_id) AS candidates, coalesce(sum(most), 0)::bigint AS violations
+FROM people WHERE most >= (SELECT min(violations) FROM anyone);
+
+-- name: offenders_of
+-- The same for people who are known to be the only ones that it can be.
+SELECT user_id, max(ts) AS last_at,
+       count(*) FILTER (WHERE severity = 'low') AS low, count(*) FILTER (WHERE severity = 'medium') AS medium,
+       count(*) FILTER (WHERE severity = 'high') AS high, count(*) FILTER (WHERE severity = 'critical') AS critical
+FROM violations
+WHERE guild_id = $1 AND ts >= $2 AND ts < $3 AND user_id = ANY ($6::bigint[])
+GROUP BY user_id ORDER BY count(*) DESC, user_id LIMIT $4 OFFSET $5;
 
 -- name: offenders
 -- Who has most is found by a bare count; only those of the page are counted by severity. The first row carries the
@@ -121,21 +256,37 @@ LEFT JOIN (
 ORDER BY p.violations DESC, p.user_id;
 
 -- name: rules
-SELECT rule, severity, action_status, count(*) AS violations
-FROM violations WHERE guild_id = $1 AND ts >= $2 AND ts < $3
-GROUP BY rule, severity, action_status;
+SELECT rule, sum(low)::bigint AS low, sum(medium)::bigint AS medium, sum(high)::bigint AS high,
+       sum(critical)::bigint AS critical, sum(pending)::bigint AS pending, sum(done)::bigint AS done,
+       sum(failed)::bigint AS failed
+FROM violation_rule_hours WHERE guild_id = $1 AND hour >= $2 AND hour < $3
+GROUP BY rule;
 
--- name: rules_before
-SELECT rule, count(*) AS violations
+-- name: rules_of_rows
+SELECT rule,
+       count(*) FILTER (WHERE severity = 'low') AS low, count(*) FILTER (WHERE severity = 'medium') AS medium,
+       count(*) FILTER (WHERE severity = 'high') AS high, count(*) FILTER (WHERE severity = 'critical') AS critical,
+       count(*) FILTER (WHERE action_status = 'pending') AS pending,
+       count(*) FILTER (WHERE action_status = 'done') AS done,
+       count(*) FILTER (WHERE action_status = 'failed') AS failed
 FROM violations WHERE guild_id = $1 AND ts >= $2 AND ts < $3
 GROUP BY rule;
 
 -- name: rule_reviews
 SELECT rule, count(*) AS reviewed, count(*) FILTER (WHERE verdict = 'false_positive') AS false_positives
-FROM violation_reviews WHERE guild_id = $1 AND ts >= $2 AND ts < $3
+FROM violation_reviews WHERE guild_id = $1 AND ts >= greatest($2, kept_since()) AND ts < $3
 GROUP BY rule;
 
 -- name: quarters
+SELECT hour + (quarter - 1) * interval '15 minutes' AS quarter, sum(n)::bigint AS violations
+FROM violation_rule_hours CROSS JOIN LATERAL (
+    VALUES (1, low + medium + high + critical - quarter_2 - quarter_3 - quarter_4),
+           (2, quarter_2), (3, quarter_3), (4, quarter_4)
+) AS q (quarter, n)
+WHERE guild_id = $1 AND hour >= $2 AND hour < $3 AND n > 0
+GROUP BY 1;
+
+-- name: quarters_of_rows
 SELECT date_bin('15 minutes', ts, 'epoch') AS quarter, count(*) AS violations
 FROM violations WHERE guild_id = $1 AND ts >= $2 AND ts < $3
 GROUP BY quarter;

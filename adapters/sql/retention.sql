@@ -3,6 +3,50 @@
 -- name: drop_months
 SELECT drop_violation_months_before(($1::timestamptz AT TIME ZONE 'UTC')::date);
 
+-- name: delete_strays
+-- Rows of times for which there is no month.
+WITH gone AS (
+    DELETE FROM violations AS v
+    USING (SELECT event_id, ts FROM violations_default WHERE ts < kept_since() ORDER BY ts LIMIT $1) AS o
+    WHERE v.event_id = o.event_id AND v.ts = o.ts
+    RETURNING 1
+)
+SELECT count(*) FROM gone;
+
+-- name: delete_reviews
+WITH gone AS (
+    DELETE FROM violation_reviews WHERE ctid = ANY (ARRAY (
+        SELECT ctid FROM violation_reviews WHERE ts < kept_since() LIMIT $1
+    ))
+    RETURNING 1
+)
+SELECT count(*) FROM gone;
+
+-- name: delete_hours
+-- Of the next hundred guilds, by the table's key: what it costs depends on the batch, not on how much there is.
+-- Returns whether there is more to do.
+WITH RECURSIVE place AS (
+    SELECT horizon, next_guild FROM forgotten WHERE next_guild IS NOT NULL FOR UPDATE
+), guild AS (
+    SELECT 1 AS n, (SELECT min(guild_id) FROM metrics_hourly WHERE guild_id >= p.next_guild) AS guild_id FROM place AS p
+    UNION ALL
+    SELECT n + 1, (SELECT min(m.guild_id) FROM metrics_hourly AS m WHERE m.guild_id > g.guild_id)
+    FROM guild AS g WHERE g.guild_id IS NOT NULL AND n < 100
+), old AS (
+    SELECT g.guild_id, h.hour
+    FROM place AS p CROSS JOIN guild AS g CROSS JOIN LATERAL (
+        SELECT hour FROM metrics_hourly WHERE guild_id = g.guild_id AND hour < p.horizon LIMIT $1
+    ) AS h
+    ORDER BY g.guild_id LIMIT $1
+), gone AS (
+    DELETE FROM metrics_hourly AS m USING old AS o WHERE m.guild_id = o.guild_id AND m.hour = o.hour
+)
+UPDATE forgotten
+SET next_guild = CASE WHEN (SELECT count(*) FROM old) = $1 THEN (SELECT max(guild_id) FROM old)
+                      WHEN (SELECT count(guild_id) FROM guild) = 100 THEN (SELECT max(guild_id) + 1 FROM guild) END
+WHERE next_guild IS NOT NULL
+RETURNING next_guild IS NOT NULL;
+
 -- name: delete_early_actions
 -- Their violations were lost, or would be deleted as well.
 WITH gone AS (

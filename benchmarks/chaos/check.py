@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
+from adapters.queries import load_queries
+
 
 class Sent(NamedTuple):
     """A batch as it went."""
@@ -68,6 +70,7 @@ async def check(database_url: str, history: History) -> dict[str, Any]:
             "(SELECT guild_id, hour, low + medium + high + critical AS n FROM metrics_hourly) m "
             "USING (guild_id, hour) WHERE coalesce(v.n, 0) <> coalesce(m.n, 0)"
         )
+        differences = await connection.fetch(load_queries("rollups.sql")["differences"])
     finally:
         await connection.close()
     acknowledged = {event_id for batch in history.accepted for event_id in history.sent[batch].ids}
@@ -90,6 +93,7 @@ async def check(database_url: str, history: History) -> dict[str, Any]:
         "counts_wrong_by": int(counted) - sum(history.sent[batch].messages for batch in durable),
         "rollup_minus_rows": int(in_rollup) - in_rows,
         "hours_wrong": wrong_hours,
+        "rollups_wrong": len(differences),
         "guilds_with_two_writers": _interleaved(rows),
     }
 

@@ -169,6 +169,7 @@ async def test_they_go_a_little_at_a_time(
     lost = [violation(guild_id, number, ts_ms=at(1, 1, number)) for number in range(1, 12)]
     await host.tell(guild_id, *(ActionSettled(guild_id, one.event_id, one.ts_ms, "done") for one in lost))
     monkeypatch.setattr(retention, "BATCH_ROWS", 4)
+    monkeypatch.setattr(retention, "_TURN_S", 0)
     left = [await stores.books.early_actions(*lost)]
     while await stores.guilds.forget(NOW_MS, 30):
         left.append(await stores.books.early_actions(*lost))
@@ -185,11 +186,41 @@ async def test_it_is_deleted_a_little_at_a_time(
     await tell(stores, host, guild_id, *times)
     await stores.books.keep_for(guild_id, 7)
     monkeypatch.setattr(retention, "BATCH_ROWS", 4)
+    monkeypatch.setattr(retention, "_TURN_S", 0)
     sizes = [len(await left(stores, guild_id))]
     while await stores.guilds.forget(NOW_MS, 365):
         sizes.append(len(await left(stores, guild_id)))
     assert sizes == [11, 7, 3]
     assert await left(stores, guild_id) == []
+
+
+@pytest.mark.parametrize("stores", ["postgres"], indirect=True)
+async def test_what_belongs_to_old_months_goes_a_little_at_a_time(
+    stores: Stores, host: Host, guild_id: int, monkeypatch: pytest.MonkeyPatch, postgres_dsn: str
+) -> None:
+    """And is not to be seen from the first step on, wherever they break off: the next one goes on there."""
+    monkeypatch.setattr(retention, "BATCH_ROWS", 4)
+    monkeypatch.setattr(retention, "_TURN_S", 0)
+    await stores.guilds.ensure_partitions(at(2, 1))
+    guilds = [guild_id, *(fresh_id() for _ in range(3))]
+    for one in guilds:
+        await tell(stores, host, one, *(at(2, 5, hour) for hour in range(3)), NOW_MS)
+    rows = await asyncpg.connect(postgres_dsn)
+    hours, steps = [], 0
+    while await stores.guilds.forget(NOW_MS, 30):
+        hours.append(
+            await rows.fetchval(
+                "SELECT count(*) FROM metrics_hourly WHERE guild_id = ANY ($1::bigint[])", guilds
+            )
+        )
+        steps += 1
+        for one in guilds:
+            assert await left(stores, one) == [NOW_MS]
+    await rows.close()
+    assert steps > 3
+    assert hours[0] > hours[-1] >= 4
+    for one in guilds:
+        assert [hour.hour_ms for hour in await stores.dashboard.hours(one, 0)] == [NOW_MS]
 
 
 async def test_months_in_use_go_another_time(postgres_dsn: str, guild_id: int) -> None:

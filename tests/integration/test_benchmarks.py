@@ -90,6 +90,7 @@ async def test_nothing_is_lost_or_doubled_by_what_chaos_does() -> None:
             "counts_wrong_by",
             "rollup_minus_rows",
             "hours_wrong",
+            "rollups_wrong",
             "guilds_with_two_writers",
             "not_drained",
             "hosts_never_back",

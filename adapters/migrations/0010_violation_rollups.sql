@@ -1,0 +1,366 @@
+-- Counts that answers are made of, kept by the database itself in whatever transaction changes the rows: by hour and
+-- rule, and by month and person. A release that knows nothing of them keeps them as well.
+--
+-- Of a row, `counted` says whether it is in these counts. What was here before is not, and is counted a little at a
+-- time by whoever keeps house (adapters/rollups.py); until a month is done, answers about it come from its rows.
+
+ALTER TABLE violations ADD COLUMN counted boolean NOT NULL DEFAULT false; -- of those that are here: no row is written
+ALTER TABLE violations ALTER COLUMN counted SET DEFAULT true;             -- of those that come
+
+CREATE TABLE violation_rule_hours (
+    guild_id  bigint NOT NULL,
+    hour      timestamptz NOT NULL,
+    rule      text NOT NULL,
+    detection text NOT NULL,
+    low       integer NOT NULL,
+    medium    integer NOT NULL,
+    high      integer NOT NULL,
+    critical  integer NOT NULL,
+    -- How their actions stand; those that called for none are the rest.
+    pending   integer NOT NULL,
+    done      integer NOT NULL,
+    failed    integer NOT NULL,
+    -- In the hour's second, third and fourth quarter; those in the first are the rest.
+    quarter_2 integer NOT NULL,
+    quarter_3 integer NOT NULL,
+    quarter_4 integer NOT NULL,
+    PRIMARY KEY (guild_id, hour, rule, detection)
+) PARTITION BY RANGE (hour);
+CREATE TABLE violation_rule_hours_default PARTITION OF violation_rule_hours DEFAULT WITH (fillfactor = 80);
+
+-- Who went from bad to worse since some time is told by one number: the latest low or medium violation that another
+-- followed which was high or critical. It is kept for those whose violations came in order; of the others `late`
+-- says that their rows must be asked.
+CREATE TABLE violation_person_months (
+    guild_id       bigint NOT NULL,
+    user_id        bigint NOT NULL,
+    month          timestamptz NOT NULL,
+    violations     integer NOT NULL,
+    first_ts       timestamptz NOT NULL,
+    last_ts        timestamptz NOT NULL,
+    last_mild      timestamptz,
+    last_grave     timestamptz,
+    escalated_from timestamptz,
+    late           boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (guild_id, user_id, month)
+) PARTITION BY RANGE (month);
+CREATE INDEX violation_person_months_late ON violation_person_months (month) WHERE late;
+CREATE TABLE violation_person_months_default PARTITION OF violation_person_months DEFAULT WITH (fillfactor = 80);
+
+CREATE FUNCTION count_violations_in() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    -- In the order of their keys, as everybody who writes them: nobody waits for somebody who waits for them.
+    INSERT INTO violation_rule_hours AS h (guild_id, hour, rule, detection, low, medium, high, critical,
+                                           pending, done, failed, quarter_2, quarter_3, quarter_4)
+    SELECT guild_id, hour, rule, detection,
+           count(*) FILTER (WHERE severity = 'low'), count(*) FILTER (WHERE severity = 'medium'),
+           count(*) FILTER (WHERE severity = 'high'), count(*) FILTER (WHERE severity = 'critical'),
+           count(*) FILTER (WHERE action_status = 'pending'), count(*) FILTER (WHERE action_status = 'done'),
+           count(*) FILTER (WHERE action_status = 'failed'),
+           count(*) FILTER (WHERE quarter = 2), count(*) FILTER (WHERE quarter = 3), count(*) FILTER (WHERE quarter = 4)
+    FROM (
+        SELECT guild_id, rule, detection, severity, action_status, hour,
+               CASE WHEN ts < hour + interval '15 min' THEN 1 WHEN ts < hour + interval '30 min' THEN 2
+                    WHEN ts < hour + interval '45 min' THEN 3 ELSE 4 END AS quarter
+        FROM (SELECT *, date_bin('1 hour', ts, 'epoch') AS hour FROM came WHERE counted) AS c
+    ) AS placed
+    GROUP BY guild_id, hour, rule, detection
+    ORDER BY guild_id, hour, rule, detection
+    ON CONFLICT (guild_id, hour, rule, detection) DO UPDATE
+    SET low = h.low + excluded.low, medium = h.medium + excluded.medium,
+        high = h.high + excluded.high, critical = h.critical + excluded.critical,
+        pending = h.pending + excluded.pending, done = h.done + excluded.done, failed = h.failed + excluded.failed,
+        quarter_2 = h.quarter_2 + excluded.quarter_2, quarter_3 = h.quarter_3 + excluded.quarter_3,
+        quarter_4 = h.quarter_4 + excluded.quarter_4;
+
+    INSERT INTO violation_person_months AS p (guild_id, user_id, month, violations, first_ts, last_ts,
+                                              last_mild, last_grave, escalated_from, late)
+    SELECT guild_id, user_id, month, violations, first_ts, last_ts, last_mild, last_grave,
+           CASE WHEN last_mild < last_grave THEN last_mild END,
+           -- Some before it, some after it: which was the last before is left to their rows.
+           coalesce(first_mild < last_grave AND last_mild >= last_grave, false)
+    FROM (
+        SELECT guild_id, user_id, date_trunc('month', ts, 'UTC') AS month, count(*) AS violations,
+               min(ts) AS first_ts, max(ts) AS last_ts,
+               min(ts) FILTER (WHERE severity IN ('low', 'medium')) AS first_mild,
+               max(ts) FILTER (WHERE severity IN ('low', 'medium')) AS last_mild,
+               max(ts) FILTER (WHERE severity IN ('high', 'critical')) AS last_grave
+        FROM came WHERE counted GROUP BY 1, 2, 3
+    ) AS people
+    ORDER BY guild_id, user_id, month
+    ON CONFLICT (guild_id, user_id, month) DO UPDATE
+    SET violations = p.violations + excluded.violations,
+        first_ts = least(p.first_ts, excluded.first_ts), last_ts = greatest(p.last_ts, excluded.last_ts),
+        last_mild = greatest(p.last_mild, excluded.last_mild),
+        last_grave = greatest(p.last_grave, excluded.last_grave),
+        -- What comes is younger than what there was, or it is late.
+        escalated_from = CASE WHEN excluded.last_grave IS NULL THEN p.escalated_from
+                              ELSE coalesce(excluded.escalated_from, p.last_mild) END,
+        late = p.late OR excluded.late OR excluded.first_ts <= p.last_ts;
+    RETURN NULL;
+END $$;
+
+-- What the end of an action changes is a number of its hour.
+CREATE FUNCTION count_violations_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO violation_rule_hours AS h (guild_id, hour, rule, detection, low, medium, high, critical,
+                                           pending, done, failed, quarter_2, quarter_3, quarter_4)
+    SELECT guild_id, date_bin('1 hour', ts, 'epoch') AS hour, rule, detection, 0, 0, 0, 0,
+           coalesce(sum(n) FILTER (WHERE action_status = 'pending'), 0),
+           coalesce(sum(n) FILTER (WHERE action_status = 'done'), 0),
+           coalesce(sum(n) FILTER (WHERE action_status = 'failed'), 0), 0, 0, 0
+    FROM (
+        SELECT 1 AS n, guild_id, ts, rule, detection, action_status FROM came WHERE counted
+        UNION ALL
+        SELECT -1, guild_id, ts, rule, detection, action_status FROM was WHERE counted
+    ) AS changed
+    GROUP BY guild_id, hour, rule, detection
+    ORDER BY guild_id, hour, rule, detection
+    ON CONFLICT (guild_id, hour, rule, detection) DO UPDATE
+    SET pending = h.pending + excluded.pending, done = h.done + excluded.done, failed = h.failed + excluded.failed;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION count_violations_out() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO violation_rule_hours AS h (guild_id, hour, rule, detection, low, medium, high, critical,
+                                           pending, done, failed, quarter_2, quarter_3, quarter_4)
+    SELECT guild_id, hour, rule, detection,
+           -count(*) FILTER (WHERE severity = 'low'), -count(*) FILTER (WHERE severity = 'medium'),
+           -count(*) FILTER (WHERE severity = 'high'), -count(*) FILTER (WHERE severity = 'critical'),
+           -count(*) FILTER (WHERE action_status = 'pending'), -count(*) FILTER (WHERE action_status = 'done'),
+           -count(*) FILTER (WHERE action_status = 'failed'), -count(*) FILTER (WHERE quarter = 2),
+           -count(*) FILTER (WHERE quarter = 3), -count(*) FILTER (WHERE quarter = 4)
+    FROM (
+        SELECT *, CASE WHEN ts < hour + interval '15 min' THEN 1 WHEN ts < hour + interval '30 min' THEN 2
+                       WHEN ts < hour + interval '45 min' THEN 3 ELSE 4 END AS quarter
+        FROM (SELECT *, date_bin('1 hour', ts, 'epoch') AS hour FROM went WHERE counted) AS w
+    ) AS placed
+    GROUP BY guild_id, hour, rule, detection
+    ORDER BY guild_id, hour, rule, detection
+    ON CONFLICT (guild_id, hour, rule, detection) DO UPDATE
+    SET low = h.low + excluded.low, medium = h.medium + excluded.medium,
+        high = h.high + excluded.high, critical = h.critical + excluded.critical,
+        pending = h.pending + excluded.pending, done = h.done + excluded.done, failed = h.failed + excluded.failed,
+        quarter_2 = h.quarter_2 + excluded.quarter_2, quarter_3 = h.quarter_3 + excluded.quarter_3,
+        quarter_4 = h.quarter_4 + excluded.quarter_4;
+    DELETE FROM violation_rule_hours AS h
+    USING (SELECT DISTINCT guild_id, date_bin('1 hour', ts, 'epoch') AS hour, rule, detection FROM went) AS w
+    WHERE (h.guild_id, h.hour, h.rule, h.detection) = (w.guild_id, w.hour, w.rule, w.detection)
+      AND h.low = 0 AND h.medium = 0 AND h.high = 0 AND h.critical = 0;
+
+    -- Of these only the number is known at once.
+    INSERT INTO violation_person_months AS p (guild_id, user_id, month, violations, first_ts, last_ts, late)
+    SELECT guild_id, user_id, date_trunc('month', ts, 'UTC') AS month, -count(*), min(ts), max(ts), true
+    FROM went WHERE counted GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+    ON CONFLICT (guild_id, user_id, month) DO UPDATE SET violations = p.violations + excluded.violations, late = true;
+    DELETE FROM violation_person_months AS p
+    USING (SELECT DISTINCT guild_id, user_id, date_trunc('month', ts, 'UTC') AS month FROM went) AS w
+    WHERE (p.guild_id, p.user_id, p.month) = (w.guild_id, w.user_id, w.month) AND p.violations = 0;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER violations_in AFTER INSERT ON violations REFERENCING NEW TABLE AS came
+    FOR EACH STATEMENT EXECUTE FUNCTION count_violations_in();
+CREATE TRIGGER violations_changed AFTER UPDATE ON violations REFERENCING OLD TABLE AS was NEW TABLE AS came
+    FOR EACH STATEMENT EXECUTE FUNCTION count_violations_changed();
+CREATE TRIGGER violations_out AFTER DELETE ON violations REFERENCING OLD TABLE AS went
+    FOR EACH STATEMENT EXECUTE FUNCTION count_violations_out();
+
+-- Asks the rows of people whose violations came late, or went. Returns of how many.
+CREATE FUNCTION recount_late_people(most integer) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    guilds bigint[];
+    people bigint[];
+    months timestamptz[];
+BEGIN
+    -- Locked first, counted then: what others have changed meanwhile is seen.
+    SELECT array_agg(guild_id), array_agg(user_id), array_agg(month) INTO guilds, people, months
+    FROM (
+        SELECT guild_id, user_id, month FROM violation_person_months WHERE late
+        ORDER BY guild_id, user_id, month LIMIT most FOR UPDATE SKIP LOCKED
+    ) AS locked;
+    UPDATE violation_person_months AS p
+    SET first_ts = coalesce(r.first_ts, p.first_ts), last_ts = coalesce(r.last_ts, p.last_ts), last_mild = r.last_mild, last_grave = r.last_grave,
+        escalated_from = (
+            SELECT max(ts) FROM violations AS v
+            WHERE v.guild_id = p.guild_id AND v.user_id = p.user_id AND v.ts >= p.month AND v.ts < r.last_grave
+              AND v.severity IN ('low', 'medium') AND v.counted
+        ),
+        late = false
+    FROM unnest(guilds, people, months) AS k (guild_id, user_id, month)
+         CROSS JOIN LATERAL (
+             SELECT min(ts) AS first_ts, max(ts) AS last_ts,
+                    max(ts) FILTER (WHERE severity IN ('low', 'medium')) AS last_mild,
+                    max(ts) FILTER (WHERE severity IN ('high', 'critical')) AS last_grave
+             FROM violations AS v
+             WHERE v.guild_id = k.guild_id AND v.user_id = k.user_id AND v.ts >= k.month
+               AND v.ts < ((k.month AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC' AND v.counted
+         ) AS r
+    WHERE (p.guild_id, p.user_id, p.month) = (k.guild_id, k.user_id, k.month);
+    RETURN coalesce(cardinality(guilds), 0);
+END $$;
+
+-- Months with rows that are not counted, and how far each has come.
+CREATE TABLE violations_uncounted (
+    partition  text PRIMARY KEY,
+    since      timestamptz NOT NULL,
+    until      timestamptz NOT NULL,
+    next_block bigint NOT NULL DEFAULT 0
+);
+
+-- Counts rows in the next blocks of the youngest month that is not done. Returns whether there is more to do.
+CREATE FUNCTION count_earlier_violations(blocks integer) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    month violations_uncounted;
+BEGIN
+    SELECT * INTO month FROM violations_uncounted ORDER BY until DESC, partition LIMIT 1 FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    IF to_regclass(month.partition) IS NULL
+       OR month.next_block * current_setting('block_size')::bigint >= pg_relation_size(month.partition) THEN
+        DELETE FROM violations_uncounted WHERE partition = month.partition;
+        RETURN true;
+    END IF;
+    EXECUTE format($sql$
+        WITH came AS (
+            UPDATE %I SET counted = true
+            WHERE ctid >= %L::tid AND ctid < %L::tid AND NOT counted
+            RETURNING guild_id, user_id, ts, severity, rule, detection, action_status
+        ), hours AS (
+            INSERT INTO violation_rule_hours AS h (guild_id, hour, rule, detection, low, medium, high, critical,
+                                                   pending, done, failed, quarter_2, quarter_3, quarter_4)
+            SELECT guild_id, hour, rule, detection,
+                   count(*) FILTER (WHERE severity = 'low'), count(*) FILTER (WHERE severity = 'medium'),
+                   count(*) FILTER (WHERE severity = 'high'), count(*) FILTER (WHERE severity = 'critical'),
+                   count(*) FILTER (WHERE action_status = 'pending'), count(*) FILTER (WHERE action_status = 'done'),
+                   count(*) FILTER (WHERE action_status = 'failed'), count(*) FILTER (WHERE quarter = 2),
+                   count(*) FILTER (WHERE quarter = 3), count(*) FILTER (WHERE quarter = 4)
+            FROM (
+                SELECT *, CASE WHEN ts < hour + interval '15 min' THEN 1 WHEN ts < hour + interval '30 min' THEN 2
+                               WHEN ts < hour + interval '45 min' THEN 3 ELSE 4 END AS quarter
+                FROM (SELECT *, date_bin('1 hour', ts, 'epoch') AS hour FROM came) AS c
+            ) AS placed
+            GROUP BY guild_id, hour, rule, detection
+            ORDER BY guild_id, hour, rule, detection
+            ON CONFLICT (guild_id, hour, rule, detection) DO UPDATE
+            SET low = h.low + excluded.low, medium = h.medium + excluded.medium,
+                high = h.high + excluded.high, critical = h.critical + excluded.critical,
+                pending = h.pending + excluded.pending, done = h.done + excluded.done,
+                failed = h.failed + excluded.failed, quarter_2 = h.quarter_2 + excluded.quarter_2,
+                quarter_3 = h.quarter_3 + excluded.quarter_3, quarter_4 = h.quarter_4 + excluded.quarter_4
+        )
+        INSERT INTO violation_person_months AS p (guild_id, user_id, month, violations, first_ts, last_ts, late)
+        SELECT guild_id, user_id, date_trunc('month', ts, 'UTC') AS month, count(*), min(ts), max(ts), true
+        FROM came GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+        ON CONFLICT (guild_id, user_id, month) DO UPDATE
+        SET violations = p.violations + excluded.violations, late = true,
+            first_ts = least(p.first_ts, excluded.first_ts), last_ts = greatest(p.last_ts, excluded.last_ts)
+    $sql$, month.partition, format('(%s,0)', month.next_block), format('(%s,0)', month.next_block + blocks));
+    UPDATE violations_uncounted SET next_block = next_block + blocks WHERE partition = month.partition;
+    RETURN true;
+END $$;
+
+-- Makes a table's partition for a month, which takes over what lies in the default one.
+CREATE FUNCTION ensure_month(parent text, key text, day date, storage text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    -- Bounds with their zone written out: months are UTC months whatever the session's time zone is.
+    lower_bound date := date_trunc('month', day);
+    upper_bound date := lower_bound + interval '1 month';
+    since       text := lower_bound || ' 00:00:00+00';
+    until       text := upper_bound || ' 00:00:00+00';
+    partition   text := parent || '_' || to_char(lower_bound, 'YYYY_MM');
+BEGIN
+    IF to_regclass(partition) IS NOT NULL THEN
+        RETURN;
+    END IF;
+    -- Attaching takes this lock anyhow; taken now, no further row of the month can slip in.
+    EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', parent || '_default');
+    IF to_regclass(partition) IS NOT NULL THEN
+        RETURN; -- somebody else made it while we waited
+    END IF;
+    EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL) WITH (%s)', partition, parent, storage);
+    EXECUTE format(
+        'WITH early AS (DELETE FROM %I WHERE %I >= %L AND %I < %L RETURNING *) INSERT INTO %I SELECT * FROM early',
+        parent || '_default', key, since, key, until, partition
+    );
+    EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', parent, partition, since, until);
+    IF parent = 'violations' AND EXISTS (SELECT FROM violations_uncounted WHERE violations_uncounted.partition = 'violations_default') THEN
+        INSERT INTO violations_uncounted VALUES (partition, since::timestamptz, until::timestamptz);
+    END IF;
+END $$;
+
+CREATE OR REPLACE FUNCTION ensure_violation_month(day date) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    -- An index alone answers only for pages that a vacuum has seen: let it come after a twentieth of the rows is new
+    -- or changed, not after a fifth. Counts change often: there is room for that on their pages.
+    PERFORM ensure_month(
+        'violations', 'ts', day, 'autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_vacuum_scale_factor = 0.05'
+    );
+    PERFORM ensure_month('violation_rule_hours', 'hour', day, 'fillfactor = 80');
+    PERFORM ensure_month('violation_person_months', 'month', day, 'fillfactor = 80');
+END $$;
+
+DO $$
+DECLARE
+    found record;
+    any_rows boolean;
+BEGIN
+    FOR found IN SELECT c.relname::text AS partition FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
+                 WHERE i.inhparent = 'violations'::regclass LOOP
+        EXECUTE format('SELECT EXISTS (SELECT FROM %I)', found.partition) INTO any_rows;
+        IF found.partition ~ '^violations_\d{4,}_\d{2}$' THEN
+            PERFORM ensure_violation_month(to_date(substr(found.partition, 12), 'YYYY_MM'));
+            INSERT INTO violations_uncounted
+            SELECT found.partition, (month || ' 00:00:00+00')::timestamptz,
+                   ((month + interval '1 month')::date || ' 00:00:00+00')::timestamptz
+            FROM to_date(substr(found.partition, 12), 'YYYY_MM') AS month
+            WHERE any_rows;
+        ELSE
+            INSERT INTO violations_uncounted SELECT found.partition, '-infinity', 'infinity' WHERE any_rows;
+        END IF;
+    END LOOP;
+END $$;
+
+-- Before this time nothing is shown any more, and what is still there is on its way out. `next_guild` is how far the
+-- hours of guilds have gone.
+CREATE TABLE forgotten (
+    only_row   boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    horizon    timestamptz NOT NULL,
+    next_guild bigint
+);
+
+-- Drops the months before the day's month, with what is counted of them; all of them or none. Returns whether there
+-- were any. Whoever commits waits behind the locks: where they are not had soon, let nobody wait and try another time.
+CREATE OR REPLACE FUNCTION drop_violation_months_before(day date) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    horizon_day date := date_trunc('month', day);
+    old_horizon timestamptz := (horizon_day || ' 00:00:00+00')::timestamptz;
+    months      text[];
+    month       text;
+BEGIN
+    SELECT coalesce(array_agg(c.relname::text ORDER BY c.relname), '{}') INTO months
+    FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
+    WHERE i.inhparent IN ('violations'::regclass, 'violation_rule_hours'::regclass, 'violation_person_months'::regclass)
+      AND c.relname ~ '_\d{4,}_\d{2}$'
+      AND to_date(substring(c.relname FROM '\d{4,}_\d{2}$'), 'YYYY_MM') < horizon_day;
+    IF months <> '{}' THEN
+        PERFORM set_config('lock_timeout', '500ms', true);
+        LOCK TABLE violations, violation_rule_hours, violation_person_months IN ACCESS EXCLUSIVE MODE;
+        FOREACH month IN ARRAY months LOOP
+            EXECUTE format('DROP TABLE %I', month);
+        END LOOP;
+        DELETE FROM violations_uncounted WHERE partition = ANY (months);
+    END IF;
+    -- Who keeps more from now on begins with that when all that had to go has gone.
+    INSERT INTO forgotten AS f (horizon, next_guild) VALUES (old_horizon, 0)
+    ON CONFLICT (only_row) DO UPDATE
+    SET horizon = excluded.horizon, next_guild = CASE WHEN f.horizon < excluded.horizon THEN 0 END
+    WHERE f.horizon < excluded.horizon OR f.horizon > excluded.horizon AND f.next_guild IS NULL;
+    RETURN months <> '{}';
+END $$;
+
+CREATE FUNCTION kept_since() RETURNS timestamptz LANGUAGE sql STABLE AS $$
+    SELECT coalesce(max(horizon), '-infinity') FROM forgotten
+$$;

@@ -1,0 +1,36 @@
+"""Counts what the rollups of violations do not hold yet, a little at a time.
+
+The database keeps them itself in every transaction that changes violations (see the migration). Left over is
+what an earlier release stored before there were any, and people whose violations came late or were deleted.
+"""
+
+from __future__ import annotations
+
+import time
+
+import asyncpg
+
+from adapters.postgres import unavailable_when_away
+from adapters.queries import load_queries
+
+_SQL = load_queries("rollups.sql")
+
+BATCH_BLOCKS = 256
+"""Blocks of a month that one transaction counts: about five thousand rows."""
+
+BATCH_PEOPLE = 500
+
+_TURN_S = 0.5
+"""For so long one call counts batch after batch; then whoever calls looks after other things."""
+
+
+async def roll_up(pool: asyncpg.Pool[asyncpg.Record]) -> bool:
+    """See :meth:`domain.ports.GuildStore.roll_up`."""
+    until = time.monotonic() + _TURN_S
+    with unavailable_when_away():
+        while True:
+            more: bool = await pool.fetchval(_SQL["count_earlier"], BATCH_BLOCKS)
+            if not more:
+                more = await pool.fetchval(_SQL["recount_late"], BATCH_PEOPLE) == BATCH_PEOPLE
+            if not more or time.monotonic() >= until:
+                return more
