@@ -16,7 +16,8 @@ guild_id = $1
   AND ($4::bigint IS NULL OR user_id = $4)
   AND ($5::text IS NULL OR rule = $5)
   AND ($6::timestamptz IS NULL OR ts >= $6)
-  AND ($7::timestamptz IS NULL OR ts < $7);
+  AND ($7::timestamptz IS NULL OR ts < $7)
+  AND ts >= kept_since();
 
 -- name: shown
 -- Part of others: the rows of a page, with their people and reviews. The order is total, so that a page never shows
@@ -63,7 +64,6 @@ WITH page AS (
 WITH page AS (
     SELECT event_id, ts FROM violation_reviews
     WHERE /* wanted */
-      AND ts >= kept_since()
       /* beyond */
       AND ($8::text = 'reviewed' OR verdict = $8)
     ORDER BY /* order */
@@ -82,7 +82,6 @@ WHERE /* wanted */;
 -- name: count_reviewed
 SELECT count(*) FROM violation_reviews
 WHERE /* wanted */
-  AND ts >= kept_since()
   AND ($8::text = 'reviewed' OR verdict = $8);
 
 -- name: after
@@ -111,7 +110,6 @@ WITH found AS (
     UNION ALL
     SELECT date_bin('1 hour', ts, 'epoch'), -1 FROM violation_reviews
     WHERE $8::text = 'unreviewed' AND /* wanted */
-      AND ts >= kept_since()
       /* beyond */
 ), hours AS (
     SELECT hour, sum(n)::bigint AS n FROM found GROUP BY hour HAVING sum(n) > 0
@@ -134,7 +132,7 @@ FROM metrics_hourly WHERE guild_id = $1 AND hour >= greatest($14, kept_since()) 
 SELECT hour, CASE $2::text WHEN 'low' THEN low WHEN 'medium' THEN medium WHEN 'high' THEN high
                            WHEN 'critical' THEN critical ELSE low + medium + high + critical END AS n
 FROM violation_rule_hours
-WHERE guild_id = $1 AND hour >= $14 AND hour < $15
+WHERE guild_id = $1 AND hour >= greatest($14, kept_since()) AND hour < $15
   AND ($3::text IS NULL OR detection = $3) AND ($5::text IS NULL OR rule = $5)
 
 -- name: lock_review

@@ -227,6 +227,7 @@ async def test_months_in_use_go_another_time(postgres_dsn: str, guild_id: int) -
     """Somebody reads: nobody is kept waiting behind that, and nothing is half done."""
     stores, opened = await postgres_stores(postgres_dsn)
     host = await stores.begin(f"host{guild_id}")
+    await forget(stores, 365)
     await stores.guilds.ensure_partitions(at(2, 1))
     await tell(stores, host, guild_id, at(2, 5), NOW_MS)
     reader = await asyncpg.connect(postgres_dsn)
