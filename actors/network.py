@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Protocol, TypeVar
 
 import structlog
@@ -12,7 +12,8 @@ import structlog
 from actors.host import HostStats
 from actors.routing import Routing
 from actors.shard_runner import RunnerStats
-from domain.network import HostView, NetworkStore, NetworkView, RunnerView
+from domain.identify import expected_s
+from domain.network import HostView, NetworkStore, NetworkView, RunnerView, ShardsView
 
 log = structlog.get_logger()
 
@@ -68,16 +69,37 @@ class LiveNetwork:
             director_answers=routing is not None and stats is not None,
             placement_version=routing.placement.version if routing else None,
             hosts=_hosts(routing, stats or []),
-            runners=runners,
+            runners=[_runner(name, stats) for name, stats in sorted(runners.items())],
+            shards=shards_view(runners.values()),
             totals=totals,
             gaps=gaps,
         )
 
-    async def _runners(self) -> list[RunnerView]:
-        runners = await _soon(self._find_runners()) or {}
-        names = sorted(runners)
-        answers = await asyncio.gather(*(_soon(runners[name].stats()) for name in names))
-        return [_runner(name, answer) for name, answer in zip(names, answers, strict=True)]
+    async def _runners(self) -> dict[str, RunnerStats | None]:
+        return await ask_runners(await _soon(self._find_runners()) or {})
+
+
+async def ask_runners(runners: Mapping[str, RunnerCalls]) -> dict[str, RunnerStats | None]:
+    """Return what each runner says; None for one that does not answer in time."""
+    answers = await asyncio.gather(*(_soon(runner.stats()) for runner in runners.values()))
+    return dict(zip(runners, answers, strict=True))
+
+
+def shards_view(stats: Iterable[RunnerStats | None]) -> ShardsView:
+    """Return how far the shards of these runners are, together."""
+    known = [each.progress for each in stats if each is not None]
+    total, connected = sum(each.shards for each in known), sum(each.connected for each in known)
+    at_once = max((each.max_concurrency for each in known if each.max_concurrency), default=None)
+    if connected >= total:
+        return ShardsView(total=total, connected=connected)
+    wait_ms = max((each.budget_wait_ms for each in known), default=0)
+    waits_for = Counter(each.waits_for for each in known if each.waits_for is not None).most_common(1)
+    return ShardsView(
+        total=total,
+        connected=connected,
+        expected_s=expected_s(total - connected, at_once, wait_ms) if at_once else None,
+        waits_for=waits_for[0][0] if waits_for else None,
+    )
 
 
 async def _soon(call: Awaitable[T]) -> T | None:
@@ -129,10 +151,13 @@ def _host(host_id: str, stats: HostStats | None, slots: int, dedicated: list[str
 def _runner(name: str, stats: RunnerStats | None) -> RunnerView:
     if stats is None:
         return RunnerView(id=name, answers=False)
-    outbox = stats.outbox
+    outbox, progress = stats.outbox, stats.progress
     return RunnerView(
         id=name,
         answers=True,
+        shards=progress.shards,
+        shards_connected=progress.connected,
+        refusal=progress.refusal,
         messages=stats.messages,
         violations=stats.violations,
         sent_events=outbox.sent_events,

@@ -97,7 +97,7 @@ class Outbox:
         routing = self._directory.routing
         self._lane(min(routing.hosts, default=routing.placement.owners[0])).report(gap)
 
-    def listening(self, heard_until_ms: Callable[[], int] | None = None) -> None:
+    def listening(self, heard_until_ms: Callable[[], int | None] | None = None) -> None:
         """Have the spool note from now on until when this life heard everything; without a say, until now.
 
         What is reported as a gap is on disk no later than a time behind it.

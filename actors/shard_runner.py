@@ -24,7 +24,7 @@ from domain.detection import (
 )
 from domain.events import ActionSettled, Event, Gap, ViolationDetected
 from domain.ids import violation_id
-from domain.ports import BotConnection, Spool
+from domain.ports import BotConnection, BotProgress, Spool
 
 log = structlog.get_logger()
 
@@ -50,6 +50,7 @@ class RunnerStats(msgspec.Struct, frozen=True):
     violations: int
     deletions_waiting: int
     outbox: OutboxStats
+    progress: BotProgress = BotProgress(0, 0)
 
 
 class _Deletion(NamedTuple):
@@ -89,7 +90,7 @@ class ShardRunner:
         self._messages = self._violations = 0
 
     async def start(self) -> None:
-        """Connect; return when Discord has described the guilds. Raises ``BotRefused``."""
+        """Log in and begin to connect; ``stats`` tells how far the shards are. Raises ``BotRefused``."""
         directory = GuildDirectory(self._find_routing())
         await directory.start()
         # A runner's life is a source of its own: its numbers start at one again.
@@ -99,9 +100,7 @@ class ShardRunner:
         self._deleters = [asyncio.create_task(self._delete_forever()) for _ in range(DELETERS)]
         self._authority.start()
         self._bot = self._connect()
-        await self._bot.start(self)
-        if alive_ms is not None:
-            self.on_gap(Gap(alive_ms, max(alive_ms, self._now_ms()), 0, "blind"))
+        await self._bot.start(self, alive_ms)
         self._outbox.listening(self._bot.heard_until_ms)
 
     async def stop(self, reason: str) -> None:
@@ -123,7 +122,13 @@ class ShardRunner:
 
     async def stats(self) -> RunnerStats:
         """Return what was seen and done."""
-        return RunnerStats(self._messages, self._violations, self._deletions.qsize(), self._outbox.stats())
+        return RunnerStats(
+            self._messages,
+            self._violations,
+            self._deletions.qsize(),
+            self._outbox.stats(),
+            self._bot.progress(),
+        )
 
     def on_event(self, event: Event) -> None:
         """Report an event as it is."""

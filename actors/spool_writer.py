@@ -36,7 +36,7 @@ class SpoolWriter:
         self, spool: Spool, index: SpoolIndex, now_ms: Callable[[], int], settings: WriterSettings
     ) -> None:
         self.index = index
-        self.heard_until_ms: Callable[[], int] | None = None
+        self.heard_until_ms: Callable[[], int | None] | None = None
         """Tells until when this life heard everything; None until it listens."""
         self._spool = spool
         self._now_ms = now_ms

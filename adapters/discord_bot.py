@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
 
 import discord
 import msgspec
@@ -15,6 +15,8 @@ from discord.http import Route
 
 from adapters.clock import now_ms
 from adapters.discord_authority import guild_authority, member_authority, on_member_update
+from adapters.gateway_shard import GatewayShard
+from adapters.identify_turns import IdentifyTurns
 from adapters.shard_hearing import ShardHearing
 from domain.authority import GuildAuthority, MemberAuthority
 from domain.detection import Message
@@ -28,19 +30,19 @@ from domain.events import (
     MemberLeft,
     UserRef,
 )
-from domain.ports import BotHandler
+from domain.identify import IdentifyGrants, IdentifyRules, SessionStarts
+from domain.ports import BotHandler, BotProgress
 from domain.text import storable
 
 log = structlog.get_logger()
 
 DISCORD_API = "https://discord.com/api/v10"
 
-IDENTIFY_PERIOD_S = 5.0
-READY_WITHIN_S = 300.0
 AWAY_AFTER_S = 5.0
 """A shard that is back sooner was never away for anybody: RESUME brings what it missed."""
 
 _UNKNOWN_MESSAGE, _UNKNOWN_CHANNEL = 10008, 10003
+_DISALLOWED_INTENTS = 4014
 
 
 class ShardSettings(msgspec.Struct, frozen=True):
@@ -49,54 +51,81 @@ class ShardSettings(msgspec.Struct, frozen=True):
     token: str
     shard_ids: tuple[int, ...]
     shard_count: int
-    max_concurrency: int
     api_base: str = DISCORD_API
     gateway_url: str | None = None
+    identify: IdentifyRules = IdentifyRules()
 
 
 class DiscordBot:
     """Implements :class:`domain.ports.BotConnection`."""
 
-    def __init__(self, settings: ShardSettings) -> None:
+    def __init__(self, settings: ShardSettings, open_grants: Callable[[], IdentifyGrants]) -> None:
         self._settings = settings
+        self._open_grants = open_grants
         self._client: _Client
-        self._connection: asyncio.Task[None]
+        self._shards: dict[int, GatewayShard] = {}
+        self._turns: IdentifyTurns
+        self._connection: asyncio.Task[None] | None = None
+        self._refusal: str | None = None
 
-    async def start(self, handler: BotHandler) -> None:
+    async def start(self, handler: BotHandler, heard_until_ms: int | None = None) -> None:
         """See the port."""
         settings = self._settings
         # discord.py has no setting for these: its own constants are where the address is changed.
         Route.BASE = settings.api_base
         if settings.gateway_url is not None:
             DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(settings.gateway_url)
-        self._client = _Client(settings, handler)
+        self._client = client = _Client(settings, handler, self._shards)
         try:
-            await self._client.login(settings.token)
+            await client.login(settings.token)
         except discord.LoginFailure as error:
             raise BotRefused("Discord does not know this bot token.") from error
-        self._connection = asyncio.create_task(self._client.connect(), name="gateway")
-        ready = asyncio.create_task(self._client.wait_until_ready())
-        try:
-            async with asyncio.timeout(READY_WITHIN_S):
-                await asyncio.wait({self._connection, ready}, return_when=asyncio.FIRST_COMPLETED)
-        except TimeoutError as error:
-            raise BotRefused(f"Discord did not describe the guilds within {READY_WITHIN_S:.0f} s.") from error
-        finally:
-            ready.cancel()
-        if self._connection.done():
-            raise BotRefused(_why(self._connection.exception()))
-        self._connection.add_done_callback(_report_end)
+        except (discord.HTTPException, OSError) as error:
+            raise BotRefused(f"Discord does not let the bot log in now: {error}.") from error
+        self._turns = IdentifyTurns(self._open_grants(), self._session_starts, settings.identify)
+        for shard_id in settings.shard_ids:
+            self._shards[shard_id] = GatewayShard(client, shard_id, self._turns)
+            if heard_until_ms is not None:
+                client.hearing.was_heard(shard_id, heard_until_ms)
+        self._connection = asyncio.create_task(self._stay_connected(), name="gateway")
 
     async def stop(self) -> None:
         """See the port."""
-        await self._client.close()
-        self._connection.cancel()
-        with contextlib.suppress(asyncio.CancelledError, discord.DiscordException):
-            await self._connection
+        if self._connection is not None:
+            self._connection.cancel()
+            await asyncio.gather(self._connection, return_exceptions=True)
+            await self._client.close()
 
-    def heard_until_ms(self) -> int:
+    def heard_until_ms(self) -> int | None:
         """See the port."""
         return self._client.heard_until_ms()
+
+    def progress(self) -> BotProgress:
+        """See the port."""
+        starts, shards = self._turns.starts, self._shards.values()
+        failures = [shard.failure for shard in shards if shard.failure is not None]
+        return BotProgress(
+            shards=len(self._shards),
+            connected=sum(map(self._client.is_described, self._shards)),
+            max_concurrency=starts.max_concurrency if starts else None,
+            waits_for=min(self._turns.waiting.values(), default=None),
+            budget_wait_ms=self._turns.budget_wait_ms,
+            refusal=self._refusal or min(failures, default=None),
+        )
+
+    async def _stay_connected(self) -> None:
+        """Keep all shards connected; end when Discord never wants one of them back."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for shard in self._shards.values():
+                    group.create_task(shard.run(), name=f"shard-{shard.shard_id}")
+        except* discord.ConnectionClosed as errors:
+            self._refusal = _why(errors.exceptions[0])
+            log.error("gateway_ended", reason=self._refusal)  # noqa: TRY400 - the reason says it all
+
+    async def _session_starts(self) -> SessionStarts:
+        limits = await self._client.fetch_session_start_limits()
+        return SessionStarts(limits.total, limits.remaining, limits.reset_after, limits.max_concurrency)
 
     async def delete_message(self, channel_id: int, message_id: int) -> bool:
         """See the port. discord.py waits out rate limits by itself."""
@@ -115,7 +144,7 @@ class DiscordBot:
 class _Client(discord.AutoShardedClient):
     """Turns what discord.py says into what the domain knows. Caches no members and no messages."""
 
-    def __init__(self, settings: ShardSettings, handler: BotHandler) -> None:
+    def __init__(self, settings: ShardSettings, handler: BotHandler, shards: dict[int, GatewayShard]) -> None:
         super().__init__(
             intents=discord.Intents(guilds=True, members=True, guild_messages=True, message_content=True),
             shard_ids=list(settings.shard_ids),
@@ -125,23 +154,53 @@ class _Client(discord.AutoShardedClient):
             member_cache_flags=discord.MemberCacheFlags.none(),
             guild_ready_timeout=1.0,
         )
+        # Set by discord.py's own launching of shards, which is not used.
+        self._connection.shard_ids = list(settings.shard_ids)
+        self._connection.shard_count = settings.shard_count
         self._settings = settings
         self._handler = handler
-        self._identified: defaultdict[int, int] = defaultdict(int)
+        self._gateway = shards
         self._leaving: dict[int, asyncio.TimerHandle] = {}
         self._away: set[int] = set()
-        self._hearing = ShardHearing()
         on_member_update(self, self._member_changed)
+        self._undescribed: set[int] = set()
+        """Shards with a new session, whose guilds discord.py has not told of yet."""
+        self.hearing = ShardHearing()
+        self._handled: dict[str, Callable[..., None]] = {
+            "message": self._message,
+            "guild_available": self._guild_available,
+            "guild_join": self._guild_join,
+            "guild_update": self._guild_update,
+            "guild_remove": self._guild_remove,
+            "guild_unavailable": self._guild_unavailable,
+            "member_join": self._member_join,
+            "raw_member_remove": self._member_remove,
+            "shard_connect": self._shard_connect,
+            "shard_disconnect": self._shard_disconnect,
+            "shard_resumed": self._shard_resumed,
+            "shard_ready": self._shard_ready,
+            "guild_role_update": self._guild_role_update,
+            "guild_role_delete": self._guild_role_delete,
+        }
+
+    def dispatch(self, event: str, /, *args: Any, **kwargs: Any) -> None:
+        """Handle an event at once, in the gateway's order, and not some time later in a task of its own."""
+        handle = self._handled.get(event)
+        if handle is not None:
+            try:
+                handle(*args)
+            except Exception:
+                # One event that cannot be handled must not cost its shard the connection.
+                log.exception("event_broke", gateway_event=event)
+        super().dispatch(event, *args, **kwargs)
 
     async def before_identify_hook(self, shard_id: int | None, *, initial: bool = False) -> None:
-        """Wait only when a bucket is used again: Discord lets ``max_concurrency`` shards in per 5 s."""
+        """Let nobody identify without a grant that is still good."""
         del initial
-        bucket = (shard_id or 0) % self._settings.max_concurrency
-        self._identified[bucket] += 1
-        if self._identified[bucket] > 1:
-            await asyncio.sleep(IDENTIFY_PERIOD_S)
+        if not self._gateway[shard_id or 0].may_identify():
+            raise TimeoutError
 
-    async def on_message(self, message: discord.Message) -> None:
+    def _message(self, message: discord.Message) -> None:
         if message.guild is None:
             return
         self._hear(message.guild.id)
@@ -160,60 +219,64 @@ class _Client(discord.AutoShardedClient):
             )
         )
 
-    async def on_guild_available(self, guild: discord.Guild) -> None:
+    def _guild_available(self, guild: discord.Guild) -> None:
         self._describe(guild)
         # No sign of life: discord.py may say it long after Discord did.
         self._handler.on_event(BotPresenceChanged(guild.id, online=True, ts_ms=now_ms()))
 
-    async def on_guild_join(self, guild: discord.Guild) -> None:
-        await self.on_guild_available(guild)
+    def _guild_join(self, guild: discord.Guild) -> None:
+        self._guild_available(guild)
         self._handler.on_authority(guild_authority(guild, now_ms()))
 
-    async def on_guild_update(self, before: discord.Guild, after: discord.Guild) -> None:
+    def _guild_update(self, before: discord.Guild, after: discord.Guild) -> None:
         self._describe(after)
         if before.owner_id != after.owner_id:
             self._handler.on_authority(guild_authority(after, now_ms()))
 
-    async def on_guild_remove(self, guild: discord.Guild) -> None:
+    def _guild_remove(self, guild: discord.Guild) -> None:
         self._tell(GuildLeft(guild.id))
         self._handler.on_authority(GuildAuthority(guild.id, now_ms(), None))
 
-    async def on_guild_role_update(self, before: discord.Role, after: discord.Role) -> None:
+    def _guild_role_update(self, before: discord.Role, after: discord.Role) -> None:
         if before.permissions.administrator != after.permissions.administrator:
             self._handler.on_authority(guild_authority(after.guild, now_ms()))
 
-    async def on_guild_role_delete(self, role: discord.Role) -> None:
+    def _guild_role_delete(self, role: discord.Role) -> None:
         self._handler.on_authority(guild_authority(role.guild, now_ms(), deleted=role.id))
 
-    async def on_guild_unavailable(self, guild: discord.Guild) -> None:
+    def _guild_unavailable(self, guild: discord.Guild) -> None:
         self._tell(BotPresenceChanged(guild.id, online=False, ts_ms=now_ms()))
 
-    async def on_member_join(self, member: discord.Member) -> None:
+    def _member_join(self, member: discord.Member) -> None:
         joined = member.joined_at
         ts_ms = int(joined.timestamp() * 1000) if joined else now_ms()
         self._tell(MemberJoined(member.guild.id, _user(member), ts_ms))
         role_ids = [role.id for role in member.roles]
         self._handler.on_authority(member_authority(member.guild, member.id, role_ids, now_ms()))
 
-    async def on_raw_member_remove(self, payload: discord.RawMemberRemoveEvent) -> None:
+    def _member_remove(self, payload: discord.RawMemberRemoveEvent) -> None:
         self._tell(MemberLeft(payload.guild_id, payload.user.id, now_ms()))
         self._handler.on_authority(MemberAuthority(payload.guild_id, payload.user.id, now_ms(), None))
 
-    async def on_shard_connect(self, shard_id: int) -> None:
-        self._hearing.began_anew(shard_id, now_ms())
+    def _shard_connect(self, shard_id: int) -> None:
+        self._gateway[shard_id].answered()
+        self._undescribed.add(shard_id)
+        self.hearing.began_anew(shard_id, now_ms())
 
-    async def on_shard_disconnect(self, shard_id: int) -> None:
-        self._hearing.cut_off(shard_id)
+    def _shard_disconnect(self, shard_id: int) -> None:
+        self.hearing.cut_off(shard_id)
         if shard_id not in self._leaving and shard_id not in self._away:
             self._leaving[shard_id] = self.loop.call_later(AWAY_AFTER_S, self._is_away, shard_id)
 
-    async def on_shard_resumed(self, shard_id: int) -> None:
-        self._hearing.resumed(shard_id, now_ms())
+    def _shard_resumed(self, shard_id: int) -> None:
+        self._gateway[shard_id].answered()
+        self.hearing.resumed(shard_id, now_ms())
         self._is_back(shard_id)
 
-    async def on_shard_ready(self, shard_id: int) -> None:
+    def _shard_ready(self, shard_id: int) -> None:
         # Not at READY itself: until its guild is described, discord.py drops what happens there.
-        gap = self._hearing.described(shard_id, now_ms())
+        self._undescribed.discard(shard_id)
+        gap = self.hearing.described(shard_id, now_ms())
         if gap is not None:
             self._handler.on_gap(gap)
         self._is_back(shard_id)
@@ -223,14 +286,18 @@ class _Client(discord.AutoShardedClient):
         if guild is not None:  # else it was not described yet, and who is what there, nobody was told
             self._handler.on_authority(member_authority(guild, user_id, role_ids, now_ms()))
 
-    def heard_until_ms(self) -> int:
+    def heard_until_ms(self) -> int | None:
         """Look whether heartbeats were answered meanwhile; return until when all shards heard everything."""
-        for shard_id, shard in self.shards.items():
-            self._hearing.pulse(shard_id, shard.latency, now_ms())
-        return self._hearing.until_ms()
+        for shard_id, shard in self._gateway.items():
+            self.hearing.pulse(shard_id, shard.latency_s, now_ms())
+        return self.hearing.until_ms()
+
+    def is_described(self, shard_id: int) -> bool:
+        """Return whether a shard is connected, and its guilds are known."""
+        return self._gateway[shard_id].connected and shard_id not in self._undescribed
 
     def _hear(self, guild_id: int) -> None:
-        self._hearing.heard((guild_id >> 22) % self._settings.shard_count, now_ms())
+        self.hearing.heard((guild_id >> 22) % self._settings.shard_count, now_ms())
 
     def _tell(self, event: Event) -> None:
         self._hear(event.guild_id)
@@ -275,16 +342,13 @@ def _user(user: discord.User | discord.Member) -> UserRef:
     )
 
 
-def _why(error: BaseException | None) -> str:
-    if isinstance(error, discord.PrivilegedIntentsRequired):
+def _why(error: BaseException) -> str:
+    if isinstance(error, BaseExceptionGroup):
+        return _why(error.exceptions[0])
+    code = error.code if isinstance(error, discord.ConnectionClosed) else None
+    if code == _DISALLOWED_INTENTS:
         return (
             "Discord grants this bot neither the server members nor the message content intent: "
             "switch both on in the developer portal, under Bot."
         )
-    return f"Discord closed the connection: {error or 'no reason given'}."
-
-
-def _report_end(connection: asyncio.Task[None]) -> None:
-    """Say when the connection ends for good; discord.py itself comes back from everything else."""
-    if not connection.cancelled() and (error := connection.exception()) is not None:
-        log.error("gateway_ended", reason=_why(error))
+    return f"Discord closed the connection: {error}."

@@ -27,6 +27,10 @@ class ShardHearing:
         """Note that something came in, then or later."""
         self._heard_ms[shard_id] = max(at_ms, self._heard_ms.get(shard_id, at_ms))
 
+    def was_heard(self, shard_id: int, until_ms: int) -> None:
+        """Note until when an earlier life heard a shard; nothing is heard of it now."""
+        self._heard_ms[shard_id] = self._cut_off_since_ms[shard_id] = until_ms
+
     def pulse(self, shard_id: int, latency_s: float, at_ms: int) -> None:
         """Note how long the last answer to a heartbeat took: infinitely, on a connection without one.
 
@@ -59,8 +63,9 @@ class ShardHearing:
         since_ms = self._missed_since_ms.pop(shard_id, None)
         return None if since_ms is None else Gap(since_ms, max(since_ms, at_ms), 0, "blind")
 
-    def until_ms(self) -> int:
-        """Return until when all shards that ever heard something have heard everything."""
+    def until_ms(self) -> int | None:
+        """Return until when all shards that ever heard something have heard everything; None if none did."""
         return min(
-            [*self._heard_ms.values(), *self._cut_off_since_ms.values(), *self._missed_since_ms.values()]
+            [*self._heard_ms.values(), *self._cut_off_since_ms.values(), *self._missed_since_ms.values()],
+            default=None,
         )

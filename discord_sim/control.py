@@ -265,6 +265,7 @@ class Control:
                 for session in sessions
             ],
             "identifies": core.identifies,
+            "identifies_refused": core.identifies_refused,
             "resumes": core.resumes,
             "resumes_refused": core.resumes_refused,
             "session_start_limit": core.session_start_limit(now),

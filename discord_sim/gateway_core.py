@@ -44,10 +44,14 @@ class GatewayCore:
         self.sessions: dict[str, Session] = {}
         self.connections: set[GatewayConnection] = set()
         self.identifies = 0
+        self.identifies_refused = 0
+        self.closest_identifies_s = float("inf")
+        """The shortest time between two IDENTIFYs of one bucket, whether they were let in or not."""
         self.resumes = 0
         self.resumes_refused = 0
         self.on_ready: Callable[[Session], None] = lambda _session: None
         self._identified_at: dict[int, float] = {}
+        self._received_at: dict[int, float] = {}
         self._starts = 0
         self._starts_since = float("-inf")
 
@@ -90,7 +94,11 @@ class GatewayCore:
     def may_start(self, shard_id: int, now: float) -> bool:
         """Say whether the concurrency bucket of a shard is free, and take it if so."""
         bucket = shard_id % self.options.max_concurrency
+        since = now - self._received_at.get(bucket, float("-inf"))
+        self.closest_identifies_s = min(self.closest_identifies_s, since)
+        self._received_at[bucket] = now
         if now - self._identified_at.get(bucket, float("-inf")) < self.options.identify_interval_s:
+            self.identifies_refused += 1
             return False
         self._identified_at[bucket] = now
         return True

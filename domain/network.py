@@ -32,6 +32,10 @@ class RunnerView(View):
 
     id: str
     answers: bool
+    shards: int | None = None
+    shards_connected: int | None = None
+    refusal: str | None = None
+    """Why a shard of it does not get in at all."""
     messages: int | None = None
     """In this life of the runner, like all that follows but the spool."""
     violations: int | None = None
@@ -41,6 +45,16 @@ class RunnerView(View):
     spooled_batches: int | None = None
     spooled_bytes: int | None = None
     oldest_spooled: int | None = None
+
+
+class ShardsView(View):
+    """How far all shards are with connecting to Discord's gateway."""
+
+    total: int
+    connected: int
+    expected_s: int | None = None
+    """How long it takes until all are, by Discord's limits; nothing when all are, or when nobody knows."""
+    waits_for: str | None = None
 
 
 class GapView(View):
@@ -71,6 +85,7 @@ class NetworkView(View):
     placement_version: int | None
     hosts: list[HostView]
     runners: list[RunnerView]
+    shards: ShardsView
     totals: Totals
     gaps: list[GapView]
     """The newest, at most fifty."""

@@ -213,27 +213,49 @@ class BotHandler(Protocol):
         ...
 
 
+class BotProgress(msgspec.Struct, frozen=True):
+    """How far a runner's shards are with connecting."""
+
+    shards: int
+    connected: int
+    max_concurrency: int | None = None
+    """Shards that Discord lets in at once, as far as this runner was told."""
+    waits_for: str | None = None
+    """What shards that have no leave to identify wait for."""
+    budget_wait_ms: int = 0
+    """How long Discord lets no session begin any more; 0 while it does."""
+    refusal: str | None = None
+    """Why shards do not get in at all, in a sentence."""
+
+
 class BotConnection(Protocol):
     """A runner's shards on Discord's gateway, and what they may do there."""
 
-    async def start(self, handler: BotHandler) -> None:
-        """Connect all shards; return when Discord has described their guilds.
+    async def start(self, handler: BotHandler, heard_until_ms: int | None = None) -> None:
+        """Log in and begin to connect all shards, which may take as long as Discord's limits on it ask for.
+
+        ``heard_until_ms`` is until when an earlier life of these shards heard everything, if there was one:
+        what they missed since is told by ``on_gap``.
 
         Raises:
-            BotRefused: the token is wrong, or an intent is not granted.
+            BotRefused: the token is wrong, or Discord cannot be asked.
 
         """
+        ...
+
+    def progress(self) -> BotProgress:
+        """Return how far the shards are with connecting, once started."""
         ...
 
     async def stop(self) -> None:
         """Leave the gateway."""
         ...
 
-    def heard_until_ms(self) -> int:
-        """Return until when every shard is known to have heard everything, once started.
+    def heard_until_ms(self) -> int | None:
+        """Return until when every shard that ever heard something is known to have heard everything.
 
-        It stands still while a shard is cut off or says nothing, and when the gateway was left. A time that
-        is missed for good is passed only when ``on_gap`` has told it.
+        None when none has yet. It stands still while a shard is cut off or says nothing, and when the gateway
+        was left. A time that is missed for good is passed only when ``on_gap`` has told it.
         """
         ...
 

@@ -13,7 +13,7 @@ import uvloop
 from stamina.instrumentation import set_on_retry_hooks
 
 from adapters.migrate import migrate as run_migrations
-from benchmarks import analytics, api, guilds, ingest, memory, reconnect, steady, storm
+from benchmarks import analytics, api, guilds, identify, ingest, memory, reconnect, steady, storm
 from benchmarks.chaos import run as chaos
 from benchmarks.fanout import run as fanout
 from benchmarks.result import Result
@@ -187,6 +187,21 @@ def bench_reconnect(
 ) -> None:
     """Kill relays and hosts under those who watch, and compare what each has seen with the database."""
     _show(uvloop.run(reconnect.run(clients=clients, kills=kills)), as_json=as_json)
+
+
+@bench.command("identify")
+def bench_identify(
+    shards: Annotated[int, typer.Option(min=1, help="How many shards connect.")] = identify.Plan().shards,
+    runners: Annotated[int, typer.Option(min=1, help="In how many runners.")] = identify.Plan().runners,
+    processes: Annotated[int, typer.Option(min=1, help="In how many processes.")] = identify.Plan().processes,
+    max_concurrency: Annotated[
+        int, typer.Option(min=1, help="How many Discord lets in at once.")
+    ] = identify.Plan().max_concurrency,
+    as_json: BenchJson = False,
+) -> None:
+    """Connect very many shards in many runners, and count the IDENTIFYs that the local Discord was sent."""
+    plan = identify.Plan(shards, runners, processes, max_concurrency)
+    _show(uvloop.run(identify.run(plan)), as_json=as_json)
 
 
 @bench.command("all")

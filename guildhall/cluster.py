@@ -16,9 +16,10 @@ import ray
 import structlog
 
 from actors.director import DirectorSettings
-from actors.handles import NAMESPACE, DirectorHandle, RunnerHandle
+from actors.handles import NAMESPACE, DirectorHandle, RunnerHandle, find_runners
 from adapters.discord_api import GatewayInfo
 from domain.errors import GuildhallError, HostUnreachable
+from guildhall.connecting import until_connected
 from guildhall.deployments import deploy, restart_relays
 from guildhall.settings import Settings, secret_of
 from guildhall.stages import Stages
@@ -112,9 +113,9 @@ class Cluster:
         with self._stages.stage(f"Serve with HAProxy, {shard_count} shards on the gateway"):
             self._plans = plan_runners(
                 secret_of(settings.discord_token),
+                wiring.redis_url,
                 shard_count=shard_count,
                 per_runner=settings.shards_per_runner,
-                max_concurrency=gateway.max_concurrency,
                 api_base=settings.discord_api_base,
                 gateway_url=gateway.url,
                 spool_dir=settings.spool_folder,
@@ -132,6 +133,7 @@ class Cluster:
                 ),
                 *(runner.start() for runner in self._runners),
             )
+            await until_connected(self._stages, shard_count, find_runners)
 
     async def restart_relays(self) -> None:
         """Replace the relays one after the other, under those who watch."""

@@ -55,6 +55,7 @@ from adapters.redis_authority import RedisAuthorityStore
 from adapters.redis_connection import connect
 from adapters.redis_counts import RedisCounts
 from adapters.redis_ended import RedisEndedSessions
+from adapters.redis_identify import RedisIdentifyGrants
 from adapters.redis_people import RedisPeople
 from adapters.redis_sessions import RedisSessions
 from adapters.redis_together import TogetherRedis
@@ -235,10 +236,10 @@ def create_director(wiring: Wiring, settings: DirectorSettings) -> DirectorHandl
 
 def plan_runners(
     token: str,
+    redis_url: str,
     *,
     shard_count: int,
     per_runner: int,
-    max_concurrency: int,
     api_base: str,
     gateway_url: str,
     spool_dir: Path,
@@ -255,7 +256,6 @@ def plan_runners(
             token=token,
             shard_ids=tuple(range(first, min(first + per_runner, shard_count))),
             shard_count=shard_count,
-            max_concurrency=max_concurrency,
             api_base=api_base,
             gateway_url=gateway_url,
         )
@@ -265,7 +265,7 @@ def plan_runners(
                 remote.create_runner,
                 runner_id,
                 RunnerSettings(runner_id, outbox=outbox),
-                partial(DiscordBot, shards),
+                partial(DiscordBot, shards, partial(RedisIdentifyGrants, redis_url, token)),
                 find_director,
                 compile_pattern,
                 now_ms,

@@ -10,6 +10,7 @@ from adapters.memory.clock import MemoryClock
 from adapters.memory.counts import MemoryCounts
 from adapters.memory.database import MemoryDashboardStore, MemoryDatabase, MemoryGuildStore
 from adapters.memory.discord import MemoryBot, MemoryLogin
+from adapters.memory.identify import MemoryIdentifyGrants
 from adapters.memory.insights import MemoryInsightStore
 from adapters.memory.network import MemoryNetwork, MemoryNetworkStore
 from adapters.memory.people import MemoryPeople, MemoryPersonMemory, MemoryPersonSource
@@ -31,6 +32,7 @@ __all__ = [
     "MemoryDatabase",
     "MemoryEndedSessions",
     "MemoryGuildStore",
+    "MemoryIdentifyGrants",
     "MemoryInsightStore",
     "MemoryLogin",
     "MemoryMembers",

@@ -15,7 +15,7 @@ from domain.authority import AuthorityNotice
 from domain.detection import Message
 from domain.errors import BotRefused, LoginFailed
 from domain.events import Event, Gap
-from domain.ports import BotHandler
+from domain.ports import BotHandler, BotProgress
 from domain.sessions import Identity, SessionGuild, Tokens
 
 
@@ -119,12 +119,18 @@ class MemoryBot:
         self.heard_ms = NOON_MS
         self._handler: BotHandler | None = None
 
-    async def start(self, handler: BotHandler) -> None:
+    async def start(self, handler: BotHandler, heard_until_ms: int | None = None) -> None:
         """See the port."""
         if self.refusal is not None:
             raise BotRefused(self.refusal)
         self._handler = handler
         self.connected = True
+        if heard_until_ms is not None:
+            handler.on_gap(Gap(heard_until_ms, max(heard_until_ms, self.heard_ms), 0, "blind"))
+
+    def progress(self) -> BotProgress:
+        """See the port."""
+        return BotProgress(1, int(self.connected))
 
     async def stop(self) -> None:
         """See the port."""

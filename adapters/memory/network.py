@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from adapters.memory.database import MemoryDatabase
-from domain.network import GapView, NetworkView, Totals
+from domain.network import GapView, NetworkView, ShardsView, Totals
 
 
 class MemoryNetwork:
@@ -16,6 +16,7 @@ class MemoryNetwork:
             placement_version=1,
             hosts=[],
             runners=[],
+            shards=ShardsView(total=0, connected=0),
             totals=Totals(guilds=0, guilds_online=0, messages=0, violations=0, open_poison=0),
             gaps=[],
         )

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import pytest
 
 from actors.group_commit import CommitStats
@@ -16,8 +17,9 @@ from actors.routing import Routing
 from actors.shard_runner import RunnerStats
 from adapters.memory import MemoryDatabase, MemoryNetworkStore
 from domain.errors import HostUnreachable, StoreUnavailable
-from domain.network import GapView
+from domain.network import GapView, ShardsView
 from domain.placement import place
+from domain.ports import BotProgress
 
 STATS = HostStats(
     host_id="h0",
@@ -117,6 +119,20 @@ async def test_runners_are_shown(world: World, monkeypatch: pytest.MonkeyPatch) 
         ("r1", False, None, None),
         ("r2", False, None, None),
     ]
+
+
+async def test_shards_that_are_not_connected_yet_are_counted(world: World) -> None:
+    """Over all runners, with how long it takes until Discord's limits have let in the last one."""
+    waits = BotProgress(32, 4, max_concurrency=2, waits_for="its turn")
+    asked = BotProgress(32, 30, budget_wait_ms=60_000)
+    world.runners = {
+        name: Runner(msgspec.structs.replace(RUNNER, progress=progress))
+        for name, progress in (("r0", waits), ("r1", asked), ("r2", BotProgress(16, 16)))
+    }
+    seen = await world.network.look()
+    wait_s = 60 + 14 * 5.5
+    assert seen.shards == ShardsView(total=80, connected=50, expected_s=wait_s, waits_for="its turn")
+    assert [(one.shards, one.shards_connected) for one in seen.runners] == [(32, 4), (32, 30), (16, 16)]
 
 
 async def test_without_the_director_the_rest_is_shown(world: World) -> None:

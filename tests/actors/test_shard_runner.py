@@ -270,6 +270,7 @@ async def test_a_life_that_never_listened_takes_nothing_from_the_one_before(cloc
     assert spool.alive_ms == NOON_MS
     clock.advance(1_000)
     again = Runner(clock, spool)
+    again.bot.heard_ms = clock()
     await again.actor.start()
     await again.flush()
     assert again.gaps() == [Gap(NOON_MS, NOON_MS + 2_000, 0, "blind")]

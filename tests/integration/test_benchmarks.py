@@ -97,3 +97,14 @@ async def test_nothing_is_lost_or_doubled_by_what_chaos_does() -> None:
         )
     }
     assert not any(wrong.values()), figures
+
+
+@pytest.mark.timeout(240)
+async def test_each_shard_identifies_once_whatever_process_it_is_in() -> None:
+    """Runners in processes of their own ask one book: Discord's limiter refuses none of them."""
+    plan = ("--shards", "12", "--runners", "3", "--processes", "3", "--max-concurrency", "2")
+    result = await bench("identify", *plan)
+
+    figures = result["figures"]
+    assert (figures["identifies"], figures["identifies_refused"]) == (12, 0)
+    assert figures["closest_in_a_bucket_s"] >= figures["interval_s"]

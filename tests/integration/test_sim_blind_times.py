@@ -13,15 +13,16 @@ from discord.gateway import DiscordWebSocket
 from discord.http import Route
 from msgspec.structs import replace
 
-from adapters import discord_bot
 from adapters.clock import now_ms
 from adapters.discord_bot import DiscordBot, ShardSettings
+from adapters.memory import MemoryIdentifyGrants
 from discord_sim.app import DiscordSim, Settings
 from discord_sim.gateway_session import GatewayOptions
 from discord_sim.world import ADMINISTRATOR, Guild
 from domain.authority import AuthorityNotice, GuildAuthority, MemberAuthority
 from domain.detection import Message
 from domain.events import Event, Gap
+from domain.identify import IdentifyRules
 from tests.waiting import eventually
 
 DEADLINE_S = 20.0
@@ -99,13 +100,17 @@ class Bot:
         """Return when all shards are known to have heard what was before some time."""
 
         async def is_heard() -> bool:
-            return self.adapter.heard_until_ms() > time_ms
+            return (self.adapter.heard_until_ms() or 0) > time_ms
 
         await eventually(is_heard)
 
     async def began_anew(self) -> bool:
         """Return whether shard 0 has a new session whose guilds are not described yet."""
-        return 0 in self.adapter._client._hearing._missed_since_ms
+        return 0 in self.adapter._client.hearing._missed_since_ms
+
+    async def is_connected(self) -> bool:
+        """Return whether all shards are connected, and their guilds described."""
+        return self.adapter.progress().connected == len(SHARDS)
 
     async def stats(self) -> dict[str, Any]:
         async with self._http.get("/_sim/stats") as answer:
@@ -134,22 +139,23 @@ class Bot:
 
 @pytest.fixture
 async def bot(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bot]:
-    monkeypatch.setattr(discord_bot, "IDENTIFY_PERIOD_S", 0.1)
     monkeypatch.setattr(Route, "BASE", Route.BASE)  # the adapter sets both
     monkeypatch.setattr(DiscordWebSocket, "DEFAULT_GATEWAY", yarl.URL("ws://unset.invalid"))
     # Heartbeats often enough to see some, and patience enough for a busy machine.
     gateway = GatewayOptions(
         identify_interval_s=0.05, heartbeat_interval_ms=200, heartbeat_grace=100, sends_per_window=10_000
     )
+    rules = IdentifyRules(interval_ms=60)
     async with (
         DiscordSim(Settings(guilds=12, gateway=gateway)) as sim,
         aiohttp.ClientSession(sim.url) as http,
     ):
         settings = ShardSettings(
-            sim.settings.token, SHARDS, len(SHARDS), 1, f"{sim.url}/api/v10", sim.gateway_url
+            sim.settings.token, SHARDS, len(SHARDS), f"{sim.url}/api/v10", sim.gateway_url, rules
         )
-        bot = Bot(sim, http, DiscordBot(settings))
+        bot = Bot(sim, http, DiscordBot(settings, lambda: MemoryIdentifyGrants(rules)))
         await bot.adapter.start(bot.heard)
+        await eventually(bot.is_connected)
         yield bot
         await bot.adapter.stop()
 
@@ -173,6 +179,7 @@ async def test_a_session_that_cannot_be_resumed_leaves_one_gap(bot: Bot, fault: 
     await bot.hears(1, "the other shard goes on")
     missed_ms = now_ms()
     until_ms = bot.adapter.heard_until_ms()
+    assert until_ms is not None
     assert before_ms <= until_ms <= cut_off_ms
     await bot.heard.until(lambda: bool(bot.heard.gaps))
     back_ms = now_ms()
@@ -194,7 +201,7 @@ async def test_a_resumed_session_leaves_no_gap(bot: Bot) -> None:
     cut_off_ms = now_ms()
     await bot.say(0, "replayed")
     await bot.hears(1, "the other shard goes on")
-    assert before_ms <= bot.adapter.heard_until_ms() <= cut_off_ms
+    assert before_ms <= (bot.adapter.heard_until_ms() or 0) <= cut_off_ms
     await bot.heard.until(lambda: "replayed" in bot.heard.texts)
     await bot.heard_beyond(now_ms())
     assert bot.heard.gaps == []
@@ -281,6 +288,7 @@ async def test_nothing_is_heard_after_leaving(bot: Bot) -> None:
     await bot.adapter.stop()
     left_ms = now_ms()
     await bot.say(0, "after")
-    assert bot.adapter.heard_until_ms() <= left_ms
+    assert (bot.adapter.heard_until_ms() or 0) <= left_ms
     looked_again = bot.adapter.heard_until_ms()
+    assert looked_again is not None
     assert looked_again == bot.adapter.heard_until_ms() <= left_ms

@@ -17,7 +17,7 @@ def test_names_from_the_gateway() -> None:
     assert (found.username, found.display_name) == (GOOD, GOOD)
 
 
-async def test_messages_and_guilds_from_the_gateway() -> None:
+def test_messages_and_guilds_from_the_gateway() -> None:
     """Content, channel and guild names."""
     heard: list[object] = []
     handler = SimpleNamespace(on_message=heard.append, on_event=heard.append)
@@ -33,7 +33,7 @@ async def test_messages_and_guilds_from_the_gateway() -> None:
         mentions=[author, author],
         created_at=SimpleNamespace(timestamp=lambda: 1.5),
     )
-    await discord_bot._Client.on_message(client, message)  # type: ignore[arg-type]
+    discord_bot._Client._message(client, message)  # type: ignore[arg-type]
     guild = SimpleNamespace(id=1, name=BAD, owner_id=None, icon=None, member_count=None)
     discord_bot._Client._describe(client, guild)  # type: ignore[arg-type]
     said, described = heard

@@ -255,6 +255,7 @@ export interface NetworkView {
   hosts: HostView[];
   placement_version: number | null;
   runners: RunnerView[];
+  shards: ShardsView;
   totals: Totals;
 }
 /**
@@ -266,11 +267,23 @@ export interface RunnerView {
   lost_events?: number | null;
   messages?: number | null;
   oldest_spooled?: number | null;
+  refusal?: string | null;
   sent_events?: number | null;
+  shards?: number | null;
+  shards_connected?: number | null;
   spooled_batches?: number | null;
   spooled_bytes?: number | null;
   violations?: number | null;
   waiting_events?: number | null;
+}
+/**
+ * How far all shards are with connecting to Discord's gateway.
+ */
+export interface ShardsView {
+  connected: number;
+  expected_s?: number | null;
+  total: number;
+  waits_for?: string | null;
 }
 /**
  * What the database counts, over the last hour and the one that runs.
