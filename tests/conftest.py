@@ -32,11 +32,18 @@ PATIENT = {
 
 
 @pytest.fixture(scope="session")
-async def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """Start a server; give the DSN of its database, which is empty."""
+async def embedded_postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EmbeddedPostgres]:
+    """Start a server."""
     with tempfile.TemporaryDirectory(prefix="gh-") as runtime_dir:
-        async with EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), Path(runtime_dir)) as dsn:
-            yield dsn
+        postgres = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), Path(runtime_dir))
+        async with postgres:
+            yield postgres
+
+
+@pytest.fixture(scope="session")
+async def postgres_server(embedded_postgres: EmbeddedPostgres) -> str:
+    """Give the DSN of the server's database, which is empty."""
+    return embedded_postgres.dsn
 
 
 @pytest.fixture(scope="session")
