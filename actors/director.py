@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import msgspec
@@ -13,13 +14,24 @@ import structlog
 
 from actors.host import HostStats
 from actors.routing import HostCalls, Routing
-from domain.errors import GuildhallError, HostUnreachable, MalformedBatch, NoSuchHost, StoreUnavailable
+from actors.tasks import TaskSet
+from domain.errors import (
+    Fenced,
+    GuildhallError,
+    HostUnreachable,
+    MalformedBatch,
+    NoSuchHost,
+    StoreUnavailable,
+)
 from domain.events import Accepted, Batch, decode_event, decode_reply, encode_batch
 from domain.ids import HOUR_MS, SLOTS
 from domain.placement import NOBODY, Placement, between, may_be_host, place
 from domain.ports import GuildStore
 
 log = structlog.get_logger()
+
+STUCK_AFTER_S = 120.0
+"""A tick may wait for hosts that start anew; one that takes longer than this hangs."""
 
 
 class DirectorSettings(msgspec.Struct, frozen=True):
@@ -67,14 +79,19 @@ class Director:
         self._incarnations: dict[str, int] = {}
         self._strikes: Counter[str] = Counter()
         self._placement: Placement | None = None
+        self._incarnation = 0
+        """Of this life of the Director, once it is registered."""
+        self._superseded = False
         self._told = 0
         """The highest version that any host may have heard of."""
         self._settled = True
         """Whether every host has heard of the placement."""
         self._partitions_made_ms = 0
         self._changing = asyncio.Lock()
+        self._tasks = TaskSet("director")
         self._ticking: asyncio.Task[None] | None = None
         self._forgetting: asyncio.Task[None] | None = None
+        self._recovering: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Find or create the hosts, place the guilds, and begin to watch over them."""
@@ -82,10 +99,19 @@ class Director:
 
     async def stop(self, reason: str) -> None:
         """Stop the hosts, then rest."""
-        for task in (self._ticking, self._forgetting):
-            if task is not None:
-                task.cancel()
+        await self._tasks.stop()
         await asyncio.gather(*(host.stop(reason) for host in self._hosts.values()), return_exceptions=True)
+
+    async def ping(self) -> str | None:
+        """Return None when all is well, or at once why not. A life that Ray began recovers from here on."""
+        self._require_valid()
+        if self._placement is None:
+            if self._recovering is None or self._recovering.done():
+                self._recovering = self._tasks.spawn("recover", self._recover_quietly())
+            return "It has not found its hosts yet."
+        if ailing := self._tasks.ailing():
+            return f"It cannot go on with: {', '.join(ailing)}."
+        return None
 
     async def routing(self) -> Routing:
         """Return the newest placement and its hosts."""
@@ -132,7 +158,8 @@ class Director:
                     f"Host {host_id} is the last that takes guilds: add another before draining it."
                 )
             await self._hand_over(staying, dedicated)
-            await self._store.retire_host(host_id)
+            with self._noting_successor():
+                await self._store.retire_host(host_id, self._incarnation)
             host = self._hosts.pop(host_id)
             self._strikes.pop(host_id, None)
             self._publish(self._placement_now())
@@ -204,6 +231,7 @@ class Director:
 
     async def _recovered(self) -> Placement:
         """Return the placement, after finding the hosts again if this life has not yet."""
+        self._require_valid()
         if self._placement is None:
             async with self._changing:
                 if self._placement is None:
@@ -215,7 +243,11 @@ class Director:
         if not self._store_is_open:
             self._store, self._store_is_open = await self._open_store(), True
         if self._ticking is None:  # should the rest fail, ticks try it again
-            self._ticking = asyncio.create_task(self._tick_forever(), name="director-tick")
+            self._ticking = self._tasks.every(
+                "tick", self._settings.tick_s, self._tick_quietly, stuck_after_s=STUCK_AFTER_S
+            )
+        if not self._incarnation:  # once a life: two Directors must not take turns
+            self._incarnation = await self._store.register_director()
         await self._make_partitions()
         last = await self._store.last_placement()
         rows = {row.host_id: row for row in await self._store.hosts()}
@@ -239,7 +271,7 @@ class Director:
             await self._store.ensure_partitions(now_ms)
             self._partitions_made_ms = now_ms
             if self._forgetting is None or self._forgetting.done():
-                self._forgetting = asyncio.create_task(self._forget(now_ms), name="director-forgets")
+                self._forgetting = self._tasks.spawn("forget", self._forget(now_ms))
 
     async def _forget(self, now_ms: int) -> None:
         """Forget what is too old, a little at a time; nobody waits for it."""
@@ -249,18 +281,17 @@ class Director:
                 forgets = await self._store.forget(now_ms, self._settings.retention_days)
                 more = await self._store.roll_up() or forgets
                 await asyncio.sleep(self._settings.tick_s if more else 0)
-        except StoreUnavailable as error:
+        except StoreUnavailable as error:  # whatever else it is, in an hour it is tried again
             log.warning("director_forgets_later", error=str(error))
-        except Exception:
-            log.exception("forgetting_broke")  # in an hour it is tried again
 
     async def _begin_life(self, host_id: str) -> None:
         """Create a host's actor and start it; from then on an earlier life of it can write nothing."""
         actor_name = f"guildhall-host-{host_id}-{secrets.token_hex(4)}"
         host = self._access.create(host_id, actor_name)
         try:
-            async with asyncio.timeout(self._settings.start_within_s):
-                incarnation = await host.start()
+            with self._noting_successor():
+                async with asyncio.timeout(self._settings.start_within_s):
+                    incarnation = await host.start(self._incarnation)
         except (GuildhallError, TimeoutError):
             await host.kill()
             raise
@@ -290,19 +321,41 @@ class Director:
         """
         self._settled = False
         self._told += 2  # never a version that somebody may know as another placement
-        new = place(self._told, host_ids, dedicated)
+        new = self._signed(place(self._told, host_ids, dedicated))
         if self._placement is None:
             # What the hosts know is not known here, so everything is let go before it is given out.
-            before = Placement(new.version - 1, (NOBODY,) * SLOTS)
+            before = self._signed(Placement(new.version - 1, (NOBODY,) * SLOTS))
         else:
-            before = between(new.version - 1, self._placement, new)
-        await self._tell(before)
-        await self._store.write_placement(new)
-        try:
-            await self._tell(new)
-        finally:
-            self._publish(new)  # from here on nobody owns more than this gives
+            before = self._signed(between(new.version - 1, self._placement, new))
+        with self._noting_successor():
+            await self._tell(before)
+            await self._store.write_placement(new)
+            try:
+                await self._tell(new)
+            finally:
+                self._publish(new)  # from here on nobody owns more than this gives
         self._settled = True
+
+    def _signed(self, placement: Placement) -> Placement:
+        return msgspec.structs.replace(placement, director=self._incarnation)
+
+    @contextmanager
+    def _noting_successor(self) -> Iterator[None]:
+        """Note when the store or a host says that another Director has begun: this one is over then."""
+        try:
+            yield
+        except Fenced:
+            self._step_down()
+            raise
+
+    def _step_down(self) -> None:
+        if not self._superseded:
+            log.warning("director_superseded", incarnation=self._incarnation)
+        self._superseded = True
+
+    def _require_valid(self) -> None:
+        if self._superseded:
+            raise HostUnreachable("Another Director has taken over from this one.")
 
     async def _tell(self, placement: Placement) -> None:
         """Tell every host a placement. One that does not answer is replaced: its old life must not go on."""
@@ -342,6 +395,8 @@ class Director:
             self._strikes[host_id] += 1
             return host_id if self._strikes[host_id] >= self._settings.strikes else None
         self._strikes.pop(host_id, None)
+        if ping.director > self._incarnation:
+            self._step_down()
         self._told = max(self._told, ping.placement_version)  # perhaps by an earlier life of ours
         alive = ping.incarnation == self._incarnations[host_id] and not ping.fenced
         return None if alive else host_id
@@ -351,15 +406,21 @@ class Director:
         self._strikes[host_id] = self._settings.strikes
         return await self._ails(host_id, self._hosts[host_id]) is not None
 
-    async def _tick_forever(self) -> None:
-        while True:
-            await asyncio.sleep(self._settings.tick_s)
-            try:
-                await self.tick()
-            except StoreUnavailable as error:
-                log.warning("director_waits", error=str(error))
-            except Exception:
-                log.exception("tick_broke")  # the next one comes all the same
+    async def _tick_quietly(self) -> None:
+        if self._superseded:
+            return
+        try:
+            await self.tick()
+        except Fenced:
+            pass  # it is noted
+        except StoreUnavailable as error:
+            log.warning("director_waits", error=str(error))
+
+    async def _recover_quietly(self) -> None:
+        try:
+            await self._recovered()
+        except GuildhallError as error:  # the next tick or ping tries again
+            log.warning("director_not_recovered", error=str(error))
 
 
 async def _all(calls: Iterable[Awaitable[None]]) -> None:

@@ -78,9 +78,9 @@ class HostHandle:
     def __init__(self, actor: Any) -> None:
         self._actor = actor
 
-    async def start(self) -> Incarnation:
+    async def start(self, director: int | None = None) -> Incarnation:
         """See ``GuildHost.start``."""
-        return await _answer(self._actor.start.remote())
+        return await _answer(self._actor.start.remote(director))
 
     async def stop(self, reason: str) -> None:
         """See ``GuildHost.stop``."""
@@ -174,6 +174,10 @@ class DirectorHandle:
         """See ``Director.stop``."""
         await _answer(self._actor.stop.remote(reason))
 
+    async def ping(self) -> str | None:
+        """See ``Director.ping``."""
+        return await _answer(self._actor.ping.remote())
+
     async def routing(self) -> Routing:
         """See ``Director.routing``."""
         return await _answer(self._actor.routing.remote())
@@ -262,6 +266,21 @@ class RbacHandle:
             raise RolesUnavailable from error
 
 
+async def end_actor(name: str) -> None:
+    """End the actor of this name for good, if there is one; its name is free then."""
+    await asyncio.to_thread(_kill_named, name, no_restart=True)
+
+
+async def restart_actor(name: str) -> None:
+    """End the process of the actor of this name, if there is one; Ray gives it another, handles stay good."""
+    await asyncio.to_thread(_kill_named, name, no_restart=False)
+
+
+def _kill_named(name: str, *, no_restart: bool) -> None:
+    with contextlib.suppress(ValueError):  # there is none, or it died a moment ago
+        ray.kill(ray.get_actor(name, namespace=NAMESPACE), no_restart=no_restart)
+
+
 async def find_host(actor_name: str) -> HostHandle | None:
     """Return the host that an actor's name stands for, if that actor lives."""
     try:
@@ -281,12 +300,14 @@ def find_rbac() -> RbacHandle:
     return RbacHandle(ray.get_actor(RBAC_NAME, namespace=NAMESPACE))
 
 
+def find_resolver(number: int) -> ResolverHandle:
+    """Return one of this cluster's UserResolvers. Blocks: for starting up, never for a request."""
+    return ResolverHandle(ray.get_actor(RESOLVER_NAME.format(number=number), namespace=NAMESPACE))
+
+
 def find_resolvers(count: int) -> list[ResolverHandle]:
     """Return this cluster's UserResolvers. Blocks: for starting up, never for a request."""
-    return [
-        ResolverHandle(ray.get_actor(RESOLVER_NAME.format(number=number), namespace=NAMESPACE))
-        for number in range(count)
-    ]
+    return [find_resolver(number) for number in range(count)]
 
 
 class AnyDirector:

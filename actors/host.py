@@ -18,7 +18,7 @@ from actors.guild_table import GuildTable, TableSettings
 from actors.observers import MESSAGES, Change, Observers
 from actors.showing import Showing
 from actors.watch_index import WatchIndex
-from domain.errors import HostUnreachable, MalformedBatch, NotOwner, StoreUnavailable, TooManySockets
+from domain.errors import Fenced, HostUnreachable, MalformedBatch, NotOwner, StoreUnavailable, TooManySockets
 from domain.events import (
     ActionSettled,
     Batch,
@@ -72,6 +72,8 @@ class HostPing(msgspec.Struct, frozen=True):
     placement_version: int
     fenced: bool
     pid: int = 0
+    director: int = 0
+    """The incarnation of the Director that this host follows."""
 
 
 class HostStats(msgspec.Struct, frozen=True):
@@ -102,6 +104,8 @@ class GuildHost:
         self._now_ms = now_ms
         self._incarnation = Incarnation(settings.host_id, 0)
         self._placement: Placement | None = None
+        self._director = 0
+        """The newest incarnation of the Director that was heard of."""
         self._store: GuildStore
         self._table: GuildTable
         self._commit: GroupCommit
@@ -116,11 +120,17 @@ class GuildHost:
         self._fenced = False
         self._store_available = True
 
-    async def start(self) -> Incarnation:
-        """Begin this life: earlier lives of this host can write nothing from here on."""
+    async def start(self, director: int | None = None) -> Incarnation:
+        """Begin this life: earlier lives of this host can write nothing from here on.
+
+        Raises:
+            Fenced: another Director has begun since the one that asks for it.
+
+        """
         store, settings = await self._open_store(), self._settings
         self._store = store
-        self._incarnation = await store.register_host(settings.host_id, settings.actor_name)
+        self._incarnation = await store.register_host(settings.host_id, settings.actor_name, director)
+        self._director = director or 0
         self._table = GuildTable(settings.table, store, self._incarnation, self._now_ms)
         self._commit = GroupCommit(settings.commit, store, self._incarnation, self._table, self)
         self._ticking = asyncio.create_task(self._tick_forever(), name="tick")
@@ -140,11 +150,23 @@ class GuildHost:
 
     async def ping(self) -> HostPing:
         """Give a sign of life."""
-        return HostPing(self._incarnation.number, self.placement_version(), self._fenced, os.getpid())
+        return HostPing(
+            self._incarnation.number, self.placement_version(), self._fenced, os.getpid(), self._director
+        )
 
     async def assign(self, placement: Placement) -> None:
-        """Own what a placement gives, and give up the rest; return when no commit of that is in flight."""
-        if placement.version < self.placement_version() or self._fenced:
+        """Own what a placement gives, and give up the rest; return when no commit of that is in flight.
+
+        Raises:
+            Fenced: the placement is of a Director that another has followed; it holds nothing any more.
+
+        """
+        if placement.director < self._director:
+            raise Fenced(f"Incarnation {self._director} of the Director is the one to follow.")
+        followed, self._director = self._director, placement.director
+        # What an earlier Director told may never have been written, whatever its version.
+        old = placement.director == followed and placement.version < self.placement_version()
+        if old or self._fenced:
             return
         before, self._placement = self._placement, placement  # from here on, intake refuses what is not ours
         host_id = self._settings.host_id

@@ -20,8 +20,8 @@ START_TRIES, START_RETRY_S = 60, 1.0
 class HostCalls(Protocol):
     """A guild host as others see it; every call may raise ``HostUnreachable``. See ``GuildHost``."""
 
-    async def start(self) -> Incarnation:
-        """Begin the host's life."""
+    async def start(self, director: int | None = None) -> Incarnation:
+        """Begin the host's life, for a Director."""
         ...
 
     async def stop(self, reason: str) -> None:

@@ -54,16 +54,27 @@ class PostgresGuildStore:
         """Let the connections go, at once."""
         self._pool.terminate()
 
-    async def register_host(self, host_id: str, actor_name: str = "") -> Incarnation:
+    async def register_director(self) -> int:
         """See the port."""
         with unavailable_when_away():
-            number = await self._pool.fetchval(_SQL["register_host"], host_id, actor_name)
+            return int(await self._pool.fetchval(_SQL["register_director"]))
+
+    async def register_host(
+        self, host_id: str, actor_name: str = "", director: int | None = None
+    ) -> Incarnation:
+        """See the port."""
+        with unavailable_when_away():
+            async with self._pool.acquire() as connection, connection.transaction():
+                await _hold_director(connection, director)
+                number = await connection.fetchval(_SQL["register_host"], host_id, actor_name)
         return Incarnation(host_id, int(number))
 
-    async def retire_host(self, host_id: str) -> None:
+    async def retire_host(self, host_id: str, director: int | None = None) -> None:
         """See the port."""
         with unavailable_when_away():
-            await self._pool.execute(_SQL["retire_host"], host_id)
+            async with self._pool.acquire() as connection, connection.transaction():
+                await _hold_director(connection, director)
+                await connection.execute(_SQL["retire_host"], host_id)
 
     async def hosts(self) -> list[HostRow]:
         """See the port."""
@@ -75,9 +86,15 @@ class PostgresGuildStore:
         dedicated = msgspec.json.encode(placement.dedicated).decode()
         with unavailable_when_away():
             try:
-                await self._pool.execute(
-                    _SQL["write_placement"], placement.version, list(placement.owners), dedicated
-                )
+                async with self._pool.acquire() as connection, connection.transaction():
+                    await _hold_director(connection, placement.director)
+                    await connection.execute(
+                        _SQL["write_placement"],
+                        placement.version,
+                        list(placement.owners),
+                        dedicated,
+                        placement.director,
+                    )
             except asyncpg.UniqueViolationError as error:
                 raise PlacementTaken(f"Placement {placement.version} is written already.") from error
 
@@ -88,7 +105,7 @@ class PostgresGuildStore:
         if row is None:
             return None
         dedicated = msgspec.json.decode(row["dedicated"], type=dict[int, str])
-        return Placement(row["version"], tuple(row["owners"]), dedicated)
+        return Placement(row["version"], tuple(row["owners"]), dedicated, row["director"])
 
     async def load_guilds(self, guild_ids: list[int], since_ms: int) -> dict[int, GuildState]:
         """See the port. Two statements, however many guilds."""
@@ -198,6 +215,15 @@ def _why(error: Exception) -> str:
     )
     what = error.args[0] if told and error.args else type(error).__name__
     return f"{what} ({error.sqlstate})"
+
+
+async def _hold_director(connection: Any, director: int | None) -> None:
+    """Let no other Director begin before the end of this transaction; None is no Director's business."""
+    if director is None:
+        return
+    held = await connection.fetchval(_SQL["hold_director"]) or 0
+    if held != director:
+        raise Fenced(f"The Director lives on as incarnation {held}; {director} may not write any more.")
 
 
 async def _write_fenced(connection: Any, incarnation: Incarnation, commit: Commit) -> Committed:

@@ -40,7 +40,7 @@ class QueryTooSlow(GuildhallError):
 
 
 class Fenced(GuildhallError):
-    """This host's incarnation is no longer the valid one; it must not write."""
+    """This incarnation of a host, or of the Director, is over; it must not write any more."""
 
 
 class NotOwner(GuildhallError):

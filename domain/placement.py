@@ -30,6 +30,8 @@ class Placement(msgspec.Struct, frozen=True):
     """The owning host's id, by slot; always ``SLOTS`` long."""
     dedicated: dict[int, str] = {}
     """Guilds with a host of their own, which owns no slot."""
+    director: int = 0
+    """The incarnation of the Director that made it: hosts and the store take it from no older one."""
 
     def owner_of(self, guild_id: int) -> str:
         """Return the id of the host that owns the guild, or ``NOBODY``."""

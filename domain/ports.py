@@ -80,11 +80,21 @@ class PoisonRow(msgspec.Struct, frozen=True):
 class GuildStore(Protocol):
     """The durable side of guild hosts. All calls raise ``StoreUnavailable`` when the database is away."""
 
-    async def register_host(self, host_id: str, actor_name: str = "") -> Incarnation:
-        """Begin a new life of a host; every earlier life of it can no longer commit."""
+    async def register_director(self) -> int:
+        """Begin a new life of the Director; return its incarnation. Earlier ones can change nothing any more.
+
+        What is told of a Director below is its incarnation, 0 where none ever began. All of these raise
+        ``Fenced`` when another has begun since; nothing was written then.
+        """
         ...
 
-    async def retire_host(self, host_id: str) -> None:
+    async def register_host(
+        self, host_id: str, actor_name: str = "", director: int | None = None
+    ) -> Incarnation:
+        """Begin a new life of a host, for a Director; every earlier life of it can no longer commit."""
+        ...
+
+    async def retire_host(self, host_id: str, director: int | None = None) -> None:
         """End a host for good: no life of it can commit any more."""
         ...
 
@@ -93,7 +103,10 @@ class GuildStore(Protocol):
         ...
 
     async def write_placement(self, placement: Placement) -> None:
-        """Record which host owns which slot; raise ``PlacementTaken`` when its version is not new."""
+        """Record which host owns which slot, for the Director that the placement names.
+
+        Raises ``PlacementTaken`` when its version is not new.
+        """
         ...
 
     async def last_placement(self) -> Placement | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,39 @@ import ray
 import structlog
 
 from actors.director import DirectorSettings
-from actors.handles import NAMESPACE, DirectorHandle, RunnerHandle, find_runners
+from actors.handles import (
+    DIRECTOR_NAME,
+    NAMESPACE,
+    RBAC_NAME,
+    RESOLVER_NAME,
+    DirectorHandle,
+    RbacHandle,
+    ResolverHandle,
+    find_director,
+    find_rbac,
+    find_resolver,
+    find_runners,
+)
+from actors.supervisor import ChildPolicy, Supervisor
+from adapters.clock import now_ms
 from adapters.discord_api import GatewayInfo
-from domain.errors import GuildhallError, HostUnreachable
+from domain.errors import GuildhallError, ServiceFailed
+from guildhall.children import FrontDoor, ResidentChild, RunnerChild
 from guildhall.connecting import until_connected
 from guildhall.deployments import deploy, restart_relays
 from guildhall.settings import Settings, secret_of
 from guildhall.stages import Stages
-from guildhall.wiring import Wiring, create_director, create_rbac, create_resolvers, plan_runners
+from guildhall.wiring import Wiring, create_director, create_rbac, create_resolver, plan_runners
 
 log = structlog.get_logger()
 
 STOP_WITHIN_S = 10.0
-LOOK_EVERY_S = 2.0
+DIRECTOR = ChildPolicy(unhealthy_for_s=120.0)
+"""It may wait for hosts that start, and for a database that comes back."""
+
+DOOR = ChildPolicy(start_timeout_s=180.0, unhealthy_for_s=60.0, max_backoff_s=120.0)
+"""Deploying replaces every replica: not for a door that is only busy."""
+
 LOGICAL_CPUS = 16
 """Only Serve's own actors ask for any; how much work there is for the real ones, nobody reserves."""
 
@@ -40,10 +60,11 @@ class Cluster:
         self._stages = stages
         self._settings = settings
         self._temp_dir = temp_dir
-        self._director: DirectorHandle | None = None
         self._wiring: Wiring
-        self._plans: list[Callable[[], RunnerHandle]] = []
-        self._runners: list[RunnerHandle] = []
+        self._supervisor = Supervisor(now_ms)
+        self._supervising: asyncio.Task[None] | None = None
+        self._director: ResidentChild[DirectorHandle] | None = None
+        self._runners: list[RunnerChild] = []
         self.dashboard_url = ""
         self.ray_address = ""
 
@@ -71,69 +92,86 @@ class Cluster:
         self.dashboard_url = f"http://{context.dashboard_url}"
         self.ray_address = context.address_info["gcs_address"]
 
-    async def watch_over(self) -> None:
-        """Look now and then after what nobody else looks after: the Director and the shard runners.
-
-        A Director that Ray restarted recovers when it is asked something. A runner that died is created
-        anew, takes up its spool, and tells for how long it was away.
-        """
-        while True:
-            await asyncio.sleep(LOOK_EVERY_S)
-            try:
-                if self._director is not None:
-                    await self._director.routing()
-            except GuildhallError as error:
-                log.warning("director_does_not_answer", error=str(error))
-            for number, runner in enumerate(self._runners):
-                try:
-                    await runner.stats()
-                except HostUnreachable:
-                    await self._revive(number)
-
-    async def _revive(self, number: int) -> None:
-        log.warning("runner_replaced", runner=number)
-        try:
-            runner = self._plans[number]()
-            await runner.start()
-            self._runners[number] = runner
-        except Exception as error:  # noqa: BLE001 - whatever it was, the next look tries again
-            log.error("runner_not_replaced", runner=number, error=repr(error))  # noqa: TRY400
+    def supervise(self) -> asyncio.Task[None]:
+        """Look after everything that was started, until ``stop``; the task ends only if that broke."""
+        self._supervising = asyncio.create_task(self._supervisor.run(), name="The supervisor")
+        return self._supervising
 
     async def start_network(self, wiring: Wiring, gateway: GatewayInfo) -> None:
         """Start hosts, Serve and shards; return when people can log in and events flow."""
-        settings = self._settings
+        settings, supervisor = self._settings, self._supervisor
         self._wiring = wiring
         shard_count = settings.shards or gateway.shards
         with self._stages.stage(f"Director and {settings.hosts} guild hosts"):
-            self._director = create_director(
-                wiring, DirectorSettings(settings.hosts, retention_days=settings.retention_days)
-            )
-            create_resolvers(wiring)
-            await asyncio.gather(create_rbac(wiring).start(), self._director.start())
+            await _all_started(supervisor, self._own_residents(wiring))
         with self._stages.stage(f"Serve with HAProxy, {shard_count} shards on the gateway"):
-            self._plans = plan_runners(
-                secret_of(settings.discord_token),
-                wiring.redis_url,
-                shard_count=shard_count,
-                per_runner=settings.shards_per_runner,
-                api_base=settings.discord_api_base,
-                gateway_url=gateway.url,
-                spool_dir=settings.spool_folder,
-                spool_max_bytes=settings.spool_max_bytes,
-            )
-            self._runners = [plan() for plan in self._plans]
-            await asyncio.gather(
-                asyncio.to_thread(
-                    deploy,
-                    wiring,
-                    host=settings.host,
-                    port=settings.port,
-                    api_replicas=settings.api_replicas,
-                    relay_replicas=settings.relay_replicas,
-                ),
-                *(runner.start() for runner in self._runners),
-            )
+            await _all_started(supervisor, [*self._own_runners(gateway, shard_count), self._own_door(wiring)])
             await until_connected(self._stages, shard_count, find_runners)
+
+    def _own_residents(self, wiring: Wiring) -> list[str]:
+        """Let the supervisor own the actors that everybody asks; return their names."""
+        settings, supervisor = self._settings, self._supervisor
+        directing = DirectorSettings(settings.hosts, retention_days=settings.retention_days)
+        self._director = ResidentChild(
+            DIRECTOR_NAME,
+            find_director,
+            partial(create_director, wiring, directing),
+            begin=DirectorHandle.start,
+            ping=DirectorHandle.ping,
+        )
+        supervisor.own("director", self._director, DIRECTOR)
+        rbac = ResidentChild(
+            RBAC_NAME,
+            find_rbac,
+            partial(create_rbac, wiring),
+            begin=RbacHandle.start,
+            ping=RbacHandle.start,  # once begun, it answers at once
+        )
+        supervisor.own("rbac", rbac)
+        resolvers = [f"users {number}" for number in range(settings.user_resolvers)]
+        for number, name in enumerate(resolvers):
+            resolver = ResidentChild(
+                RESOLVER_NAME.format(number=number),
+                partial(find_resolver, number),
+                partial(create_resolver, wiring, number),
+                begin=ResolverHandle.stats,
+                ping=_answers,
+            )
+            supervisor.own(name, resolver)
+        return ["director", "rbac", *resolvers]
+
+    def _own_runners(self, gateway: GatewayInfo, shard_count: int) -> list[str]:
+        settings = self._settings
+        plans = plan_runners(
+            secret_of(settings.discord_token),
+            self._wiring.redis_url,
+            shard_count=shard_count,
+            per_runner=settings.shards_per_runner,
+            api_base=settings.discord_api_base,
+            gateway_url=gateway.url,
+            spool_dir=settings.spool_folder,
+            spool_max_bytes=settings.spool_max_bytes,
+        )
+        names = []
+        for runner_id, create in plans.items():
+            runner = RunnerChild(runner_id, create)
+            self._runners.append(runner)
+            names.append(f"runner {runner_id}")
+            self._supervisor.own(names[-1], runner)
+        return names
+
+    def _own_door(self, wiring: Wiring) -> str:
+        settings = self._settings
+        serve = partial(
+            deploy,
+            wiring,
+            host=settings.host,
+            port=settings.port,
+            api_replicas=settings.api_replicas,
+            relay_replicas=settings.relay_replicas,
+        )
+        self._supervisor.own("front door", FrontDoor(settings.door, serve), DOOR)
+        return "front door"
 
     async def restart_relays(self) -> None:
         """Replace the relays one after the other, under those who watch."""
@@ -143,9 +181,29 @@ class Cluster:
 
     async def stop(self, reason: str) -> None:
         """Let the shards deliver what they have, then end everything."""
-        for actors in (self._runners, [self._director] if self._director else []):
+        if self._supervising is not None:
+            self._supervising.cancel()
+            await asyncio.gather(self._supervising, return_exceptions=True)
+        director = self._director.handle if self._director else None
+        for actors in (self._runners, [director] if director else []):
             with contextlib.suppress(GuildhallError, TimeoutError):
                 async with asyncio.timeout(STOP_WITHIN_S):
                     await asyncio.gather(*(actor.stop(reason) for actor in actors), return_exceptions=True)
         if ray.is_initialized():
             await asyncio.to_thread(ray.shutdown)
+
+
+async def _all_started(supervisor: Supervisor, names: list[str]) -> None:
+    """Start children at once; when one fails, end the other starts and say why."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for name in names:
+                group.create_task(supervisor.start(name), name=f"start {name}")
+    except* GuildhallError as failed:
+        raise failed.exceptions[0] from None
+    except* Exception as failed:
+        raise ServiceFailed(f"Guildhall cannot start: {failed.exceptions[0]!r}") from failed
+
+
+async def _answers(resolver: ResolverHandle) -> None:
+    await resolver.stats()

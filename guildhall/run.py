@@ -51,7 +51,7 @@ class Running(NamedTuple):
     ray_address: str
     token_file: Path
     services: Services
-    watching: asyncio.Task[None]
+    supervising: asyncio.Task[None]
     restart_relays: Callable[[], Awaitable[None]]
 
 
@@ -81,11 +81,13 @@ async def run(settings: Settings, demo: Demo | None, *, as_json: bool) -> None:
         stack.callback(_write_addresses(running, settings.data_dir / "addresses.json"))
         _announce(running, stages, as_json=as_json)
         restarting = _restart_relays_when_told(running, stages)
-        await asyncio.wait({told_to_stop, *running.services.ends}, return_when=asyncio.FIRST_COMPLETED)
+        ends = {told_to_stop, running.supervising, *running.services.ends}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if running.supervising.done() and not told_to_stop.done():
+            raise ServiceFailed("The supervisor ended by itself.") from running.supervising.exception()
         for ended in running.services.ends:
             if ended.done() and not told_to_stop.done():
                 raise ServiceFailed(f"{ended.get_name()} ended by itself; its log is in {settings.data_dir}.")
-        running.watching.cancel()
         restarting.cancel()
         stages.say("Stopping …")
     stages.say("Stopped. Nothing is left running.")
@@ -160,7 +162,7 @@ async def _start(
         ray_address=cluster.ray_address,
         token_file=token_file,
         services=services,
-        watching=asyncio.create_task(cluster.watch_over(), name="The cluster"),
+        supervising=cluster.supervise(),
         restart_relays=cluster.restart_relays,
     )
 

@@ -21,6 +21,7 @@ from actors.handles import (
     DirectorHandle,
     HostHandle,
     RbacHandle,
+    ResolverHandle,
     RunnerHandle,
     find_director,
     find_host,
@@ -208,13 +209,12 @@ async def open_person_memories(wiring: Wiring) -> PersonMemories:
     )
 
 
-def create_resolvers(wiring: Wiring) -> None:
-    """Create the UserResolvers, each for its share of the people."""
+def create_resolver(wiring: Wiring, number: int) -> ResolverHandle:
+    """Create one of the UserResolvers, for its share of the people."""
     source = partial(DiscordPeople, api_base=wiring.api_base, token=wiring.bot_token, now_ms=now_ms)
-    for number in range(wiring.user_resolvers):
-        remote.create_resolver(
-            number, ResolverSettings(), partial(open_person_memories, wiring), source, now_ms
-        )
+    return remote.create_resolver(
+        number, ResolverSettings(), partial(open_person_memories, wiring), source, now_ms
+    )
 
 
 def create_rbac(wiring: Wiring) -> RbacHandle:
@@ -244,13 +244,13 @@ def plan_runners(
     gateway_url: str,
     spool_dir: Path,
     spool_max_bytes: int,
-) -> list[Callable[[], RunnerHandle]]:
-    """Return what creates the runners that together connect all shards, each with a spool of its own.
+) -> dict[str, Callable[[], RunnerHandle]]:
+    """Return, by id, what creates the runners that together connect all shards, each with a spool of its own.
 
     Created again after its death, a runner takes up the spool of its earlier life.
     """
     outbox = OutboxSettings(spool=SpoolBounds(bytes_in_all=spool_max_bytes))
-    plans: list[Callable[[], RunnerHandle]] = []
+    plans: dict[str, Callable[[], RunnerHandle]] = {}
     for first in range(0, shard_count, per_runner):
         shards = ShardSettings(
             token=token,
@@ -260,18 +260,16 @@ def plan_runners(
             gateway_url=gateway_url,
         )
         runner_id = f"r{len(plans)}"
-        plans.append(
-            partial(
-                remote.create_runner,
-                runner_id,
-                RunnerSettings(runner_id, outbox=outbox),
-                partial(DiscordBot, shards, partial(RedisIdentifyGrants, redis_url, token)),
-                find_director,
-                compile_pattern,
-                now_ms,
-                partial(SqliteSpool, spool_dir / f"{runner_id}.sqlite"),
-                find_rbac,
-            )
+        plans[runner_id] = partial(
+            remote.create_runner,
+            runner_id,
+            RunnerSettings(runner_id, outbox=outbox),
+            partial(DiscordBot, shards, partial(RedisIdentifyGrants, redis_url, token)),
+            find_director,
+            compile_pattern,
+            now_ms,
+            partial(SqliteSpool, spool_dir / f"{runner_id}.sqlite"),
+            find_rbac,
         )
     return plans
 

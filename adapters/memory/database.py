@@ -60,6 +60,7 @@ class MemoryDatabase:
         self.after_commit: CommitHook | None = None
         self.commits = 0
         self.incarnations = 0
+        self.director = 0
         self.hosts: dict[str, int] = {}
         self.host_rows: dict[str, HostRow] = {}
         self.poison: list[PoisonRow] = []
@@ -82,6 +83,11 @@ class MemoryDatabase:
         """By guild and person: who gave them their role, and when."""
         self.role_mappings: dict[tuple[int, int], Mapping] = {}
         self.audit: list[AuditRow] = []
+
+    def require_director(self, director: int | None) -> None:
+        """Raise when another Director has begun."""
+        if director is not None and director != self.director:
+            raise Fenced(f"The Director lives on as incarnation {self.director}.")
 
     def require(self) -> None:
         """Raise when the database is away."""
@@ -143,17 +149,28 @@ class MemoryGuildStore:
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
-    async def register_host(self, host_id: str, actor_name: str = "") -> Incarnation:
+    async def register_director(self) -> int:
         """See the port."""
         self._database.require()
+        self._database.incarnations += 1
+        self._database.director = self._database.incarnations
+        return self._database.director
+
+    async def register_host(
+        self, host_id: str, actor_name: str = "", director: int | None = None
+    ) -> Incarnation:
+        """See the port."""
+        self._database.require()
+        self._database.require_director(director)
         self._database.incarnations += 1
         self._database.hosts[host_id] = self._database.incarnations
         self._database.host_rows[host_id] = HostRow(host_id, self._database.incarnations, actor_name)
         return Incarnation(host_id, self._database.incarnations)
 
-    async def retire_host(self, host_id: str) -> None:
+    async def retire_host(self, host_id: str, director: int | None = None) -> None:
         """See the port."""
         self._database.require()
+        self._database.require_director(director)
         self._database.incarnations += 1
         self._database.hosts[host_id] = self._database.incarnations
         self._database.host_rows.pop(host_id, None)
@@ -166,6 +183,7 @@ class MemoryGuildStore:
     async def write_placement(self, placement: Placement) -> None:
         """See the port."""
         self._database.require()
+        self._database.require_director(placement.director)
         if placement.version in self._database.placements:
             raise PlacementTaken(f"Placement {placement.version} is written already.")
         self._database.placements[placement.version] = placement

@@ -1,5 +1,14 @@
 -- What guild hosts read and write. One statement a name; adapters/queries.py reads this file.
 
+-- name: register_director
+INSERT INTO directors AS d (incarnation) VALUES (nextval('incarnations'))
+ON CONFLICT (only_one) DO UPDATE SET incarnation = excluded.incarnation, started_at = now()
+RETURNING incarnation;
+
+-- name: hold_director
+-- Locked for share until the end of the transaction: a Director that begins meanwhile waits, or has won already.
+SELECT incarnation FROM directors FOR SHARE;
+
 -- name: register_host
 INSERT INTO hosts AS h (host_id, incarnation, actor_name)
 VALUES ($1, nextval('incarnations'), $2)
@@ -19,10 +28,10 @@ FROM hosts WHERE retired_at IS NULL ORDER BY host_id;
 SELECT incarnation FROM hosts WHERE host_id = $1 FOR SHARE;
 
 -- name: write_placement
-INSERT INTO placement (version, owners, dedicated) VALUES ($1, $2, $3);
+INSERT INTO placement (version, owners, dedicated, director) VALUES ($1, $2, $3, $4);
 
 -- name: last_placement
-SELECT version, owners, dedicated FROM placement ORDER BY version DESC LIMIT 1;
+SELECT version, owners, dedicated, director FROM placement ORDER BY version DESC LIMIT 1;
 
 -- name: load_guilds
 SELECT guild_id, name, member_count, bot_present, bot_online

@@ -16,7 +16,7 @@ from actors.director import Director, DirectorSettings, HostAccess
 from actors.host import HostPing
 from adapters.memory import MemoryClock, MemoryDatabase, MemoryGuildStore
 from adapters.memory.samples import NOON_MS
-from domain.errors import GuildhallError, HostUnreachable, NoSuchHost, StoreUnavailable
+from domain.errors import Fenced, GuildhallError, HostUnreachable, NoSuchHost, StoreUnavailable
 from domain.events import Accepted, Batch, Busy, MessagesCounted, decode_batch, encode_event
 from domain.ids import SLOTS, slot_of
 from domain.placement import NOBODY, Placement, place
@@ -32,7 +32,7 @@ class PlacedHost(RecordingHost):
     def __init__(self, network: Network, host_id: str, actor_name: str) -> None:
         super().__init__()
         self.network, self.host_id, self.actor_name = network, host_id, actor_name
-        self.incarnation = 0
+        self.incarnation = self.director = 0
         self.owns: set[int] = set()
         self.version = 0
         self.dead = self.hangs = self.says_fenced = False
@@ -49,10 +49,11 @@ class PlacedHost(RecordingHost):
         """Whether the database would take a commit of this life."""
         return not self.dead and self.network.database.hosts.get(self.host_id) == self.incarnation != 0
 
-    async def start(self) -> Incarnation:
+    async def start(self, director: int | None = None) -> Incarnation:
         self.life.append("start")
         await self._reach()
-        begun = await MemoryGuildStore(self.network.database).register_host(self.host_id, self.actor_name)
+        store = MemoryGuildStore(self.network.database)
+        begun = await store.register_host(self.host_id, self.actor_name, director)
         self.incarnation = begun.number
         return begun
 
@@ -62,11 +63,15 @@ class PlacedHost(RecordingHost):
 
     async def ping(self) -> HostPing:
         await self._reach()
-        return HostPing(self.incarnation, self.version, self.says_fenced)
+        return HostPing(self.incarnation, self.version, self.says_fenced, director=self.director)
 
     async def assign(self, placement: Placement) -> None:
         await self._reach()
         await super().assign(placement)
+        if placement.director < self.director:
+            raise Fenced
+        if placement.director > self.director:
+            self.director, self.version = placement.director, 0
         if placement.version < self.version:
             return
         self.version = placement.version
@@ -167,6 +172,74 @@ async def network(database: MemoryDatabase, clock: MemoryClock) -> AsyncIterator
     await network.rest()
 
 
+# -- one Director after the other ---------------------------------------------------------------------
+
+
+async def test_two_directors_do_not_take_turns(network: Network, database: MemoryDatabase) -> None:
+    """One that was taken for dead and goes on changes nothing: no placement, no host, and it says so."""
+    old = network.director
+    await old.start()
+    await network.rest()
+    new = network.new_director()
+    await new.start()
+    after = await network.placement()
+    lives = dict(database.hosts)
+    with pytest.raises(Fenced):
+        await old.add_host()
+    for call in (old.routing, old.start, old.ping, old.tick, old.add_host):
+        with pytest.raises(HostUnreachable, match="Another Director"):
+            await call()
+    assert await network.placement() == after == database.placements[max(database.placements)]
+    assert {host: lives[host] for host in ("h0", "h1", "h2")} == database.hosts
+    await network.check_whole()
+    assert await new.add_host() == "h3"
+    await network.check_whole()
+
+
+@pytest.mark.parametrize("deed", ["drain", "replace", "dedicate"])
+async def test_an_older_director_cannot_change_a_host(network: Network, deed: str) -> None:
+    """It can give none a new life, and end none for good."""
+    old = network.director
+    await old.start()
+    await network.rest()
+    new = network.new_director()
+    await new.start()
+    if deed == "replace":
+        network.host("h1").dead = True
+        await old.tick()
+        await new.tick()
+    else:
+        with pytest.raises(Fenced):
+            await (old.drain_host("h1") if deed == "drain" else old.dedicate(1, "own"))
+    with pytest.raises(HostUnreachable):
+        await old.routing()
+    await network.check_whole()
+
+
+async def test_a_director_hears_from_hosts_that_it_is_over(network: Network) -> None:
+    """Also when it has nothing to write: who asks it would be shown hosts as they no longer are."""
+    old = network.director
+    await old.start()
+    await network.rest()
+    await network.new_director().start()
+    await old.tick()
+    with pytest.raises(HostUnreachable, match="Another Director"):
+        await old.routing()
+    await network.check_whole()
+
+
+async def test_what_an_older_director_told_unwritten_is_forgotten(network: Network) -> None:
+    """Hosts that follow it by a higher version follow the newer one all the same."""
+    old = network.director
+    await old.start()
+    await network.rest()
+    told = Placement(90, (NOBODY,) * SLOTS, director=old._incarnation)
+    await asyncio.gather(*(host.assign(told) for host in network.all[:2]))
+    new = network.new_director()
+    await new.start()
+    await network.check_whole()
+
+
 # -- beginning ----------------------------------------------------------------------------------------
 
 
@@ -176,7 +249,8 @@ async def test_every_slot_has_one_host_and_every_host_knows_its_own(
     """First all let go, then it is written, then they are told; what they are told is what was written."""
     await network.director.start()
     placement = await network.placement()
-    assert placement == place(placement.version, ["h0", "h1", "h2"]) == database.placements[2]
+    assert placement.owners == place(placement.version, ["h0", "h1", "h2"]).owners
+    assert placement == database.placements[2]
     assert [host.host_id for host in network.all] == ["h0", "h1", "h2"]
     for host in network.all:
         assert host.life == ["start", "assign", "assign"]
@@ -223,7 +297,7 @@ async def test_a_beginning_that_breaks_off_is_made_again(network: Network, datab
     await network.check_whole()
     assert len(network.all) == 3
     assert network.stores == 1
-    assert database.incarnations == 3
+    assert database.incarnations == 4  # three hosts' and the Director's
 
 
 async def test_a_new_director_finds_the_hosts_that_live(network: Network) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 
+import msgspec
 import pytest
 
 from actors.group_commit import CommitSettings
@@ -13,7 +14,7 @@ from actors.guild import Admission, GuildActor, Unwatch, Watch
 from actors.guild_table import TableSettings
 from adapters.memory import MemoryClock, MemoryDatabase, MemoryGuildStore
 from adapters.memory.samples import NOON_MS, described, message, person, violation
-from domain.errors import HostUnreachable, MalformedBatch, NotOwner, StoreUnavailable, TooManySockets
+from domain.errors import Fenced, HostUnreachable, MalformedBatch, NotOwner, StoreUnavailable, TooManySockets
 from domain.events import (
     Accepted,
     ActionSettled,
@@ -203,6 +204,17 @@ async def test_an_old_placement_is_ignored(host: HostUnderTest) -> None:
     await host.actor.assign(only(5, GUILD))
     await host.actor.assign(place(4, ["another"]))
     assert isinstance(await host.send(messages(1)), Accepted)
+
+
+async def test_an_older_directors_placement_is_refused(host: HostUnderTest) -> None:
+    """Whatever its version; a newer Director is followed whatever an older one told."""
+    mine = msgspec.structs.replace(only(5, GUILD), director=7)
+    await host.actor.assign(mine)
+    with pytest.raises(Fenced):
+        await host.actor.assign(msgspec.structs.replace(place(9, ["another"]), director=6))
+    assert isinstance(await host.send(messages(1)), Accepted)
+    await host.actor.assign(msgspec.structs.replace(place(4, ["another"]), director=8))
+    assert await host.send(messages(1), number=2) == NotMine(4)
 
 
 async def test_the_intake_is_bounded(database: MemoryDatabase, clock: MemoryClock) -> None:

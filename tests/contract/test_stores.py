@@ -33,7 +33,7 @@ from domain.events import (
 from domain.guild import GuildChanged, GuildState, HourCounts, apply_all
 from domain.ids import HOUR_MS, MAX_SNOWFLAKE, hour_start
 from domain.insights import Wanted
-from domain.placement import place
+from domain.placement import Placement, place
 from domain.ports import HostRow, PoisonEvent, PoisonRow
 from tests.contract.stores import Host, Stores, fresh_id, mark, memory_stores, postgres_stores
 
@@ -401,8 +401,9 @@ async def test_placements_are_numbered_on(stores: Stores) -> None:
     """The highest version written is the one that is found, with the guilds that have a host of their own."""
     last = await stores.guilds.last_placement()
     version = last.version if last else 0
-    newest = place(version + 12, ["a", "b", "own"], {MAX_SNOWFLAKE: "own", 1: "own"})
-    for placement in (newest, place(version + 2, ["a"])):
+    director = await stores.guilds.register_director()
+    newest = signed(director, place(version + 12, ["a", "b", "own"], {MAX_SNOWFLAKE: "own", 1: "own"}))
+    for placement in (newest, signed(director, place(version + 2, ["a"]))):
         await stores.guilds.write_placement(placement)
     assert await stores.guilds.last_placement() == newest
 
@@ -410,12 +411,38 @@ async def test_placements_are_numbered_on(stores: Stores) -> None:
 async def test_a_placement_that_is_written_stays(stores: Stores) -> None:
     """A second one of its version is refused as such, and the store goes on."""
     last = await stores.guilds.last_placement()
-    first = place((last.version if last else 0) + 1, ["a"], {1: "own"})
+    director = await stores.guilds.register_director()
+    first = signed(director, place((last.version if last else 0) + 1, ["a"], {1: "own"}))
     await stores.guilds.write_placement(first)
-    for second in (place(first.version, ["b"]), first):
+    for second in (signed(director, place(first.version, ["b"])), first):
         with pytest.raises(PlacementTaken, match=f"Placement {first.version} "):
             await stores.guilds.write_placement(second)
     assert await stores.guilds.last_placement() == first
+
+
+async def test_only_the_newest_director_writes(stores: Stores) -> None:
+    """An older one's placement is refused as such, its hosts do not begin, and it ends none."""
+    last = await stores.guilds.last_placement()
+    version = (last.version if last else 0) + 1
+    old = await stores.guilds.register_director()
+    host = await stores.guilds.register_host(name := f"host{fresh_id()}", "actor", old)
+    new = await stores.guilds.register_director()
+    assert new > old
+    with pytest.raises(Fenced):
+        await stores.guilds.write_placement(signed(old, place(version, ["a"])))
+    with pytest.raises(Fenced):
+        await stores.guilds.register_host(name, "another", old)
+    with pytest.raises(Fenced):
+        await stores.guilds.retire_host(name, old)
+    assert await stores.guilds.last_placement() == last
+    assert HostRow(name, host.number, "actor") in await stores.guilds.hosts()
+    await stores.guilds.write_placement(signed(new, place(version, ["a"])))
+    assert (await stores.guilds.register_host(name, "another", new)).number > host.number
+    await stores.guilds.retire_host(name, new)
+
+
+def signed(director: int, placement: Placement) -> Placement:
+    return replace(placement, director=director)
 
 
 async def test_hosts_that_write_the_same_people_wait_for_each_other(stores: Stores) -> None:

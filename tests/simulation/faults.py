@@ -25,6 +25,8 @@ class Faults(msgspec.Struct):
     host_crashes: int = 0
     host_freezes: int = 0
     director_crashes: int = 0
+    directors_beside: int = 0
+    """Another Director begins while the one before goes on, as when a network was cut in two."""
     runner_crashes: int = 0
     runner_restarts: int = 0
     store_outages: int = 0
@@ -76,6 +78,7 @@ def draw(chance: random.Random) -> Faults:
     )
     late = rate(0.2)  # drawn last: to switch it off leaves the rest of a seed as it is
     faults.commit_late = late
+    faults.directors_beside = times(2)  # likewise
     if faults.small_spool:
         faults.runner_crashes, faults.poison = 0, False
         faults.store_outages = max(1, faults.store_outages)

@@ -161,8 +161,8 @@ class HostHandle:
         self.host = host
         self._network = network
 
-    async def start(self) -> Any:
-        return await self._network.call(self.process, self.host.start)
+    async def start(self, director: int | None = None) -> Any:
+        return await self._network.call(self.process, self.host.start, director)
 
     async def stop(self, reason: str) -> None:
         await self._network.call(self.process, self.host.stop, reason)

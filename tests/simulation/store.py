@@ -156,19 +156,24 @@ class SimulatedStore:
         self._inner = MemoryGuildStore(server.database)
         self._life = UNKNOWN
 
-    async def register_host(self, host_id: str, actor_name: str = "") -> Incarnation:
+    async def register_director(self) -> int:
+        return await self._ask(self._inner.register_director)
+
+    async def register_host(
+        self, host_id: str, actor_name: str = "", director: int | None = None
+    ) -> Incarnation:
         def register() -> Incarnation:
             self._server.hold(host_id)
-            return run(self._inner.register_host(host_id, actor_name))
+            return run(self._inner.register_host(host_id, actor_name, director))
 
         incarnation: Incarnation = await self._server.ask(register)
         self._life = incarnation.number
         return incarnation
 
-    async def retire_host(self, host_id: str) -> None:
+    async def retire_host(self, host_id: str, director: int | None = None) -> None:
         def retire() -> None:
             self._server.hold(host_id)
-            run(self._inner.retire_host(host_id))
+            run(self._inner.retire_host(host_id, director))
 
         await self._server.ask(retire)
 

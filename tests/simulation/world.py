@@ -41,6 +41,7 @@ STORM_S = 12.0
 OPERATORS_WAIT_S = 10.0
 """What an operator asked for may take this much longer than the storm; then it becomes calm anyway."""
 CALM_WITHIN_S = 120.0
+SUPERVISE_S = 3.0
 STEP_S = 0.25
 
 
@@ -137,6 +138,7 @@ class World:
         await self._begin_relay()
         storm = self._spawn(self._storm())
         browsing = self._spawn(self._browse())
+        self._spawn(self._supervise_director())
         await self._work()
         await asyncio.wait({storm}, timeout=STORM_S + OPERATORS_WAIT_S - self.loop.time())
         browsing.cancel()
@@ -164,6 +166,7 @@ class World:
             (faults.host_crashes, self._crash_host),
             (faults.host_freezes, self._freeze_host),
             (faults.director_crashes, self._crash_director),
+            (faults.directors_beside, self._begin_second_director),
             (faults.runner_crashes, self._crash_runner),
             (faults.runner_restarts, self._restart_runner),
             (faults.store_outages, self._take_store_away),
@@ -337,6 +340,23 @@ class World:
             self.director.process.kill()
             await asyncio.sleep(0.1 + self.chance.random() * 2)
             self._begin_director()
+
+    async def _begin_second_director(self) -> None:
+        """Let everybody ask a new Director from now on; the old one lives, and meddles as long as it can."""
+        process, old = self.director.process, self.director.director
+        self._begin_director()
+        for _ in range(3):
+            await asyncio.sleep(self.chance.random())
+            with contextlib.suppress(GuildhallError, TimeoutError):
+                await self.network.call(process, old.add_host)
+
+    async def _supervise_director(self) -> None:
+        """Replace the one that everybody asks when it is over: one beside it may have begun later."""
+        while True:
+            await asyncio.sleep(SUPERVISE_S)
+            if self.director.director._superseded and not self.director.process.dead:
+                self.director.process.kill()
+                self._begin_director()
 
     async def _crash_runner(self) -> None:
         runner = self.chance.choice(self.runners)

@@ -1,0 +1,143 @@
+"""What the supervisor owns: how each kind of child begins, is asked whether it is well, and ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any, Generic, TypeVar
+
+import httpx2
+
+from actors.handles import RUNNER_PREFIX, RunnerHandle, end_actor, restart_actor
+from actors.shard_runner import RunnerStats
+from domain.errors import GuildhallError, HostUnreachable
+
+RETRY_S = 0.5
+DOOR_TIMEOUT_S = 2.5
+
+H = TypeVar("H")
+
+
+class RunnerChild:
+    """A shard runner. Each life is an actor of its own, under the same name."""
+
+    def __init__(self, runner_id: str, create: Callable[[], RunnerHandle]) -> None:
+        self._name = f"{RUNNER_PREFIX}{runner_id}"
+        self._create = create
+        self._handle: RunnerHandle | None = None
+
+    async def start(self) -> None:
+        """Connect its shards; return when Discord has described their guilds."""
+        self._handle = await asyncio.to_thread(self._create)
+        await self._handle.start()
+
+    async def progress(self) -> RunnerStats:
+        """Return what it did so far."""
+        return await self._living().stats()
+
+    async def probe(self) -> str | None:
+        """Ask it what it does."""
+        await self._living().stats()
+        return None
+
+    async def kill(self) -> None:
+        """End the actor by its name: one whose start failed holds it as well, and its handle may be lost."""
+        await end_actor(self._name)
+
+    async def stop(self, reason: str) -> None:
+        """Let it deliver what it has."""
+        if self._handle is not None:
+            await self._handle.stop(reason)
+
+    def _living(self) -> RunnerHandle:
+        if self._handle is None:
+            raise HostUnreachable(f"{self._name} has not begun.")
+        return self._handle
+
+
+class ResidentChild(Generic[H]):
+    """An actor that Ray gives a new process in its place, because others hold handles to it."""
+
+    def __init__(
+        self,
+        name: str,
+        find: Callable[[], H],
+        create: Callable[[], H],
+        *,
+        begin: Callable[[H], Awaitable[Any]],
+        ping: Callable[[H], Awaitable[str | None]],
+    ) -> None:
+        self._name = name
+        self._find, self._create = find, create
+        self._begin, self._ping = begin, ping
+        self.handle: H | None = None
+
+    async def start(self) -> None:
+        """Create the actor if there is none, and wait for as long as its process takes to begin."""
+        begin = self._begin if self.handle is None else self._alive  # later lives begin by themselves
+        while True:
+            self.handle = await asyncio.to_thread(self._found_or_created)
+            try:
+                await begin(self.handle)
+                return  # noqa: TRY300 - an else would part it from its try
+            except HostUnreachable:
+                await asyncio.sleep(RETRY_S)
+
+    async def progress(self) -> Hashable:
+        """Return what it says of itself."""
+        return await self.probe()
+
+    async def probe(self) -> str | None:
+        """Ask it; one that answers that what it needs is away is alive."""
+        if self.handle is None:
+            raise HostUnreachable(f"{self._name} has not begun.")
+        try:
+            return await self._ping(self.handle)
+        except HostUnreachable:
+            raise
+        except GuildhallError as error:
+            return str(error)
+
+    async def _alive(self, _: H) -> None:
+        await self.probe()
+
+    async def kill(self) -> None:
+        """End its process, also one that hangs or is frozen; the actor goes on in another."""
+        await restart_actor(self._name)
+
+    def _found_or_created(self) -> H:
+        try:
+            return self._find()
+        except ValueError:
+            return self._create()
+
+
+class FrontDoor:
+    """Serve's applications behind one port. Their replicas are Serve's to look after."""
+
+    def __init__(self, door: str, deploy: Callable[[], None]) -> None:
+        self._url = f"http://{door}/api/ping"
+        self._deploy = deploy
+        self._deploying: asyncio.Future[None] | None = None
+
+    async def start(self) -> None:
+        """Deploy everything. A thread cannot be stopped: one that still tries is waited for."""
+        if self._deploying is None or self._deploying.done():
+            self._deploying = asyncio.ensure_future(asyncio.to_thread(self._deploy))
+        await asyncio.shield(self._deploying)
+
+    async def progress(self) -> Hashable:
+        """Serve does not say how far it is."""
+        return None
+
+    async def probe(self) -> str | None:
+        """Knock. A door that is too busy to answer is not well; only one that stays so is deployed again."""
+        try:
+            async with httpx2.AsyncClient(timeout=DOOR_TIMEOUT_S) as client:
+                answer = await client.get(self._url)
+        except httpx2.HTTPError as error:
+            return f"Nobody answers at the front door: {type(error).__name__}."
+        return f"The front door answers with {answer.status_code}." if answer.is_server_error else None
+
+    async def kill(self) -> None:
+        """Leave it: what stands is replaced under way."""

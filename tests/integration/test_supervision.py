@@ -1,0 +1,68 @@
+"""Everything that lives for long is looked after: what ends or hangs is replaced under those who watch."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+
+import aiohttp
+import psutil
+import pytest
+
+from guildhall.testing import DemoProcess, Person, Sim
+from tests.waiting import eventually
+
+ACTORS = ("Director", "Rbac", "UserResolver", "ShardRunner")
+REPLACED_WITHIN_S = 45.0
+"""Noticed within 15 seconds; the rest is for processes that begin, all at once on a busy machine."""
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoProcess]:
+    demo = DemoProcess(tmp_path_factory.mktemp("demo"), "--guilds", "6", "--rate", "0")
+    try:
+        demo.wait_ready()
+        yield demo
+        code, said = demo.end()
+        assert code == 0, said
+    finally:
+        demo.make_sure_it_ended()
+
+
+def actors(demo: DemoProcess) -> dict[str, set[int]]:
+    """Return the processes of each kind of actor."""
+    found: dict[str, set[int]] = {kind: set() for kind in ACTORS}
+    for process in demo.descendants():
+        with contextlib.suppress(psutil.Error):  # it ended meanwhile
+            title = " ".join(process.cmdline())
+            for kind in ACTORS:
+                if title.startswith(f"ray::{kind}"):
+                    found[kind].add(process.pid)
+    return found
+
+
+@pytest.mark.parametrize("by", [signal.SIGKILL])
+async def test_what_ends_or_hangs_is_replaced(demo: DemoProcess, by: signal.Signals) -> None:
+    """All at once, in parallel: then messages are judged and shown, roles are known, people have names."""
+    before = actors(demo)
+    assert all(before.values()), before
+    async with aiohttp.ClientSession() as http, Person(demo.url) as person:
+        await person.log_in("owner")
+        sim = Sim(demo.sim_url, http)
+        guild = await sim.guild(0)
+        for pid in set[int]().union(*before.values()):
+            psutil.Process(pid).send_signal(by)
+
+        async def shown() -> bool:
+            new = actors(demo)
+            if not all(new[kind] - before[kind] for kind in ACTORS):
+                return False
+            status, _ = await person.ask("GET", f"/api/servers/{guild['id']}/violations")
+            return status == 200
+
+        assert await eventually(shown, within_s=REPLACED_WITHIN_S)
+        watching = await person.watch()
+        assert (await watching.subscribe(guild["id"]))["op"] == "subscribed"
+        await sim.post("messages", guild_id=guild["id"], content="kys")
+        await watching.event("violation")
