@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args
 from zoneinfo import ZoneInfo
 
 import msgspec
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, TypeAdapter
 
 from domain.audit import Change
 from domain.detection import DetectionRules
@@ -17,7 +17,7 @@ from domain.events import Action, Severity
 MAX_RULES = 100
 RULE_NAME = r"^[a-z0-9][a-z0-9-]{0,39}$"
 
-_HOST_NAME = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}")
+_HOST_NAME = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}")
 
 
 def _known_zone(name: str) -> str:
@@ -43,13 +43,27 @@ def _host_name(text: str) -> str:
     return text
 
 
-TimeZone = Annotated[str, Field(max_length=64), AfterValidator(_known_zone)]
-Word = Annotated[str, Field(min_length=1, max_length=60), AfterValidator(_visible)]
-Domain = Annotated[str, AfterValidator(_host_name)]
+TimeZone = Annotated[
+    str, Field(max_length=64, json_schema_extra={"format": "time-zone"}), AfterValidator(_known_zone)
+]
+Word = Annotated[
+    str,
+    Field(min_length=1, max_length=60, json_schema_extra={"format": "visible-text"}),
+    AfterValidator(_visible),
+]
+Domain = Annotated[
+    str,
+    Field(max_length=253, json_schema_extra={"pattern": f"^{_HOST_NAME.pattern}$"}),
+    AfterValidator(_host_name),
+]
+
+
+_FromList = Strict(False)
+"""JSON has no tuples; what is in them is held to its type all the same."""
 
 
 class _Setting(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class GuildConfig(_Setting):
@@ -61,7 +75,14 @@ class GuildConfig(_Setting):
     """After which violations are deleted for good; the network's own limit may be shorter."""
 
 
+def _kind_is_required(schema: dict[str, Any]) -> None:
+    schema["required"] = ["kind", *(name for name in schema.get("required", []) if name != "kind")]
+
+
 class _Rule(_Setting):
+    # It has a default for those who name the class; what comes as JSON is told apart by it.
+    model_config = ConfigDict(json_schema_extra=_kind_is_required)
+
     enabled: bool = True
     severity: Severity
     action: Action = "delete"
@@ -72,7 +93,7 @@ class BannedWords(_Rule):
 
     kind: Literal["banned_word"] = "banned_word"
     severity: Severity = "medium"
-    words: Annotated[tuple[Word, ...], Field(min_length=1, max_length=500)]
+    words: Annotated[tuple[Word, ...], _FromList, Field(min_length=1, max_length=500)]
 
 
 class InviteLinks(_Rule):
@@ -80,7 +101,7 @@ class InviteLinks(_Rule):
 
     kind: Literal["invite_link"] = "invite_link"
     severity: Severity = "medium"
-    allowed: Annotated[tuple[Word, ...], Field(max_length=100)] = ()
+    allowed: Annotated[tuple[Word, ...], _FromList, Field(max_length=100)] = ()
     """Invite codes that are welcome."""
 
 
@@ -89,7 +110,7 @@ class PhishingLinks(_Rule):
 
     kind: Literal["phishing_link"] = "phishing_link"
     severity: Severity = "critical"
-    domains: Annotated[tuple[Domain, ...], Field(min_length=1, max_length=1_000)]
+    domains: Annotated[tuple[Domain, ...], _FromList, Field(min_length=1, max_length=1_000)]
 
 
 class MentionFlood(_Rule):

@@ -29,6 +29,22 @@ def snowflake_ms(snowflake: int) -> int:
     return (snowflake >> 22) + DISCORD_EPOCH_MS
 
 
+def _pattern_up_to(most: str) -> str:
+    """Return a regular expression for the numbers from 1 to ``most``, written as digits."""
+    shorter = rf"[1-9][0-9]{{0,{len(most) - 2}}}"
+    # As long as the most, and smaller in one place after the same beginning.
+    smaller = [
+        rf"{most[:at]}[{0 if at else 1}-{int(digit) - 1}][0-9]{{{len(most) - at - 1}}}"
+        for at, digit in enumerate(most)
+        if int(digit) > (0 if at else 1)
+    ]
+    return f"^({'|'.join([shorter, *smaller, most])})$"
+
+
+SNOWFLAKE_PATTERN = _pattern_up_to(str(MAX_SNOWFLAKE))
+"""What :func:`parse_snowflake` takes, for descriptions."""
+
+
 def parse_snowflake(text: str) -> int | None:
     """Return the id written in ``text``, or None when it is no Discord id (1 … 2^63-1, plain digits).
 

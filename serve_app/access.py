@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Annotated, NamedTuple
 
 from fastapi import Depends, Path, Request
+from pydantic import JsonValue
 
 from domain.audit import AuditLog
 from domain.errors import RolesUnavailable, SessionsUnavailable
-from domain.ids import parse_snowflake
+from domain.ids import SNOWFLAKE_PATTERN, parse_snowflake
 from domain.permissions import Permission, Role, may
 from domain.roles import Member, Roles
 from domain.sessions import Session, SessionGuild
@@ -146,6 +147,10 @@ async def operator_session(request: Request, session: LoggedIn, ports: Ports, ga
 Operator = Annotated[Session, Depends(operator_session)]
 
 
+ID_SCHEMA: dict[str, JsonValue] = {"pattern": SNOWFLAKE_PATTERN}
+"""How an id of Discord's stands in the API's description; the answer to another is ours to word."""
+
+
 def snowflake_of(text: str, error_code: str, whose: str) -> int:
     """Return the id that somebody wrote, or refuse with 422."""
     parsed = parse_snowflake(text)
@@ -154,7 +159,9 @@ def snowflake_of(text: str, error_code: str, whose: str) -> int:
     return parsed
 
 
-async def user_id_of(user_id: Annotated[str, Path(description="A Discord user id")]) -> int:
+async def user_id_of(
+    user_id: Annotated[str, Path(description="A Discord user id", json_schema_extra=ID_SCHEMA)],
+) -> int:
     """Return the person whom the path names."""
     return snowflake_of(user_id, "invalid_user_id", "A person's")
 
@@ -162,7 +169,7 @@ async def user_id_of(user_id: Annotated[str, Path(description="A Discord user id
 UserId = Annotated[int, Depends(user_id_of)]
 
 
-InPath = Annotated[str, Path(description="A Discord guild id")]
+InPath = Annotated[str, Path(description="A Discord guild id", json_schema_extra=ID_SCHEMA)]
 
 
 class Granted(NamedTuple):

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from pydantic import BaseModel
@@ -28,6 +29,7 @@ from serve_app import (
     warnings,
 )
 from serve_app.access import Gate
+from serve_app.api_document import complete
 from serve_app.counting import CountingMiddleware
 from serve_app.error_docs import EVERYWHERE
 from serve_app.errors import install_error_handlers
@@ -36,11 +38,12 @@ from serve_app.metering import Meter
 from serve_app.middleware import RequestMiddleware
 from serve_app.next_run import NextRun
 from serve_app.page import install_page
-from serve_app.ports import ApiPorts, WebSettings
+from serve_app.plain_route import HeadMiddleware, PlainRoute
+from serve_app.ports import ApiPorts, WebSettings, session_cookie_name
 from serve_app.task_set import TaskSet
 from serve_app.whole_changes import CHANGE_WITHIN_S, DRAIN_S, MAX_CHANGES, ChangeMiddleware
 
-_health = APIRouter(tags=["operations"])
+_health = APIRouter(tags=["operations"], route_class=PlainRoute)
 
 
 class Health(BaseModel):
@@ -55,7 +58,6 @@ LOOK_EVERY_S = 0.25
 """Nobody is refused a look at the health, but all who ask within so long share one."""
 
 
-@_health.head("/health", include_in_schema=False)
 @_health.get("/health", responses={503: {"model": Health}})
 async def health(request: Request, response: Response) -> Health:
     """Ask everything that an answer needs; 503 when something is away."""
@@ -83,6 +85,18 @@ async def ping() -> Pong:
     return Pong()
 
 
+class _Api(FastAPI):
+    """Describes itself wholly."""
+
+    session_cookie = ""
+
+    def openapi(self) -> dict[str, Any]:
+        """See the base class."""
+        if self.openapi_schema is None:
+            self.openapi_schema = complete(super().openapi(), self, self.session_cookie)
+        return self.openapi_schema
+
+
 def create_app(settings: WebSettings, open_ports: Callable[[], Awaitable[ApiPorts]]) -> FastAPI:
     """Build the application; it opens its ports when the server starts, and closes them when it ends."""
     changes = TaskSet(max_tasks=MAX_CHANGES, within_s=CHANGE_WITHIN_S)
@@ -104,7 +118,7 @@ def create_app(settings: WebSettings, open_ports: Callable[[], Awaitable[ApiPort
         await gate.denials.stop()
         await ports.close()
 
-    app = FastAPI(
+    app = _Api(
         title="Guildhall",
         version="1",
         summary="The live control plane of a Discord bot network",
@@ -118,9 +132,11 @@ def create_app(settings: WebSettings, open_ports: Callable[[], Awaitable[ApiPort
             Middleware(CountingMiddleware),
             Middleware(InputMiddleware),
             Middleware(ChangeMiddleware, changes=changes),
+            Middleware(HeadMiddleware),
         ],
         responses=EVERYWHERE,
     )
+    app.session_cookie = session_cookie_name(settings)
     install_error_handlers(app)
     # Asked for most first: every request is held against them in turn, by FastAPI twice and by Serve once.
     app.include_router(_health)

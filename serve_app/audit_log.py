@@ -8,10 +8,11 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel
 
 from domain.views import UserView
-from serve_app.access import Granted, Needs, Ports, snowflake_of
+from serve_app.access import ID_SCHEMA, Granted, Needs, Ports, snowflake_of
 from serve_app.paging import Page, PageWanted, page_of
+from serve_app.plain_route import PlainRoute
 
-router = APIRouter(prefix="/api/servers/{guild_id}/audit-log", tags=["audit log"])
+router = APIRouter(prefix="/api/servers/{guild_id}/audit-log", tags=["audit log"], route_class=PlainRoute)
 
 
 class Logged(BaseModel):
@@ -27,7 +28,9 @@ class Logged(BaseModel):
 
 
 async def actor_id_of(
-    actor_id: Annotated[str | None, Query(description="Only what this Discord user did")] = None,
+    actor_id: Annotated[
+        str | None, Query(description="Only what this Discord user did", json_schema_extra=ID_SCHEMA)
+    ] = None,
 ) -> int | None:
     """Return the person whose entries are wanted, if it is one person's."""
     return None if actor_id is None else snowflake_of(actor_id, "invalid_actor_id", "A person's")

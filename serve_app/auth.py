@@ -17,12 +17,13 @@ from domain.sessions import LOGIN_MS, SESSION_MS, Identity, PendingLogin
 from domain.views import UserView, user_view
 from serve_app.access import Changing, LoggedIn, Ports, session_token
 from serve_app.cookies import own_cookies
+from serve_app.plain_route import PlainRoute, takes_foreign_query
 from serve_app.ports import ApiPorts, WebSettings, login_cookie_name, session_cookie_name
 from serve_app.task_set import TaskSet
 
 log = structlog.get_logger()
 
-router = APIRouter(prefix="/api/auth", tags=["auth"])
+router = APIRouter(prefix="/api/auth", tags=["auth"], route_class=PlainRoute)
 
 
 class Me(BaseModel):
@@ -59,6 +60,7 @@ async def login(
 
 
 @router.get("/callback", status_code=303, response_class=RedirectResponse)
+@takes_foreign_query  # Discord adds a word of its own now and then
 async def callback(
     request: Request,
     ports: Ports,

@@ -10,8 +10,9 @@ from domain.replica_counts import CacheCounts
 from domain.views import View
 from serve_app.access import Operator
 from serve_app.metering import Meter
+from serve_app.plain_route import PlainRoute
 
-router = APIRouter(tags=["operations"])
+router = APIRouter(tags=["operations"], route_class=PlainRoute)
 
 
 class CacheView(View):

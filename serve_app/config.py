@@ -13,8 +13,9 @@ from domain.views import UserView
 from serve_app.access import Granted, Needs, Ports
 from serve_app.answers import remembered
 from serve_app.changes import Changes
+from serve_app.plain_route import PlainRoute
 
-router = APIRouter(prefix="/api/servers/{guild_id}/config", tags=["config"])
+router = APIRouter(prefix="/api/servers/{guild_id}/config", tags=["config"], route_class=PlainRoute)
 
 
 class ServerConfig(BaseModel):
@@ -29,7 +30,7 @@ class ServerConfig(BaseModel):
 class ConfigChange(BaseModel):
     """A whole configuration, made from what was there at ``version``."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     config: GuildConfig
     version: Annotated[int, Field(ge=0, le=2**31 - 1)]

@@ -25,6 +25,11 @@ EVERYWHERE: dict[int | str, dict[str, Any]] = {
         {"permission": "view_violations"},
     ),
     404: _described("What was asked for is not there.", "not_found", "There is nothing here."),
+    405: _described(
+        "This cannot be done there; Allow says what can.",
+        "method_not_allowed",
+        "This cannot be done here.",
+    ),
     408: _described(
         "The body came too slowly.", "body_too_slow", "The body did not arrive in time. Try again."
     ),

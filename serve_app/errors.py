@@ -24,6 +24,9 @@ from domain.errors import (
 from domain.guild_settings import MAX_RULES, NoSuchRule, TooManyRules
 from domain.permissions import Permission
 from domain.roles import MAX_MAPPINGS
+from serve_app.allowed import allowed_methods
+
+NOT_FOUND, NOT_ALLOWED = 404, 405
 
 
 class ErrorBody(BaseModel):
@@ -115,10 +118,15 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def plain(request: Request, error: HTTPException) -> JSONResponse:
-        if error.status_code == 404:  # noqa: PLR2004
-            return _answer(request, 404, "not_found", "There is nothing here.")
+        path = request.url.path
+        if error.status_code == NOT_ALLOWED and (allowed := allowed_methods(app, path)):
+            answer = _answer(request, NOT_ALLOWED, "method_not_allowed", "This cannot be done here.")
+            answer.headers["allow"] = allowed
+            return answer
+        if error.status_code in {NOT_FOUND, NOT_ALLOWED}:
+            return _answer(request, NOT_FOUND, "not_found", "There is nothing here.")
         answer = _answer(request, error.status_code, "http_error", str(error.detail))
-        answer.headers.update(error.headers or {})  # 405 says what is allowed
+        answer.headers.update(error.headers or {})
         return answer
 
     @app.exception_handler(VersionConflict)

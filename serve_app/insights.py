@@ -20,9 +20,10 @@ from domain.views import HourView, SeverityCounts, UserView, View, hour_view, se
 from serve_app.access import Granted, Needs
 from serve_app.answers import remembered
 from serve_app.paging import Page, PageWanted, page_of
+from serve_app.plain_route import PlainRoute
 from serve_app.ports import ApiPorts
 
-router = APIRouter(prefix="/api/servers/{guild_id}", tags=["insights"])
+router = APIRouter(prefix="/api/servers/{guild_id}", tags=["insights"], route_class=PlainRoute)
 
 BUCKET_HOURS: dict[Period, int] = {"hour": 1, "day": 1, "week": 1, "month": 24}
 

@@ -6,8 +6,9 @@ from fastapi import APIRouter
 
 from domain.network import NetworkView
 from serve_app.access import Operator, Ports
+from serve_app.plain_route import PlainRoute
 
-router = APIRouter(prefix="/api/network", tags=["operations"])
+router = APIRouter(prefix="/api/network", tags=["operations"], route_class=PlainRoute)
 
 
 @router.get("")

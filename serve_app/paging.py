@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Depends, Query
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 
 T = TypeVar("T")
+
+
+def _digits(text: object) -> object:
+    if isinstance(text, str) and not re.fullmatch(r"0|[1-9][0-9]{0,18}", text):
+        message = "must be a whole number, written as digits"
+        raise ValueError(message)
+    return text
+
+
+Whole = Annotated[int, BeforeValidator(_digits)]
+"""A number in a query, which has one way to be written: not ``1.0``, ``+1`` or ``1_000``."""
 
 MAX_PER_PAGE = 100
 MAX_PAGE = 100_000
@@ -26,8 +38,8 @@ class PageRequest(BaseModel):
 
 
 async def _page_request(
-    page: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 1,
-    per_page: Annotated[int, Query(ge=1, le=MAX_PER_PAGE)] = 50,
+    page: Annotated[Whole, Query(ge=1, le=MAX_PAGE)] = 1,
+    per_page: Annotated[Whole, Query(ge=1, le=MAX_PER_PAGE)] = 50,
 ) -> PageRequest:
     return PageRequest(page=page, per_page=per_page)
 

@@ -12,12 +12,13 @@ from domain.errors import MayNotChangeRoles
 from domain.permissions import Role
 from domain.roles import Assign, MapRole, Revoke, RoleChange, UnmapRole
 from domain.views import UserView
-from serve_app.access import Granted, Needs, OfGate, Ports, UserId, member_of, snowflake_of
+from serve_app.access import ID_SCHEMA, Granted, Needs, OfGate, Ports, UserId, member_of, snowflake_of
 from serve_app.changes import Changes
 from serve_app.errors import missing_permission
 from serve_app.paging import Page, PageWanted, page_of
+from serve_app.plain_route import PlainRoute
 
-router = APIRouter(prefix="/api/servers/{guild_id}", tags=["roles"])
+router = APIRouter(prefix="/api/servers/{guild_id}", tags=["roles"], route_class=PlainRoute)
 
 Owner = Annotated[Granted, Depends(Needs("manage_roles"))]
 
@@ -25,7 +26,7 @@ Owner = Annotated[Granted, Depends(Needs("manage_roles"))]
 class RoleWanted(BaseModel):
     """The role that is to be given."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     role: Role
 
@@ -49,7 +50,9 @@ class MappedRole(BaseModel):
 
 
 async def discord_role_id_of(
-    discord_role_id: Annotated[str, Path(description="The id of a role on Discord")],
+    discord_role_id: Annotated[
+        str, Path(description="The id of a role on Discord", json_schema_extra=ID_SCHEMA)
+    ],
 ) -> int:
     """Return the Discord role that the path names."""
     return snowflake_of(discord_role_id, "invalid_role_id", "A Discord role's")

@@ -13,9 +13,10 @@ from domain.views import UserView
 from serve_app.access import Granted, Needs, Ports
 from serve_app.changes import Changes
 from serve_app.errors import ApiError
-from serve_app.paging import Page, PageWanted, page_of
+from serve_app.paging import Page, PageWanted, Whole, page_of
+from serve_app.plain_route import PlainRoute
 
-router = APIRouter(prefix="/api/servers/{guild_id}/rules", tags=["rules"])
+router = APIRouter(prefix="/api/servers/{guild_id}/rules", tags=["rules"], route_class=PlainRoute)
 
 Version = Annotated[int, Field(ge=0, le=2**31 - 1)]
 RuleName = Annotated[str, Path(pattern=RULE_NAME, description="Small letters, digits and hyphens, up to 40")]
@@ -35,7 +36,7 @@ class ServerRule(BaseModel):
 class RuleChange(BaseModel):
     """A whole rule, made from what was there at ``version``; 0 for a new one and in place of a default."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     rule: Rule
     version: Version
@@ -94,7 +95,7 @@ async def delete_rule(
     ports: Ports,
     change: Changes,
     rule: RuleName,
-    version: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
+    version: Annotated[Whole | None, Query(ge=1, le=2**31 - 1)] = None,
 ) -> Response:
     """Take a server's own rule away. In place of a default, the default holds again."""
     await ports.guild_settings.delete_rule(granted.guild_id, rule, from_version=version, change=change)

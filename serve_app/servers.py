@@ -10,8 +10,9 @@ from domain.ports import GuildRow
 from domain.sessions import SessionGuild
 from serve_app.access import LoggedIn, OfGate, Ports
 from serve_app.paging import Page, PageWanted, page_of
+from serve_app.plain_route import PlainRoute
 
-router = APIRouter(prefix="/api/servers", tags=["servers"])
+router = APIRouter(prefix="/api/servers", tags=["servers"], route_class=PlainRoute)
 
 
 class Server(BaseModel):

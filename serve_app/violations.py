@@ -2,35 +2,63 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from domain.events import Detection, Severity
-from domain.ids import parse_snowflake
+from domain.ids import DISCORD_EPOCH_MS, parse_snowflake
 from domain.insights import ReviewState, Wanted
 from domain.people import People
 from domain.views import Verdict, ViolationView
-from serve_app.access import Granted, Needs, Ports
+from serve_app.access import ID_SCHEMA, Granted, Needs, Ports
 from serve_app.changes import Changes
 from serve_app.errors import ApiError
-from serve_app.paging import Page, PageWanted, page_of
+from serve_app.paging import Page, PageWanted, Whole, page_of
+from serve_app.plain_route import PlainRoute
 
-router = APIRouter(prefix="/api/servers/{guild_id}/violations", tags=["violations"])
+router = APIRouter(prefix="/api/servers/{guild_id}/violations", tags=["violations"], route_class=PlainRoute)
 
 MAX_MS = 253_402_300_799_999
 """The last millisecond of the year 9999."""
 MAX_NOTE = 500
 
-Moment = Annotated[int | None, Query(ge=0, le=MAX_MS, description="Unix milliseconds")]
+
+def _plausible(ms: int) -> int:
+    if not DISCORD_EPOCH_MS <= ms <= MAX_MS:
+        unit = "seconds" if DISCORD_EPOCH_MS <= ms * 1000 <= MAX_MS else "something else"
+        message = f"must be Unix milliseconds of 2015 or later; this looks like {unit}"
+        raise ValueError(message)
+    return ms
+
+
+_Millis = Annotated[
+    Whole,
+    AfterValidator(_plausible),
+    Field(json_schema_extra={"minimum": DISCORD_EPOCH_MS, "maximum": MAX_MS}),
+]
+Moment = Annotated[_Millis | None, Query(description="Unix milliseconds; Discord began in 2015")]
+
+_CANONICAL_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
+def _canonical(text: object) -> object:
+    if isinstance(text, str) and not _CANONICAL_UUID.fullmatch(text):
+        message = "must be a UUID with its hyphens"
+        raise ValueError(message)
+    return text
+
+
+ViolationId = Annotated[UUID, BeforeValidator(_canonical)]
 
 
 class NewReview(BaseModel):
     """What a moderator says of a violation."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     verdict: Verdict
     note: Annotated[str, Field(max_length=MAX_NOTE)] | None = None
@@ -42,8 +70,8 @@ async def wanted_violations(
     *,
     severity: Severity | None = None,
     detection: Detection | None = None,
-    user_id: str | None = None,
-    rule: Annotated[str | None, Query(max_length=100)] = None,
+    user_id: Annotated[str | None, Query(json_schema_extra=ID_SCHEMA)] = None,
+    rule: Annotated[str | None, Query(min_length=1, max_length=100)] = None,
     since: Moment = None,
     until: Moment = None,
     review: ReviewState | None = None,
@@ -86,7 +114,7 @@ async def list_violations(
 
 @router.get("/{violation_id}")
 async def read_violation(
-    granted: Annotated[Granted, Depends(Needs("view_violations"))], ports: Ports, violation_id: UUID
+    granted: Annotated[Granted, Depends(Needs("view_violations"))], ports: Ports, violation_id: ViolationId
 ) -> ViolationView:
     """Show one violation."""
     violation = await ports.insights.violation(granted.guild_id, violation_id)
@@ -100,7 +128,7 @@ async def review_violation(
     granted: Annotated[Granted, Depends(Needs("manage_violations"))],
     ports: Ports,
     change: Changes,
-    violation_id: UUID,
+    violation_id: ViolationId,
     said: NewReview,
 ) -> ViolationView:
     """Keep what a moderator says of a violation; 409 when somebody else reviewed it meanwhile."""

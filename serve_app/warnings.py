@@ -11,11 +11,12 @@ from domain.ids import parse_snowflake
 from domain.people import People
 from domain.user_warnings import UserWarnings
 from domain.views import UserView
-from serve_app.access import Granted, Needs, Ports, UserId
+from serve_app.access import ID_SCHEMA, Granted, Needs, Ports, UserId
 from serve_app.changes import Changes
 from serve_app.paging import Page, PageWanted, page_of
+from serve_app.plain_route import PlainRoute
 
-router = APIRouter(prefix="/api/servers/{guild_id}/warnings", tags=["warnings"])
+router = APIRouter(prefix="/api/servers/{guild_id}/warnings", tags=["warnings"], route_class=PlainRoute)
 
 
 class Warned(BaseModel):
@@ -41,12 +42,15 @@ def _snowflake(text: str) -> str:
     return text
 
 
+_UserId = Annotated[str, AfterValidator(_snowflake), Field(json_schema_extra=ID_SCHEMA)]
+
+
 class BulkClear(BaseModel):
     """Whose warnings to clear."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
-    user_ids: Annotated[list[Annotated[str, AfterValidator(_snowflake)]], Field(min_length=1, max_length=100)]
+    user_ids: Annotated[list[_UserId], Field(min_length=1, max_length=100)]
 
 
 @router.get("")

@@ -10,9 +10,12 @@ import pytest
 import structlog
 from fastapi.responses import StreamingResponse
 
+from adapters.memory.samples import violation
 from domain.errors import StoreUnavailable
 from serve_app.middleware import CONTENT_SECURITY_POLICY
-from tests.serve_app.web import PLAIN, Web, ask_raw, membership, running
+from tests.serve_app.declared import declared
+from tests.serve_app.test_servers import happen
+from tests.serve_app.web import GUILD, PLAIN, Web, ask_raw, membership, running
 
 METRICS = "/api/servers/40/metrics"
 
@@ -193,7 +196,34 @@ async def test_of_two_request_ids_the_first_counts(web: Web) -> None:
 async def test_a_method_that_is_not_allowed_names_those_that_are(web: Web) -> None:
     """405 says what one may do instead."""
     answer = await web.browser.delete("/api/servers")
-    assert answer.headers["allow"] == "GET"
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
+    assert check_form(answer)["error_code"] == "method_not_allowed"
+    assert (await web.browser.post("/api/nothing")).status_code == 404
+
+
+async def test_every_path_names_all_that_may_be_done_there(web: Web) -> None:
+    """Whichever of its routes is met first."""
+    routes = declared(web.app)
+    allowed = {url: {route.method for route in routes if route.url == url} for url in {r.url for r in routes}}
+    for url, methods in allowed.items():
+        answer = await web.browser.request("TRACE", url)
+        named = set(answer.headers["allow"].split(", "))
+        assert (url, answer.status_code) == (url, 405)
+        assert named >= methods | ({"HEAD"} if "GET" in methods else set())
+
+
+async def test_head_is_get_without_its_body(web: Web) -> None:
+    """For every route that can be read, refusals included."""
+    owner = await web.browser_of_role("owner")
+    await happen(web, violation(GUILD, 1))
+    for browser in (owner, web.new_browser()):
+        for route in declared(web.app):
+            if route.method != "GET" or route.path in {"/api/auth/login", "/api/auth/callback"}:
+                continue
+            got, head = await browser.get(route.url), await browser.head(route.url)
+            assert (route.url, head.status_code, head.content) == (route.url, got.status_code, b"")
+            assert head.headers["content-type"] == got.headers["content-type"]
+            assert head.headers["content-length"] == got.headers["content-length"]
 
 
 @pytest.mark.parametrize("name", ["authorization", "x-forwarded-host", "accept"])

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import httpx2
 import pytest
@@ -18,6 +19,7 @@ from domain.plain_json import MAX_DEPTH
 from serve_app import inputs
 from serve_app.errors import ApiError
 from serve_app.inputs import MAX_BODY_BYTES, require_plain_json
+from tests.serve_app.declared import PARAMETERS, declared
 from tests.serve_app.test_errors import check_form
 from tests.serve_app.web import GUILD, PLAIN, Web, running
 
@@ -293,3 +295,143 @@ async def test_a_nul_in_a_text_is_refused(web: Web) -> None:
     headers = {"x-csrf-token": "csrf-2"}
     answer = await browser.put(f"/api/servers/{GUILD}/config", json=body, headers=headers)
     assert (answer.status_code, answer.json()["error_code"]) == (422, "invalid_text")
+
+
+# -- queries --------------------------------------------------------------------------------------
+
+
+async def test_a_query_that_is_not_known_is_refused_everywhere(web: Web) -> None:
+    """A typing error must not look like an answer; the refusal names what is known."""
+    owner = await web.browser_of_role("owner")
+    csrf = {"x-csrf-token": web.csrf_of("owner")}
+    for route in declared(web.app):
+        answer = await owner.request(route.method, f"{route.url}?perpage=5", headers=csrf)
+        if route.path == "/api/auth/callback":  # Discord writes its query
+            assert answer.status_code == 303
+            continue
+        assert (route.url, answer.status_code) == (route.url, 422)
+        body = check_form(answer)
+        assert (body["error_code"], body["details"]["unknown"]) == ("invalid_query", ["perpage"])
+        assert body["details"]["twice"] == []
+
+
+async def test_a_query_that_says_something_twice_is_refused(web: Web) -> None:
+    """Nobody can know which of the two counts. Also where somebody else writes the query."""
+    owner = await web.browser_of_role("owner")
+    for url, name in (
+        (f"/api/servers/{GUILD}/violations?page=1&page=1", "page"),
+        (f"/api/servers/{GUILD}/metrics?period=day&%70eriod=week", "period"),
+        ("/api/auth/callback?state=a&state=b&hint=c", "state"),
+    ):
+        answer = await owner.get(url)
+        body = check_form(answer)
+        assert (answer.status_code, body["error_code"]) == (422, "invalid_query")
+        assert (body["details"]["twice"], body["details"]["unknown"]) == ([name], [])
+        assert name in body["details"]["known"]
+
+
+async def test_what_a_refused_query_is_told_is_bounded(web: Web) -> None:
+    """However much of it there is."""
+    owner = await web.browser_of_role("owner")
+    query = "&".join(f"{'x' * 200}{number}=1" for number in range(50))
+    body = check_form(await owner.get(f"/api/servers?{query}"))
+    assert [len(name) for name in body["details"]["unknown"]] == [100] * 10
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("since=1790000000", "this looks like seconds"),
+        ("until=1790000000", "this looks like seconds"),
+        ("since=0", "this looks like something else"),
+        ("since=1790000000000000", "this looks like something else"),
+        ("since=1.79e12", "must be a whole number"),
+        ("since=", "must be a whole number"),
+        ("page=1.0", "must be a whole number"),
+        ("page=%2B1", "must be a whole number"),
+        ("page=01", "must be a whole number"),
+        ("per_page=1_0", "must be a whole number"),
+        ("page=%201", "must be a whole number"),
+        ("rule=", "at least 1 character"),
+        ("severity=", "Input should be 'low', 'medium', 'high' or 'critical'"),
+    ],
+)
+async def test_a_query_that_means_something_else_is_refused_in_a_sentence(
+    web: Web, query: str, sentence: str
+) -> None:
+    """Rather than answered by the wrong rows or by none."""
+    owner = await web.browser_of_role("owner")
+    answer = await owner.get(f"/api/servers/{GUILD}/violations?{query}")
+    assert answer.status_code == 422
+    [problem] = check_form(answer)["details"]
+    assert sentence in problem["problem"]
+
+
+# -- types ----------------------------------------------------------------------------------------
+
+RULE = {"kind": "banned_word", "words": ["bad"]}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "where"),
+    [
+        ("PUT", "config", {"config": {}, "version": False}, "body.version"),
+        ("PUT", "config", {"config": {}, "version": "0"}, "body.version"),
+        ("PUT", "config", {"config": {}, "version": 0.0}, "body.version"),
+        ("PUT", "config", {"config": {"retention_days": "30"}, "version": 0}, "body.config.retention_days"),
+        ("PUT", "config", {"config": {"timezone": 5}, "version": 0}, "body.config.timezone"),
+        ("PUT", "rules/own", {"rule": RULE, "version": True}, "body.version"),
+        ("PUT", "rules/own", {"rule": RULE | {"enabled": 0}, "version": 0}, "body.rule.banned_word.enabled"),
+        (
+            "PUT",
+            "rules/own",
+            {"rule": RULE | {"enabled": "yes"}, "version": 0},
+            "body.rule.banned_word.enabled",
+        ),
+        ("PUT", "rules/own", {"rule": RULE | {"words": [5]}, "version": 0}, "body.rule.banned_word.words.0"),
+        ("PUT", "rules/own", {"rule": {"words": ["bad"]}, "version": 0}, "body.rule"),
+        ("PUT", "roles/9", {"role": True}, "body.role"),
+        ("POST", "warnings/bulk-clear", {"user_ids": [9]}, "body.user_ids.0"),
+        ("POST", "warnings/bulk-clear", {"user_ids": ["09"]}, "body.user_ids.0"),
+    ],
+)
+async def test_a_value_of_another_type_is_not_taken_for_one(
+    web: Web, method: str, path: str, body: Any, where: str
+) -> None:
+    """True is no 1, "2" no 2: who sends that means something else, or has a mistake."""
+    owner = await web.browser_of_role("owner")
+    csrf = {"x-csrf-token": web.csrf_of("owner")}
+    answer = await owner.request(method, f"/api/servers/{GUILD}/{path}", json=body, headers=csrf)
+    assert answer.status_code == 422
+    assert check_form(answer)["details"][0]["where"] == where
+    assert web.announcer.announced == []
+
+
+# -- ids ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrong", ["0", "040", "00", str(2**63), "9" * 20, "-1", "+40", "4 0", "٤٠", "40.0", "x"]
+)
+async def test_an_id_is_canonical_or_refused_everywhere(web: Web, wrong: str) -> None:
+    """In every place of every path; nothing is answered under another name than it was asked for."""
+    owner = await web.browser_of_role("owner")
+    csrf = {"x-csrf-token": web.csrf_of("owner")}
+    for route in declared(web.app):
+        for name in ("guild_id", "user_id", "discord_role_id", "violation_id"):
+            if f"{{{name}}}" in route.path:
+                url = route.path.replace(f"{{{name}}}", quote(wrong))
+                for other, value in PARAMETERS.items():
+                    url = url.replace(f"{{{other}}}", value)
+                body = {"role": "viewer", "verdict": "dismissed", "version": 0}
+                answer = await owner.request(
+                    route.method,
+                    url,
+                    headers=csrf,
+                    json={"role": "viewer"} if name != "violation_id" else body,
+                )
+                assert (url, answer.status_code) == (url, 422)
+    for name in ("user_id", "actor_id"):
+        path = "violations" if name == "user_id" else "audit-log"
+        answer = await owner.get(f"/api/servers/{GUILD}/{path}", params={name: wrong})
+        assert answer.status_code == 422

@@ -72,7 +72,7 @@ async def test_no_secret_is_written_down(
         await look_later(web)
     with monkeypatch.context() as broken:
         break_store(web, broken, Broken())
-        assert (await browser.get("/api/servers/40/metrics?x=secret-query")).status_code == 500
+        assert (await browser.get("/api/servers/40/metrics?period=week")).status_code == 500
     # Discord refuses the person; then a logout.
     web.login.problem = None
     web.login.disown(1)

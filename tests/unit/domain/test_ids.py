@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections import Counter
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from domain.ids import (
     HOUR_MS,
     MAX_SNOWFLAKE,
     SLOTS,
+    SNOWFLAKE_PATTERN,
     hour_start,
     parse_snowflake,
     slot_of,
@@ -99,3 +101,18 @@ def test_an_hour_begins_before_its_moments(ts_ms: int) -> None:
     start = hour_start(ts_ms)
     assert start % HOUR_MS == 0
     assert 0 <= ts_ms - start < HOUR_MS
+
+
+@given(
+    st.one_of(
+        st.integers(0, 2**64).map(str),
+        st.integers(-(10**6), 10**6).map(lambda away: str(MAX_SNOWFLAKE + away)),
+        st.text("0123456789", max_size=21),
+        st.text(max_size=5),
+    )
+)
+def test_the_pattern_describes_what_is_taken(text: str) -> None:
+    """A client that is made from the API's description asks for nothing that is refused."""
+    assert bool(re.search(SNOWFLAKE_PATTERN, text, re.ASCII)) == (parse_snowflake(text) is not None) or (
+        text.endswith("\n")  # Python's "$" stands before a last line break too
+    )

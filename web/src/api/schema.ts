@@ -24,7 +24,7 @@ export interface UserView {
 export interface BannedWords {
   action?: "none" | "delete";
   enabled?: boolean;
-  kind?: "banned_word";
+  kind: "banned_word";
   severity?: "low" | "medium" | "high" | "critical";
   /**
    * @minItems 1
@@ -167,7 +167,7 @@ export interface InviteLinks {
    */
   allowed?: string[];
   enabled?: boolean;
-  kind?: "invite_link";
+  kind: "invite_link";
   severity?: "low" | "medium" | "high" | "critical";
 }
 /**
@@ -216,7 +216,7 @@ export interface Me {
 export interface MentionFlood {
   action?: "none" | "delete";
   enabled?: boolean;
-  kind?: "mention_flood";
+  kind: "mention_flood";
   max_mentions?: number;
   severity?: "low" | "medium" | "high" | "critical";
 }
@@ -389,7 +389,7 @@ export interface PhishingLinks {
    */
   domains: string[];
   enabled?: boolean;
-  kind?: "phishing_link";
+  kind: "phishing_link";
   severity?: "low" | "medium" | "high" | "critical";
 }
 /**
@@ -398,7 +398,7 @@ export interface PhishingLinks {
 export interface RepeatedMessage {
   action?: "none" | "delete";
   enabled?: boolean;
-  kind?: "repeated_message";
+  kind: "repeated_message";
   repeats?: number;
   severity?: "low" | "medium" | "high" | "critical";
   window_s?: number;
