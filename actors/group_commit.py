@@ -18,7 +18,7 @@ import structlog
 
 from actors.guild import GuildActor
 from actors.guild_table import GuildTable
-from domain.errors import BatchTaken, EventRefused, Fenced, MalformedBatch, StoreUnavailable
+from domain.errors import BatchTaken, EventRefused, Fenced, HistoryTakenBack, MalformedBatch, StoreUnavailable
 from domain.events import (
     Accepted,
     Batch,
@@ -121,6 +121,8 @@ class GroupCommit:
         self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue()
         self._waiting_events = 0
         self._taken: dict[str, int] = {}
+        self._last: BatchMark | None = None
+        """Of the last commit of this life."""
         self._doubt: _Doubt | None = None
         self._stopped = False
         self._turn = asyncio.Lock()
@@ -152,6 +154,19 @@ class GroupCommit:
         """Return when no transaction is in flight, nor in doubt. Raises ``StoreUnavailable``."""
         async with self._turn:
             await self._end_doubt()
+
+    async def confirm(self) -> None:
+        """Make sure that the database holds what it held when this life last committed.
+
+        Raises:
+            HistoryTakenBack: it does not, so it was restored to an earlier time.
+
+        """
+        async with self._turn:
+            await self._end_doubt()
+            last = self._last
+            if last is not None and await self._store.taken_number(last.source) < last.number:
+                raise HistoryTakenBack(f"Batch {last.number} of {last.source} is gone.")
 
     async def stop(self) -> None:
         """Refuse what waits; its shards keep it."""
@@ -380,6 +395,7 @@ class GroupCommit:
         self._doubt = None
 
     def _remember(self, marks: tuple[BatchMark, ...]) -> None:
+        self._last = marks[-1]
         for mark in marks:
             self._taken[mark.source] = max(mark.number, self._taken.get(mark.source, 0))
 

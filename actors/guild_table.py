@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -12,10 +13,10 @@ import msgspec
 from actors.guild import GuildActor
 from domain.guild import WINDOW_HOURS, GuildState
 from domain.ids import HOUR_MS, hour_start
-from domain.ports import GuildStore, Incarnation
+from domain.ports import GuildStore
 
-EPOCH_BITS = 28
-"""An epoch is the host's incarnation and its count of activations: never used twice, below 2^53."""
+MAX_EPOCH = 2**53 - 1
+"""What a browser reads exactly."""
 
 
 AWAKE_AT_ONCE = 64
@@ -53,12 +54,10 @@ class GuildTable:
         self,
         settings: TableSettings,
         store: GuildStore,
-        incarnation: Incarnation,
         now_ms: Callable[[], int],
     ) -> None:
         self._settings = settings
         self._store = store
-        self._incarnation = incarnation
         self._now_ms = now_ms
         self._guilds: OrderedDict[int, GuildActor] = OrderedDict()  # the least recently used first
         self._in_use: dict[int, int] = {}
@@ -229,7 +228,9 @@ class GuildTable:
             if guild_id in wanted and guild_id not in self._guilds:
                 self.activations += 1
                 state = loaded.get(guild_id) or GuildState(guild_id)
-                self._guilds[guild_id] = GuildActor(state, self._epoch(), now_ms)
+                self._guilds[guild_id] = GuildActor(state, new_epoch(), now_ms)
 
-    def _epoch(self) -> int:
-        return (self._incarnation.number << EPOCH_BITS) | self.activations
+
+def new_epoch() -> int:
+    """Return what no activation had: a number that is counted comes again when the database is restored."""
+    return 1 + secrets.randbelow(MAX_EPOCH)

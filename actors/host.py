@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -18,7 +19,15 @@ from actors.guild_table import GuildTable, TableSettings
 from actors.observers import MESSAGES, Change, Observers
 from actors.showing import Showing
 from actors.watch_index import WatchIndex
-from domain.errors import Fenced, HostUnreachable, MalformedBatch, NotOwner, StoreUnavailable, TooManySockets
+from domain.errors import (
+    Fenced,
+    HistoryTakenBack,
+    HostUnreachable,
+    MalformedBatch,
+    NotOwner,
+    StoreUnavailable,
+    TooManySockets,
+)
 from domain.events import (
     ActionSettled,
     Batch,
@@ -116,6 +125,8 @@ class GuildHost:
         self._observers = Observers()
         self._ticking: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
+        self._look_soon = False
+        self._token, self._next_token = 0, secrets.randbits(62)
         self._refused = 0
         self._fenced = False
         self._store_available = True
@@ -131,7 +142,7 @@ class GuildHost:
         self._store = store
         self._incarnation = await store.register_host(settings.host_id, settings.actor_name, director)
         self._director = director or 0
-        self._table = GuildTable(settings.table, store, self._incarnation, self._now_ms)
+        self._table = GuildTable(settings.table, store, self._now_ms)
         self._commit = GroupCommit(settings.commit, store, self._incarnation, self._table, self)
         self._ticking = asyncio.create_task(self._tick_forever(), name="tick")
         return self._incarnation
@@ -424,6 +435,7 @@ class GuildHost:
     def store_changed(self, *, available: bool) -> None:
         """Tell everybody who watches that what they see is late, or no longer is."""
         self._store_available = available
+        self._look_soon = True
         self._showing.show([(guild, self._health(guild)) for guild in self._watched()])
 
     # -- what is shown --------------------------------------------------------------------------------
@@ -442,22 +454,40 @@ class GuildHost:
             self._push_metrics()
             self._observers.tick()
             self._table.passivate_idle()
-            if ticks % LOOK_EVERY_TICKS == 0 and (self._looking is None or self._looking.done()):
+            look = self._look_soon or ticks % LOOK_EVERY_TICKS == 0
+            if look and (self._looking is None or self._looking.done()):
                 # A task of its own: a database that hangs must not hold up the ticks.
                 self._looking = asyncio.create_task(self._look_whether_replaced(), name="look")
 
     async def _look_whether_replaced(self) -> None:
-        """Notice another life of this host even when there is nothing to commit.
+        """Notice another life of this host, or another history, even when there is nothing to commit.
 
         A Director that was killed while it replaced this host has left it running, unknown to anybody
-        but the relays that listen to it.
+        but the relays that listen to it. A database that was restored to an earlier time knows nothing of
+        what these guilds' states and streams are made of: they are given up, and the Director begins a
+        life that reads what is true now.
         """
+        if self._fenced:
+            return
+        self._look_soon = True  # until it has worked: whatever took the database away may have put it back
         try:
-            lives = {row.incarnation for row in await self._store.hosts()}
+            await self._commit.confirm()
+            # Where an answer was lost, the one or the other stands there.
+            await self._store.renew_token(
+                self._incarnation, (self._token, self._next_token), self._next_token
+            )
         except StoreUnavailable:
             return
-        if self._incarnation.number not in lives:
+        except HistoryTakenBack as error:
+            log.error("history_taken_back", host=self._settings.host_id, error=str(error))  # noqa: TRY400
+            with contextlib.suppress(StoreUnavailable):  # else the next look finds the same
+                await self._store.write_taken_back(self._settings.host_id)  # first: fenced, we are soon ended
+                self.fenced()
+        except Fenced:
             self.fenced()
+        else:
+            self._token, self._next_token = self._next_token, secrets.randbits(62)
+            self._look_soon = False
 
     def _push_metrics(self) -> None:
         """Push the counters of the watched guilds that changed."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import secrets
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -16,7 +17,7 @@ from adapters.queries import load_queries
 from adapters.retention import forget
 from adapters.rollups import roll_up
 from adapters.rows import hour_from_row, violation_from_row
-from domain.errors import BatchTaken, EventRefused, Fenced, PlacementTaken
+from domain.errors import BatchTaken, EventRefused, Fenced, HistoryTakenBack, PlacementTaken
 from domain.guild import (
     ActionRecorded,
     GuildChanged,
@@ -66,8 +67,28 @@ class PostgresGuildStore:
         with unavailable_when_away():
             async with self._pool.acquire() as connection, connection.transaction():
                 await _hold_director(connection, director)
-                number = await connection.fetchval(_SQL["register_host"], host_id, actor_name)
+                number = await connection.fetchval(
+                    _SQL["register_host"], host_id, actor_name, secrets.randbits(24)
+                )
         return Incarnation(host_id, int(number))
+
+    async def renew_token(self, incarnation: Incarnation, known: Collection[int], token: int) -> None:
+        """See the port."""
+        life = (incarnation.host_id, incarnation.number)
+        with unavailable_when_away():
+            if await self._pool.fetchval(_SQL["renew_token"], *life, list(known), token) is not None:
+                return
+            held = await self._pool.fetchval(_SQL["hold_incarnation"], incarnation.host_id)
+        if held is not None and held > incarnation.number:
+            raise Fenced(f"Host {incarnation.host_id} lives on as incarnation {held}.")
+        raise HistoryTakenBack(f"The database does not know what host {incarnation.host_id} wrote last.")
+
+    async def write_taken_back(self, host_id: str) -> None:
+        """See the port."""
+        with unavailable_when_away():
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute(_SQL["one_tells"])
+                await connection.execute(_SQL["write_taken_back"], host_id)
 
     async def retire_host(self, host_id: str, director: int | None = None) -> None:
         """See the port."""

@@ -43,6 +43,10 @@ class Fenced(GuildhallError):
     """This incarnation of a host, or of the Director, is over; it must not write any more."""
 
 
+class HistoryTakenBack(Fenced):
+    """The database was restored to an earlier time: what this life knows may never have been."""
+
+
 class NotOwner(GuildhallError):
     """The guild belongs to another host."""
 

@@ -58,7 +58,10 @@ class ShardsView(View):
 
 
 class GapView(View):
-    """A time for which a source heard nothing ("blind"), or had to give events up ("overflow")."""
+    """A time for which a source heard nothing ("blind"), or had to give events up ("overflow").
+
+    Or one that a restore of the database took back ("restored").
+    """
 
     source: str
     reason: str

@@ -5,6 +5,7 @@ Each port has its real adapter and its in-memory twin in :mod:`adapters`; one co
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -55,7 +56,7 @@ class Committed(msgspec.Struct, frozen=True):
 
 
 class Incarnation(msgspec.Struct, frozen=True):
-    """A host's life: the number is higher in every life, of any host."""
+    """A host's life: the number is higher in every life, of any host, and no restore brings one back."""
 
     host_id: str
     number: int
@@ -92,6 +93,20 @@ class GuildStore(Protocol):
         self, host_id: str, actor_name: str = "", director: int | None = None
     ) -> Incarnation:
         """Begin a new life of a host, for a Director; every earlier life of it can no longer commit."""
+        ...
+
+    async def renew_token(self, incarnation: Incarnation, known: Collection[int], token: int) -> None:
+        """Replace what this life wrote here last, which is one of ``known`` (0 at first), by ``token``.
+
+        Raises:
+            Fenced: the incarnation is over.
+            HistoryTakenBack: something else stands there: the database was restored to an earlier time.
+
+        """
+        ...
+
+    async def write_taken_back(self, host_id: str) -> None:
+        """Record the time that a restore took back as a coverage gap, once, whichever host finds it out."""
         ...
 
     async def retire_host(self, host_id: str, director: int | None = None) -> None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+import copy
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import assert_never
+from typing import Any, assert_never
 from uuid import UUID
 
 import msgspec
 
 from adapters.clock import now_ms as wall_clock_ms
 from domain.audit import AuditEntry, AuditRow
-from domain.errors import BatchTaken, EventRefused, Fenced, PlacementTaken, StoreUnavailable
+from domain.errors import (
+    BatchTaken,
+    EventRefused,
+    Fenced,
+    HistoryTakenBack,
+    PlacementTaken,
+    StoreUnavailable,
+)
 from domain.events import ActionSettled, ActionStatus, Gap, UserRef, ViolationDetected
 from domain.guild import (
     ActionRecorded,
@@ -60,6 +68,9 @@ class MemoryDatabase:
         self.after_commit: CommitHook | None = None
         self.commits = 0
         self.incarnations = 0
+        """Never taken back by ``restore``: what makes them unique in Postgres is chance, not the sequence."""
+        self.tokens: dict[str, tuple[int, int]] = {}
+        """By host: what its life wrote last, and when."""
         self.director = 0
         self.hosts: dict[str, int] = {}
         self.host_rows: dict[str, HostRow] = {}
@@ -88,6 +99,15 @@ class MemoryDatabase:
         """Raise when another Director has begun."""
         if director is not None and director != self.director:
             raise Fenced(f"The Director lives on as incarnation {self.director}.")
+
+    def dump(self) -> dict[str, Any]:
+        """Return all that stands in the tables, for ``restore``."""
+        kept = ("now_ms", "available", "before_commit", "after_commit", "incarnations")
+        return copy.deepcopy({name: value for name, value in vars(self).items() if name not in kept})
+
+    def restore(self, dumped: dict[str, Any]) -> None:
+        """Be as at the time of a dump: whatever came after it never was."""
+        vars(self).update(copy.deepcopy(dumped))
 
     def require(self) -> None:
         """Raise when the database is away."""
@@ -164,8 +184,31 @@ class MemoryGuildStore:
         self._database.require_director(director)
         self._database.incarnations += 1
         self._database.hosts[host_id] = self._database.incarnations
+        self._database.tokens[host_id] = (0, self._database.now_ms())
         self._database.host_rows[host_id] = HostRow(host_id, self._database.incarnations, actor_name)
         return Incarnation(host_id, self._database.incarnations)
+
+    async def renew_token(self, incarnation: Incarnation, known: Collection[int], token: int) -> None:
+        """See the port."""
+        database, host_id = self._database, incarnation.host_id
+        database.require()
+        held = database.hosts.get(host_id)
+        if held == incarnation.number and database.tokens[host_id][0] in known:
+            database.tokens[host_id] = (token, database.now_ms())
+        elif held is not None and held > incarnation.number:
+            raise Fenced(f"Host {host_id} lives on as incarnation {held}.")
+        else:
+            raise HistoryTakenBack(f"The database does not know what host {host_id} wrote last.")
+
+    async def write_taken_back(self, host_id: str) -> None:
+        """See the port."""
+        database, now_ms = self._database, self._database.now_ms()
+        database.require()
+        living = [database.tokens[known][1] for known in database.host_rows]
+        _, since_ms = database.tokens.get(host_id, (0, min(living, default=now_ms)))
+        told = any(gap.reason == "restored" and gap.until_ms > since_ms for _, gap in database.gaps)
+        if not told:
+            database.gaps.append(("database", Gap(since_ms, now_ms, 0, "restored")))
 
     async def retire_host(self, host_id: str, director: int | None = None) -> None:
         """See the port."""

@@ -1,8 +1,10 @@
 -- What guild hosts read and write. One statement a name; adapters/queries.py reads this file.
 
 -- name: register_director
-INSERT INTO directors AS d (incarnation) VALUES (nextval('incarnations'))
-ON CONFLICT (only_one) DO UPDATE SET incarnation = excluded.incarnation, started_at = now()
+-- Milliseconds, because hosts follow the highest: a sequence would count below it after a restore.
+INSERT INTO directors AS d (incarnation) VALUES ((extract(epoch FROM clock_timestamp()) * 1000)::bigint)
+ON CONFLICT (only_one) DO UPDATE
+SET incarnation = greatest(excluded.incarnation, d.incarnation + 1), started_at = now()
 RETURNING incarnation;
 
 -- name: hold_director
@@ -10,14 +12,32 @@ RETURNING incarnation;
 SELECT incarnation FROM directors FOR SHARE;
 
 -- name: register_host
+-- Its lower 24 bits are chance: after a restore the sequence counts the same numbers again.
 INSERT INTO hosts AS h (host_id, incarnation, actor_name)
-VALUES ($1, nextval('incarnations'), $2)
+VALUES ($1, (nextval('incarnations') << 24) | $3::bigint, $2)
 ON CONFLICT (host_id) DO UPDATE
-SET incarnation = excluded.incarnation, actor_name = excluded.actor_name, started_at = now(), retired_at = NULL
+SET incarnation = excluded.incarnation, actor_name = excluded.actor_name, started_at = now(), retired_at = NULL,
+    token = 0, token_at = now()
 RETURNING incarnation;
 
 -- name: retire_host
-UPDATE hosts SET incarnation = nextval('incarnations'), retired_at = now() WHERE host_id = $1;
+UPDATE hosts SET incarnation = nextval('incarnations') << 24, retired_at = now() WHERE host_id = $1;
+
+-- name: renew_token
+UPDATE hosts SET token = $4, token_at = now()
+WHERE host_id = $1 AND incarnation = $2 AND token = ANY ($3::bigint[])
+RETURNING token;
+
+-- name: one_tells
+SELECT pg_advisory_xact_lock(hashtext('coverage_gaps.restored'));
+
+-- name: write_taken_back
+-- From when the database last heard of this host, or of any; once, though every host finds it out.
+INSERT INTO coverage_gaps (source, since, until, lost_events, reason)
+SELECT 'database', b.since, now(), 0, 'restored'
+FROM (SELECT coalesce((SELECT token_at FROM hosts WHERE host_id = $1),
+                      (SELECT min(token_at) FROM hosts WHERE retired_at IS NULL), now()) AS since) AS b
+WHERE NOT EXISTS (SELECT FROM coverage_gaps AS g WHERE g.reason = 'restored' AND g.until > b.since);
 
 -- name: hosts
 SELECT host_id, incarnation, coalesce(actor_name, '') AS actor_name

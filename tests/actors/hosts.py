@@ -31,9 +31,12 @@ from domain.ports import Commit, Incarnation
 class HostUnderTest:
     """A plain host with every slot, on the twin of the database."""
 
-    def __init__(self, database: MemoryDatabase, clock: MemoryClock, **settings: Any) -> None:
+    def __init__(
+        self, database: MemoryDatabase, clock: MemoryClock, host_id: str = "h0", **settings: Any
+    ) -> None:
         self.database = database
-        self.actor = GuildHost(HostSettings("h0", **settings), self._open, clock)
+        self.host_id = host_id
+        self.actor = GuildHost(HostSettings(host_id, **settings), self._open, clock)
         self._listeners: list[Listener] = []
 
     async def _open(self) -> MemoryGuildStore:
@@ -41,7 +44,7 @@ class HostUnderTest:
 
     async def start(self) -> HostUnderTest:
         await self.actor.start()
-        await self.actor.assign(place(1, ["h0"]))
+        await self.actor.assign(place(1, [self.host_id]))
         return self
 
     async def send(
@@ -228,8 +231,8 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-async def until(true: Callable[[], bool]) -> None:
+async def until(true: Callable[[], bool], within_s: float = 5) -> None:
     """Return when something has become so; nothing tells of it but looking."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(within_s):
         while not true():  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.001)

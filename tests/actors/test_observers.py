@@ -156,10 +156,10 @@ async def test_a_database_that_hangs_holds_up_no_sign_of_life(
 ) -> None:
     """The look whether the host was replaced has a task of its own."""
 
-    async def hang(_: object) -> None:
+    async def hang(*_: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(MemoryGuildStore, "hosts", hang)
+    monkeypatch.setattr(MemoryGuildStore, "renew_token", hang)
     host = await HostUnderTest(database, clock, tick_ms=1).start()
     await until(lambda: host.actor._looking is not None)
     async with observing(host.actor) as observer:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from adapters.memory import MemoryDatabase, MemoryGuildStore
@@ -169,6 +169,12 @@ class SimulatedStore:
         incarnation: Incarnation = await self._server.ask(register)
         self._life = incarnation.number
         return incarnation
+
+    async def renew_token(self, incarnation: Incarnation, known: Collection[int], token: int) -> None:
+        await self._ask(self._inner.renew_token, incarnation, known, token)
+
+    async def write_taken_back(self, host_id: str) -> None:
+        await self._ask(self._inner.write_taken_back, host_id)
 
     async def retire_host(self, host_id: str, director: int | None = None) -> None:
         def retire() -> None:

@@ -104,6 +104,8 @@ export interface ErrorBody {
 }
 /**
  * A time for which a source heard nothing ("blind"), or had to give events up ("overflow").
+ *
+ * Or one that a restore of the database took back ("restored").
  */
 export interface GapView {
   lost_events: number;
