@@ -33,6 +33,7 @@ from domain.sessions import (
     IDLE_MS,
     LOGIN_MS,
     SESSION_MS,
+    Memberships,
     PendingLogin,
     Session,
     SessionGuild,
@@ -100,17 +101,19 @@ class RedisSessions:
                 await pipe.execute()
         return token
 
-    async def get(self, token: str) -> Session | None:
+    async def get(self, token: str, *, touch: bool = True) -> Session | None:
         """See the port."""
         session_id = session_id_of(token)
+        key = _session_key(session_id)
+        look: tuple[Any, ...] = ("GETEX", key, "PX", IDLE_MS) if touch else ("GET", key)
         seen = self._seen.get(session_id)
         with self._unavailable_when_away():
             if seen is None:
-                kept_raw = await self._redis.getex(_session_key(session_id), px=IDLE_MS)
+                [kept_raw] = await self._redis.together(look)
                 guilds_raw = None
             else:  # whose it is never changes: both at once
                 kept_raw, guilds_raw = await self._redis.together(
-                    ("GETEX", _session_key(session_id), "PX", IDLE_MS),
+                    look,
                     ("GET", _guilds_key(seen.session.user.user_id)),
                 )
                 if (kept_raw, guilds_raw) == (seen.kept_raw, seen.guilds_raw) and not self._is_over(
@@ -154,6 +157,18 @@ class RedisSessions:
                 if kept is not None and not self._is_over(kept):
                     alive.add(session_id)
         return alive
+
+    async def guild_lists(self, user_ids: Collection[int]) -> dict[int, Memberships]:
+        """See the port."""
+        lists: dict[int, Memberships] = {}
+        left = iter(user_ids)
+        while asked := list(islice(left, ASKED_AT_ONCE)):
+            with self._unavailable_when_away():
+                found = await self._redis.mget([_guilds_key(user_id) for user_id in asked])
+            for user_id, raw in zip(asked, found, strict=True):
+                if (known := _read(raw, _GuildList)) is not None:
+                    lists[user_id] = Memberships(known.guilds, known.as_of_ms)
+        return lists
 
     async def end(self, token: str) -> Tokens | None:
         """See the port."""

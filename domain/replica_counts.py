@@ -36,6 +36,16 @@ class RelayCounts(msgspec.Struct):
     """Sockets that the relay closed, by close code, as ``"4008"``."""
     hosts: int = 0
     """Streams of hosts that stand."""
+    authority_changes: int = 0
+    """Changes of authority that the Rbac actor told of."""
+    authority_looks: int = 0
+    """Subscriptions that were looked at without being told of a change."""
+    authority_unknown: int = 0
+    """Answers that said nothing, because nobody could be asked."""
+    revocations: int = 0
+    """Subscriptions that were ended because of a change that was told of."""
+    slowest_revocation_ms: int = 0
+    """The longest time from such a change to the end of a subscription."""
 
 
 class ReplicaCounts(msgspec.Struct):

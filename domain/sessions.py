@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Collection
-from typing import Protocol
+from collections.abc import AsyncIterator, Collection, Mapping
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -47,9 +47,20 @@ class Session(msgspec.Struct, frozen=True):
     session_id: str = ""
     """Names the session where its token must not be seen; given by the store."""
     guilds_as_of_ms: int = 0
-    """When Discord gave the list of guilds."""
+    """When Discord was asked for the list of guilds; 0: there is none."""
     confirmed: bool = True
     """False where the store could not be asked and a replica answers from memory: good for reading only."""
+
+    def guild(self, guild_id: int) -> SessionGuild | None:
+        """Return the person's membership in a guild, or None."""
+        return next((guild for guild in self.guilds if guild.guild_id == guild_id), None)
+
+
+class Memberships(NamedTuple):
+    """Where somebody is a member, as Discord last said, and when it was asked; 0: there is no list."""
+
+    guilds: tuple[SessionGuild, ...]
+    as_of_ms: int
 
     def guild(self, guild_id: int) -> SessionGuild | None:
         """Return the person's membership in a guild, or None."""
@@ -103,6 +114,13 @@ class SessionLookup(Protocol):
         """Return those of the sessions that have not ended; raises like ``get``."""
         ...
 
+    async def memberships(self, people: Mapping[int, str]) -> dict[int, Memberships]:
+        """Return where these people are members, by id and with a token of each; raises like ``get``.
+
+        A list that is no longer fresh is asked for anew behind the answer. No session is kept alive by it.
+        """
+        ...
+
 
 class EndedSessions(Protocol):
     """Ids of the sessions that are ended, wherever that is, for one who listens; nothing is raised.
@@ -134,8 +152,10 @@ class SessionStore(Protocol):
         """Keep a session, and its guilds as the person's list; return the token that its cookie carries."""
         ...
 
-    async def get(self, token: str) -> Session | None:
-        """Return the session of a token, or None when it ended or never was; being asked for keeps it alive.
+    async def get(self, token: str, *, touch: bool = True) -> Session | None:
+        """Return the session of a token, or None when it ended or never was.
+
+        Being asked for keeps it alive, unless it is not to be touched.
 
         Its guilds are the person's last list, none when there is no list of the last day.
         """
@@ -143,6 +163,10 @@ class SessionStore(Protocol):
 
     async def alive(self, session_ids: Collection[str]) -> set[str]:
         """Return those of the sessions that ``get`` would find, however many; keeps none of them alive."""
+        ...
+
+    async def guild_lists(self, user_ids: Collection[int]) -> dict[int, Memberships]:
+        """Return these people's last lists, however many; nobody's whose list is older than a day."""
         ...
 
     async def end(self, token: str) -> Tokens | None:

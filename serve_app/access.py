@@ -15,6 +15,7 @@ from domain.ids import SNOWFLAKE_PATTERN, parse_snowflake
 from domain.permissions import Permission, Role, may
 from domain.roles import Member, Roles
 from domain.sessions import Session, SessionGuild
+from serve_app.authority_watch import AuthorityWatch
 from serve_app.cookies import own_cookies
 from serve_app.denials import Denial, Denials, Kind
 from serve_app.errors import ApiError, missing_permission, no_session
@@ -44,8 +45,19 @@ class Gate:
     """Knows at one replica who has which role, and notes whom it turned away."""
 
     def __init__(self, roles: Roles, audit: AuditLog, monotonic_s: Callable[[], float]) -> None:
-        self.reader = RoleReader(roles, monotonic_s)
+        self.reader = RoleReader(roles, monotonic_s, lambda: self.watch.hears)
+        self.watch = AuthorityWatch(roles, [self.reader], monotonic_s)
         self.denials = Denials(audit, monotonic_s)
+
+    def start(self) -> None:
+        """Begin to hear of changes, and to write down whom it turned away."""
+        self.watch.start()
+        self.denials.start()
+
+    async def stop(self) -> None:
+        """Hear no more, and write down what is left."""
+        await self.watch.stop()
+        await self.denials.stop()
 
     async def role_in(self, session: Session, guild_id: int) -> Role | None:
         """Return the person's role in a guild, or None when they have none.
@@ -54,6 +66,7 @@ class Gate:
             StoreUnavailable, RolesUnavailable: it could not be asked. Then they are to come back.
 
         """
+        _require_list(session)
         guild = session.guild(guild_id)
         if guild is None:
             return None
@@ -65,6 +78,7 @@ class Gate:
 
     async def roles_of(self, session: Session) -> dict[int, Role]:
         """Return the person's roles in all guilds of theirs where they have one; raises as ``role_in``."""
+        _require_list(session)
         members = [member_of(session, guild) for guild in session.guilds]
         roles = await self.reader.roles_of(members)
         if not roles.keys() >= set(members):
@@ -90,7 +104,14 @@ class Gate:
 
 def member_of(session: Session, guild: SessionGuild) -> Member:
     """Return the person as a member of one of their guilds."""
-    return Member(session.user.user_id, guild.guild_id, guild.owns, guild.permissions)
+    user_id = session.user.user_id
+    return Member(user_id, guild.guild_id, guild.owns, guild.permissions, session.guilds_as_of_ms)
+
+
+def _require_list(session: Session) -> None:
+    """Take no list for no answer, not for a person who is nowhere a member."""
+    if session.guilds_as_of_ms == 0:
+        raise RolesUnavailable
 
 
 async def gate_of(request: Request) -> Gate:

@@ -106,7 +106,7 @@ def create_app(settings: WebSettings, open_ports: Callable[[], Awaitable[ApiPort
         ports = await open_ports()
         app.state.ports = ports
         app.state.gate = gate = Gate(ports.roles, ports.audit, ports.monotonic_s)
-        gate.denials.start()
+        gate.start()
         meter = Meter(ports.replica, lambda: ReplicaCounts(ports.caches.counts()), ports.counts)
         app.state.meter = meter
         app.state.changes = changes
@@ -115,7 +115,7 @@ def create_app(settings: WebSettings, open_ports: Callable[[], Awaitable[ApiPort
         yield
         await changes.drain(DRAIN_S)
         await meter.stop()
-        await gate.denials.stop()
+        await gate.stop()
         await ports.close()
 
     app = _Api(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -56,6 +56,9 @@ class Hub:
         self._settling: set[Subscription] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stopped = False
+        self.on_follow: Callable[[Subscription], None] = lambda _: None
+        self.on_leave: Callable[[Subscription], None] = lambda _: None
+        """Called with every subscription that begins (anew), or is over."""
         self.frames = self.bytes = 0
         """What was passed on to sockets, each socket counted."""
         self.closed: Counter[str] = Counter()
@@ -123,6 +126,7 @@ class Hub:
             subscription = self._by_guild[guild_id][socket] = Subscription(socket, guild_id)
             self._by_socket[socket][guild_id] = subscription
         subscription.want(member, position)
+        self.on_follow(subscription)
         self._begin_to_settle(subscription)
 
     def unsubscribe(self, socket: Socket, guild_id: int) -> None:
@@ -130,6 +134,11 @@ class Hub:
         subscription = self._by_socket.get(socket, {}).get(guild_id)
         if subscription is not None:
             self._end(subscription)
+
+    def following(self, guild_id: int, user_id: int | None = None) -> list[Subscription]:
+        """Return the subscriptions to a guild, all of them or one person's."""
+        subscriptions = self._by_guild.get(guild_id, {}).values()
+        return [each for each in subscriptions if each.wanted and user_id in (None, each.member.user_id)]
 
     def deliver(self, listener_id: str, items: list[Item]) -> None:
         """Hand a stream's frames to the sockets that are registered on it: the same bytes to each."""
@@ -209,7 +218,7 @@ class Hub:
                 log.warning("watch_failed", guild=subscription.guild_id, error=repr(problem))
                 break
         if subscription.asked == asked:
-            self._give_up(subscription)
+            self.give_up(subscription)
 
     async def _ask(self, subscription: Subscription, link: HostLink[Item]) -> None:
         socket, guild_id, asked = subscription.socket, subscription.guild_id, subscription.asked
@@ -246,10 +255,10 @@ class Hub:
         """Await a call to its end: what it registers late must still be taken back. Its browser need not."""
         call = self._spawn(work)
         while not (await asyncio.wait({call}, timeout=ANSWER_WITHIN_S))[0]:
-            self._give_up(subscription)
+            self.give_up(subscription)
         return call.result()
 
-    def _give_up(self, subscription: Subscription) -> None:
+    def give_up(self, subscription: Subscription) -> None:
         """Tell the browser that its guild cannot be followed now."""
         if not subscription.wanted:
             return
@@ -262,6 +271,7 @@ class Hub:
             subscription.socket.push(Frame(error("unavailable", message, subscription.guild_id)))
 
     def _forget(self, subscription: Subscription) -> None:
+        self.on_leave(subscription)
         socket, guild_id = subscription.socket, subscription.guild_id
         self._by_socket.get(socket, {}).pop(guild_id, None)
         subscriptions = self._by_guild.get(guild_id, {})

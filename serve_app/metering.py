@@ -36,7 +36,14 @@ _CACHE_COUNTERS = {
     "invalidations": "Changes of a guild of which something was remembered or being loaded.",
 }
 _RELAY_LABELS = ["replica"]
-_RELAY_COUNTERS = {"frames": "Frames written to sockets.", "bytes": "Bytes of the frames written to sockets."}
+_RELAY_COUNTERS = {
+    "frames": "Frames written to sockets.",
+    "bytes": "Bytes of the frames written to sockets.",
+    "authority_changes": "Changes of authority that were pushed to the relay.",
+    "authority_looks": "Subscriptions looked at because of their time, and not of a change.",
+    "authority_unknown": "Answers that said nothing, because nobody could be asked.",
+    "revocations": "Subscriptions ended because of a change of authority that was pushed.",
+}
 
 
 class Counted(NamedTuple):
@@ -136,6 +143,14 @@ class _Collected(Collector):
         for field, meaning in _RELAY_COUNTERS.items():
             counter = CounterMetricFamily(f"guildhall_relay_{field}", meaning, labels=_RELAY_LABELS)
             yield _filled(counter, ((labels, getattr(counts, field)) for labels, counts in self._relays))
+        slowest = GaugeMetricFamily(
+            "guildhall_relay_revocation_slowest_seconds",
+            "The longest time from a change of authority that was pushed to the end of a subscription.",
+            labels=_RELAY_LABELS,
+        )
+        for labels, counts in self._relays:
+            slowest.add_metric(labels, counts.slowest_revocation_ms / 1000)
+        yield slowest
         closed = CounterMetricFamily(
             "guildhall_relay_closed",
             "Sockets that the relay closed, by close code.",

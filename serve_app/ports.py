@@ -99,3 +99,4 @@ class RelayPorts(NamedTuple):
     replica: str
     """What this replica is called among all of both kinds; another life has another name."""
     monotonic_s: Callable[[], float] = time.monotonic
+    now_ms: Callable[[], int] = lambda: int(time.time() * 1000)

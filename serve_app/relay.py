@@ -79,12 +79,19 @@ class Relay:
         self._hub = Hub(directory)
         await self._hub.start()
         self._gate = Gate(self._ports.roles, self._ports.audit, self._ports.monotonic_s)
-        self._gate.denials.start()
         ports = self._ports
         self._doorkeeper = Doorkeeper(
-            self._hub, ports.roles, ports.sessions, ports.ended, self._lost_the_role
+            self._hub,
+            ports.roles,
+            ports.sessions,
+            ports.ended,
+            self._lost_the_role,
+            ports.monotonic_s,
+            ports.now_ms,
         )
         self._doorkeeper.start()
+        self._gate.watch.add(self._doorkeeper)
+        self._gate.start()
         meter = Meter(ports.replica, self._counts, ports.counts)
         meter.start()
         await send({"type": "lifespan.startup.complete"})
@@ -92,7 +99,7 @@ class Relay:
         await meter.stop()
         await self._doorkeeper.stop()
         await self._hub.stop()
-        await self._gate.denials.stop()
+        await self._gate.stop()
         await self._ports.close()
         await send({"type": "lifespan.shutdown.complete"})
 
@@ -218,7 +225,7 @@ class Relay:
         socket.push(Frame(error("not_allowed", "You may not watch this server.", guild_id)))
 
     def _counts(self) -> ReplicaCounts:
-        sockets = self._hub.sockets()
+        sockets, looked = self._hub.sockets(), self._doorkeeper.stats()
         relay = RelayCounts(
             sockets=dict(Counter(socket.wire.way for socket in sockets)),
             subscriptions=len(self._hub.watching()),
@@ -226,5 +233,10 @@ class Relay:
             bytes=self._hub.bytes,
             closed=dict(self._hub.closed),
             hosts=self._hub.hosts,
+            authority_changes=self._gate.watch.changes,
+            authority_looks=looked.looks,
+            authority_unknown=looked.unknown,
+            revocations=looked.revoked,
+            slowest_revocation_ms=looked.slowest_ms,
         )
         return ReplicaCounts(relay=relay)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
 
 import msgspec
 import structlog
@@ -31,6 +31,7 @@ from domain.sessions import (
     EndedSessions,
     Identity,
     LoginProvider,
+    Memberships,
     PendingLogin,
     Session,
     SessionGuild,
@@ -57,6 +58,9 @@ CLOSE_WITHIN_S = 2.0
 
 REMEMBERED_MS = 10 * 60_000
 MAX_REMEMBERED = 2_000
+MAX_ASKING = 100
+"""Lists that may be asked for at once on behalf of those who only watch."""
+NO_LIST = Memberships((), 0)
 MAX_ENDED = 20_000
 
 
@@ -125,6 +129,22 @@ class Sessions:
         alive = await self._store.alive(session_ids)
         return {session_id for session_id in alive if session_id not in self._ended}
 
+    async def memberships(self, people: Mapping[int, str]) -> dict[int, Memberships]:
+        """Return where these people are members, and have lists that are no longer fresh asked for anew.
+
+        As many as there is room for: the others when one looks again.
+
+        Raises:
+            SessionsUnavailable: the store is away.
+
+        """
+        lists = await self._store.guild_lists(people)
+        for user_id, token in people.items():
+            known = lists.get(user_id, NO_LIST)
+            if self._now_ms() - known.as_of_ms >= FRESH_MS and len(self._asking) < MAX_ASKING:
+                self._ask(token, user_id, known.as_of_ms)
+        return lists
+
     async def end(self, token: str) -> None:
         """End a session everywhere; Discord is told when it was the person's last."""
         tokens = await self._store.end(token)
@@ -183,37 +203,37 @@ class Sessions:
         age_ms = self._now_ms() - session.guilds_as_of_ms
         if age_ms < FRESH_MS:
             return session
-        asking = self._ask(token, session)
+        asking = self._ask(token, session.user.user_id, session.guilds_as_of_ms)
         if age_ms < SHOWN_MS or asking is None:
             return session
         await asyncio.wait({asking}, timeout=self._wait_s)
         return await self._store.get(token)
 
-    def _ask(self, token: str, session: Session) -> asyncio.Task[None] | None:
+    def _ask(self, token: str, user_id: int, as_of_ms: int) -> asyncio.Task[None] | None:
         """Return the asking for a person's guilds that is under way, or None while it rests."""
-        user_id = session.user.user_id
         if user_id not in self._asking:
             if user_id in self._resting:
                 return None
-            self._asking[user_id] = asking = self._start(self._refresh(token, session))
+            self._asking[user_id] = asking = self._start(self._refresh(token, user_id, as_of_ms))
             asking.add_done_callback(lambda _: self._asking.pop(user_id, None))
         return self._asking[user_id]
 
-    async def _refresh(self, token: str, session: Session) -> None:
-        turn, user_id = f"guilds:{session.user.user_id}", session.user.user_id
+    async def _refresh(self, token: str, user_id: int, as_of_ms: int) -> None:
+        turn = f"guilds:{user_id}"
         if not await self._store.take_turn(turn, TURN_MS):
-            await self._until_newer(token, session)
+            await self._until_newer(token, user_id, as_of_ms)
             return
         rest_ms = 0
         try:
-            if await self._is_newer(token, session):
+            if await self._is_newer(token, as_of_ms):
                 return  # another replica was done with it just before
+            asked_ms = self._now_ms()  # not when it came: meanwhile the gateway may say something newer
             async with asyncio.timeout(ASK_WITHIN_S):
                 guilds = await self._guilds_of(token)
             if guilds is None:
                 self._resting[user_id] = None
             else:
-                await self._store.keep_guilds(user_id, guilds, self._now_ms())
+                await self._store.keep_guilds(user_id, guilds, asked_ms)
         except (LoginFailed, SealBroken) as refusal:
             log.info("session_refused", user_id=user_id, reason=str(refusal))
             await self.end(token)
@@ -224,19 +244,19 @@ class Sessions:
         finally:
             await self._store.end_turn(turn, rest_ms)
 
-    async def _until_newer(self, token: str, session: Session) -> None:
+    async def _until_newer(self, token: str, user_id: int, as_of_ms: int) -> None:
         """Wait for what another replica is being told, as long as a request waits."""
         deadline = asyncio.get_running_loop().time() + self._wait_s
         while asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(self._wait_s / 20)
-            if await self._is_newer(token, session):
+            if await self._is_newer(token, as_of_ms):
                 return
-        self._resting[session.user.user_id] = None
+        self._resting[user_id] = None
 
-    async def _is_newer(self, token: str, session: Session) -> bool:
+    async def _is_newer(self, token: str, as_of_ms: int) -> bool:
         """Return whether there is nothing to ask any more: the list is newer, or the session over."""
-        now = await self._store.get(token)
-        return now is None or now.guilds_as_of_ms > session.guilds_as_of_ms
+        now = await self._store.get(token, touch=False)
+        return now is None or now.guilds_as_of_ms > as_of_ms
 
     async def _guilds_of(self, token: str) -> tuple[SessionGuild, ...] | None:
         """Return what Discord says; None when there is nothing to ask it with."""

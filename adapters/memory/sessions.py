@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 import msgspec
 
@@ -15,6 +15,7 @@ from domain.sessions import (
     IDLE_MS,
     LOGIN_MS,
     SESSION_MS,
+    Memberships,
     PendingLogin,
     Session,
     SessionGuild,
@@ -54,15 +55,14 @@ class MemorySessions:
         self._guilds[session.user.user_id] = (session.guilds, session.created_at_ms)
         return token
 
-    async def get(self, token: str) -> Session | None:
+    async def get(self, token: str, *, touch: bool = True) -> Session | None:
         """See the port."""
         self._require()
         if (kept := self._alive(token)) is None:
             return None
-        kept.until_ms = self._now_ms() + IDLE_MS
-        guilds, as_of_ms = self._guilds.get(kept.session.user.user_id, ((), 0))
-        if as_of_ms + GUILDS_KEPT_MS <= self._now_ms():
-            guilds, as_of_ms = (), 0
+        if touch:
+            kept.until_ms = self._now_ms() + IDLE_MS
+        guilds, as_of_ms = self._list_of(kept.session.user.user_id) or ((), 0)
         return msgspec.structs.replace(kept.session, guilds=guilds, guilds_as_of_ms=as_of_ms)
 
     async def alive(self, session_ids: Collection[str]) -> set[str]:
@@ -72,6 +72,15 @@ class MemorySessions:
         self._require()
         alive = {kept.session.session_id for token in self._sessions if (kept := self._alive(token))}
         return alive.intersection(session_ids)
+
+    async def guild_lists(self, user_ids: Collection[int]) -> dict[int, Memberships]:
+        """See the port."""
+        self._require()
+        return {user_id: found for user_id in user_ids if (found := self._list_of(user_id)) is not None}
+
+    async def memberships(self, people: Mapping[int, str]) -> dict[int, Memberships]:
+        """See :class:`domain.sessions.SessionLookup`; nobody is asked behind it."""
+        return await self.guild_lists(people)
 
     async def end(self, token: str) -> Tokens | None:
         """See the port."""
@@ -149,6 +158,10 @@ class MemorySessions:
         if kept is None or min(kept.until_ms, kept.session.created_at_ms + SESSION_MS) <= self._now_ms():
             return None
         return kept
+
+    def _list_of(self, user_id: int) -> Memberships | None:
+        guilds, as_of_ms = self._guilds.get(user_id, ((), 0))
+        return Memberships(guilds, as_of_ms) if as_of_ms + GUILDS_KEPT_MS > self._now_ms() else None
 
     def _tokens_of(self, user_id: int) -> list[str]:
         """Return the tokens of a person's sessions."""

@@ -10,7 +10,7 @@ from adapters.memory import MemoryAuthorityStore
 from adapters.memory.samples import NOON_MS, person
 from adapters.redis_authority import KEY, RedisAuthorityStore
 from adapters.redis_sessions import RedisSessions
-from adapters.sealing import Sealer
+from adapters.sealing import Sealer, new_key
 from domain.authority import FACTS_KEPT_MS, AuthorityStore, GuildAuthority, MemberAuthority
 from domain.errors import SessionsUnavailable
 from domain.sessions import Session
@@ -29,7 +29,7 @@ async def store(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator
         return
     redis = RedisAuthorityStore(redis_url)
     await redis._redis.delete(KEY)
-    sessions = RedisSessions(redis_url, Sealer(("key",)), lambda: NOON_MS)
+    sessions = RedisSessions(redis_url, Sealer([new_key()]), lambda: NOON_MS)
     await sessions.create(Session(person(IN), (), "csrf", NOON_MS))
     yield redis
     await sessions.end_all(IN)

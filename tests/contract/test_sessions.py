@@ -23,6 +23,7 @@ from domain.sessions import (
     IDLE_MS,
     LOGIN_MS,
     SESSION_MS,
+    Memberships,
     PendingLogin,
     Session,
     SessionGuild,
@@ -206,6 +207,16 @@ async def test_guilds_are_the_persons(kept: Kept, user_id: int) -> None:
         assert (found.guilds, found.guilds_as_of_ms) == ((), NOON_MS + 5)
 
 
+async def test_many_peoples_lists_are_read_at_once(kept: Kept, user_id: int) -> None:
+    """Nobody's who has none, or whose is older than a day."""
+    await kept.store.create(session_of(user_id))
+    lists = await kept.store.guild_lists([user_id, user_id - 1])
+    assert lists == {user_id: Memberships(GUILDS, NOON_MS)}
+    await kept.store.keep_guilds(user_id, (), NOON_MS + 1)
+    assert await kept.store.guild_lists([user_id]) == {user_id: Memberships((), NOON_MS + 1)}
+    assert await kept.store.guild_lists([]) == {}
+
+
 async def test_one_has_the_turn(kept: Kept, user_id: int) -> None:
     """Of many who ask at once one gets it; ended, it is the next one's, and after a rest not before."""
     task, other = f"task-{user_id}", f"other-{user_id}"
@@ -269,6 +280,8 @@ async def test_being_used_keeps_a_session_alive(redis_url: str) -> None:
         await redis.pexpire(key, 60_000)
         assert await store.keep_tokens(token, TOKENS)
         assert await store.alive([session_id_of(token)]) == {session_id_of(token)}
+        for _ in range(2):  # found in Redis, and as it was found before
+            assert await store.get(token, touch=False) is not None
         assert await redis.pttl(key) <= 60_000
         await store.get(token)
         assert await redis.pttl(key) > IDLE_MS - 20_000

@@ -101,7 +101,7 @@ async def test_prometheus_reads_every_count(web: Web) -> None:
 
 async def test_prometheus_reads_of_relays(web: Web) -> None:
     """What each holds and did; who asks for the caches is shown no relay."""
-    relay = RelayCounts({"transport": 7, "asgi": 1}, 9, 10, 2**40, {"4008": 2, "1012": 3}, 4)
+    relay = RelayCounts({"transport": 7, "asgi": 1}, 9, 10, 2**40, {"4008": 2, "1012": 3}, 4, 5, 6, 7, 8, 250)
     await web.counts.exchange("r1", ReplicaCounts(relay=relay))
     await web.counts.exchange("r2", ReplicaCounts(relay=RelayCounts()))
     answer = await web.browser.get("/metrics")
@@ -118,6 +118,11 @@ async def test_prometheus_reads_of_relays(web: Web) -> None:
         ("guildhall_relay_subscriptions", of, 9),
         ("guildhall_relay_frames_total", of, 10),
         ("guildhall_relay_bytes_total", of, 2**40),
+        ("guildhall_relay_authority_changes_total", of, 5),
+        ("guildhall_relay_authority_looks_total", of, 6),
+        ("guildhall_relay_authority_unknown_total", of, 7),
+        ("guildhall_relay_revocations_total", of, 8),
+        ("guildhall_relay_revocation_slowest_seconds", of, 0.25),
         ("guildhall_relay_closed_total", of | {"code": "4008"}, 2),
         ("guildhall_relay_closed_total", of | {"code": "1012"}, 3),
         ("guildhall_relay_host_streams", of, 4),

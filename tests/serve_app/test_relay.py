@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from actors.fan_out import Item
+from actors.fan_out import FanOut, Item
 from adapters.memory import (
     MemoryAuditLog,
     MemoryClock,
@@ -20,13 +20,15 @@ from adapters.memory import (
     MemoryRateLimiter,
     MemorySessions,
 )
-from domain.errors import DiscordUnavailable, RolesUnavailable, StoreUnavailable
+from domain.authority import MemberAuthority
+from domain.errors import DiscordUnavailable, HostUnreachable, RolesUnavailable, StoreUnavailable
+from domain.permissions import ADMINISTRATOR
 from domain.protocol import MAX_SUBSCRIPTIONS
 from domain.rates import Rates
 from domain.replica_counts import RelayCounts
-from domain.roles import Mapping
+from domain.roles import Assign, Mapping, Member, Revoke
 from domain.sessions import SESSION_MS
-from serve_app import asgi_wire, doorkeeper
+from serve_app import asgi_wire, authority_watch, doorkeeper
 from serve_app import socket as socket_module
 from serve_app.ports import RelayPorts, WebSettings
 from serve_app.relay import FRESH_S, Relay
@@ -34,6 +36,8 @@ from tests.memory_rbac import memory_rbac
 from tests.serve_app.scripted_host import GUILD, ScriptedHost, ScriptedRouting, item, session_of, until
 from tests.serve_app.web import GENEROUS, PLAIN, membership
 from tests.waiting import eventually
+
+OWNER = Member(99, GUILD, owns=True, discord_permissions=0)
 
 
 class Connection:
@@ -90,6 +94,7 @@ class RelayUnderTest:
         self.clock = MemoryClock()
         self.database = MemoryDatabase(self.clock)
         self.members = MemoryMembers()
+        self.rbac = memory_rbac(self.database, self.members, self.monotonic_s)
         self.sessions = MemorySessions(self.clock)
         self.ended = MemoryEndedSessions(self.sessions)
         self.counts = MemoryCounts(self.clock)
@@ -104,12 +109,11 @@ class RelayUnderTest:
 
     async def _open(self) -> RelayPorts:
         settings = WebSettings(PLAIN, None, "")  # type: ignore[arg-type]
-        roles = memory_rbac(self.database, self.members, self.monotonic_s)
         audit = MemoryAuditLog(self.database)
         return RelayPorts(
             settings=settings,
             sessions=self.sessions,
-            roles=roles,
+            roles=self.rbac,
             audit=audit,
             close=self._close,
             limiter=self.limiter,
@@ -117,6 +121,7 @@ class RelayUnderTest:
             counts=self.counts,
             replica="relay",
             monotonic_s=self.monotonic_s,
+            now_ms=self.clock,
         )
 
     def monotonic_s(self) -> float:
@@ -328,7 +333,7 @@ async def test_one_follows_resumes_and_lets_go(relay: RelayUnderTest) -> None:
 async def test_watching_needs_the_permission(relay: RelayUnderTest, guild_id: int) -> None:
     """Neither a member without a role nor a stranger gets in, and no host hears of it; the socket lives.
 
-    The denial is noted. A role that comes later is known within a second.
+    The denial is noted. A role that comes later is known at once.
     """
     token = await relay.sessions.create(session_of(membership(GUILD)))
     connection = relay.connect((b"cookie", f"guildhall={token}".encode()))
@@ -346,8 +351,8 @@ async def test_watching_needs_the_permission(relay: RelayUnderTest, guild_id: in
         "route": "/ws",
         "count": 1,
     }
-    relay.database.roles[GUILD, 1] = "moderator"
-    relay.clock.advance(1_000)
+    await relay.rbac.change(Assign(1, "moderator"), OWNER)
+    await until(lambda: relay.relay._gate.watch.changes)
     connection.subscribe(GUILD)
     (await relay.host.call(1)).answer(0)
     assert (await connection.frame(2))["op"] == "subscribed"
@@ -383,10 +388,10 @@ async def test_roles_that_cannot_be_read_are_no_permission(relay: RelayUnderTest
 
 @pytest.fixture
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doorkeeper, "LOOK_AT_ROLES_EVERY_S", 0.005)
+    for wait in ("IDLE_S", "PAUSE_S", "ASK_AGAIN_S"):
+        monkeypatch.setattr(doorkeeper, wait, 0.005)
 
 
-@pytest.mark.usefixtures("looks_often")
 async def test_who_loses_the_role_watches_no_longer(relay: RelayUnderTest) -> None:
     """They are told, and their host too; who still may, and their other guilds, go on."""
     token = await relay.sessions.create(session_of(membership(GUILD), membership(GUILD + 1, owns=True)))
@@ -400,7 +405,7 @@ async def test_who_loses_the_role_watches_no_longer(relay: RelayUnderTest) -> No
     owner = relay.connect((b"cookie", f"guildhall={owners}".encode()))
     owner.subscribe(GUILD)
     await owner.frame(1)
-    del relay.database.roles[GUILD, 1]
+    await relay.rbac.change(Revoke(1), OWNER)
     told = await connection.frame(3)
     assert (told["op"], told["code"], told["guild_id"]) == ("error", "not_allowed", str(GUILD))
     connection.subscribe(GUILD)  # and cannot come back on what the relay remembers of their role
@@ -443,8 +448,8 @@ async def test_who_watches_goes_on_while_roles_cannot_be_read(
     await connection.frame(1)
     with monkeypatch.context() as patch:
         patch.setattr(roles, "roles_of", away)
+        await relay.rbac.change(Revoke(1), OWNER)
         await eventually(tried, within_s=5)
-        relay.database.roles.clear()
         relay.host.feed(item(1))
         assert (await connection.frame(2))["op"] == "events"
     assert (await connection.frame(3))["code"] == "not_allowed"
@@ -455,7 +460,7 @@ async def test_who_watches_goes_on_while_roles_cannot_be_read(
 async def test_everybody_is_looked_at_again_in_turns(
     relay: RelayUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many there are, a look asks for so many roles at most."""
+    """However many there are, a look asks for so many roles at most; what was not told is found out so."""
     monkeypatch.setattr(doorkeeper, "AT_ONCE", 3)
     guild_ids = list(range(1, 9))
     relay.database.roles |= {(guild_id, 1): "viewer" for guild_id in guild_ids}
@@ -465,23 +470,153 @@ async def test_everybody_is_looked_at_again_in_turns(
     for guild_id in guild_ids:
         connection.subscribe(guild_id)
     await connection.frame(len(guild_ids))
-    roles_of = relay.relay._ports.roles.roles_of
+    asked = watch_questions(relay, monkeypatch)
+    relay.database.roles.clear()
+    relay.clock.advance(int(doorkeeper.LOOK_AGAIN_S * 1000))
+    await connection.frame(2 * len(guild_ids))
+    assert {frame["guild_id"] for frame in connection.frames[8:]} == {str(one) for one in guild_ids}
+    assert [len(each) for each in asked] == [3, 3, 2]
+    connection.leave()
+    await relay.is_free()
+
+
+def watch_questions(relay: RelayUnderTest, monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
+    """Note from here on about which guilds roles are asked for, question by question."""
+    roles_of = relay.rbac.roles_of
     asked: list[set[int]] = []
 
     async def counted(members: Any) -> Any:
         asked.append({member.guild_id for member in members})
         return await roles_of(members)
 
-    monkeypatch.setattr(relay.relay._ports.roles, "roles_of", counted)
+    monkeypatch.setattr(relay.rbac, "roles_of", counted)
+    return asked
 
-    async def everybody() -> bool:
-        return set().union(*asked) == set(guild_ids)
 
-    await eventually(everybody, within_s=5)
-    relay.database.roles.clear()
-    await connection.frame(2 * len(guild_ids))
-    assert {frame["guild_id"] for frame in connection.frames[8:]} == {str(one) for one in guild_ids}
-    assert max(map(len, asked)) == 3
+@pytest.mark.usefixtures("looks_often")
+async def test_who_is_no_longer_in_the_server_watches_no_longer(relay: RelayUnderTest) -> None:
+    """As soon as their list says so, whatever gave them their role; a list that is missing says nothing."""
+    relay.host.at_once = lambda call: call.answer(0)
+    relay.database.roles[GUILD, 6] = "moderator"
+    connections = []
+    for user_id, guild in ((5, membership(GUILD, permissions=ADMINISTRATOR)), (6, membership(GUILD))):
+        token = await relay.sessions.create(session_of(guild, user_id=user_id))
+        connection = relay.connect((b"cookie", f"guildhall={token}".encode()))
+        connection.subscribe()
+        await connection.frame(1)
+        connections.append(connection)
+    relay.sessions._guilds.pop(6)
+    await relay.sessions.keep_guilds(5, (membership(GUILD),), relay.clock())
+    relay.clock.advance(int(doorkeeper.LOOK_AGAIN_S * 1000))
+    assert (await connections[0].frame(2))["code"] == "not_allowed"  # ADMINISTRATOR was all they had
+    await relay.sessions.keep_guilds(6, (), relay.clock())
+    relay.clock.advance(int(doorkeeper.LOOK_AGAIN_S * 1000))
+    assert (await connections[1].frame(2))["code"] == "not_allowed"
+    for connection in connections:
+        connection.leave()
+    await relay.is_free()
+
+
+async def test_who_leaves_discord_is_deaf_at_once(relay: RelayUnderTest) -> None:
+    """Whoever they are in the server; the counts say how late that was."""
+    connection = await relay.owner()
+    relay.host.at_once = lambda call: call.answer(0)
+    connection.subscribe()
+    await connection.frame(1)
+    await relay.rbac.heard([MemberAuthority(GUILD, 1, relay.clock() - 40, None)])
+    assert (await connection.frame(2))["code"] == "not_allowed"
+    connection.subscribe()
+    assert (await connection.frame(3))["code"] == "not_allowed"
+    counts = relay.relay._counts().relay
+    assert counts is not None
+    assert (counts.authority_changes, counts.revocations, counts.slowest_revocation_ms) == (1, 1, 40)
+    connection.leave()
+
+
+@pytest.mark.usefixtures("looks_often")
+async def test_a_yes_serves_for_ten_minutes(relay: RelayUnderTest) -> None:
+    """Then whoever watches has to come back, and is told no verdict."""
+    connection = await relay.owner()
+    relay.host.at_once = lambda call: call.answer(0)
+    connection.subscribe()
+    await connection.frame(1)
+    relay.database.available = False
+    for offset in range(1, 5):
+        relay.clock.advance(int(doorkeeper.LOOK_AGAIN_S * 1000))
+        await until(lambda offset=offset: relay.relay._doorkeeper.stats().unknown >= offset)  # type: ignore[misc]
+        relay.host.feed(item(offset))
+        await connection.frame(1 + offset)
+    relay.clock.advance(int(doorkeeper.LOOK_AGAIN_S * 1000))
+    assert (await connection.close())[0] == 1012
+
+
+@pytest.mark.usefixtures("looks_often")
+async def test_an_rbac_that_dies_takes_nobodys_view(
+    relay: RelayUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who watches goes on; what changed while nothing was heard is obeyed once its next life is."""
+    monkeypatch.setattr(authority_watch, "FIRST_RETRY_S", 0.005)
+    connection = await relay.owner()
+    relay.host.at_once = lambda call: call.answer(0)
+    relay.database.roles[GUILD, 7] = "viewer"
+    token = await relay.sessions.create(session_of(membership(GUILD), user_id=7))
+    viewer = relay.connect((b"cookie", f"guildhall={token}".encode()))
+    for each in (connection, viewer):
+        each.subscribe()
+        await each.frame(1)
+    watch = relay.relay._gate.watch
+    await until(lambda: watch.hears)
+
+    async def away(_: str) -> AsyncIterator[Any]:
+        raise HostUnreachable
+        yield
+
+    with monkeypatch.context() as patch:
+        patch.setattr(relay.rbac, "changes", away)
+        relay.rbac._fan_out.close()
+        await until(lambda: watch.breaks)
+        relay.database.roles.clear()
+        relay.host.feed(item(1))
+        for each in (connection, viewer):
+            assert (await each.frame(2))["op"] == "events"
+        relay.rbac._fan_out = FanOut()
+    assert (await viewer.frame(3))["code"] == "not_allowed"
+    assert len(connection.frames) == 2
+    for each in (connection, viewer):
+        each.leave()
+    await relay.is_free()
+
+
+async def test_a_change_during_the_question_is_obeyed(
+    relay: RelayUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer that let somebody in was from before it."""
+    asked, go_on = asyncio.Event(), asyncio.Event()
+    roles_of = relay.rbac.roles_of
+
+    async def slowly(members: Any) -> Any:
+        answer = await roles_of(members)
+        asked.set()
+        await go_on.wait()
+        return answer
+
+    await until(lambda: relay.relay._gate.watch.hears)
+    relay.database.roles[GUILD, 1] = "viewer"
+    token = await relay.sessions.create(session_of(membership(GUILD)))
+    connection = relay.connect((b"cookie", f"guildhall={token}".encode()))
+    relay.host.at_once = lambda call: call.answer(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(relay.rbac, "roles_of", slowly)
+        connection.subscribe()
+        await asked.wait()
+        await relay.rbac.change(Revoke(1), OWNER)
+        await until(lambda: relay.relay._gate.watch.changes)
+    go_on.set()
+
+    async def refused() -> bool:
+        return any(frame.get("code") == "not_allowed" for frame in connection.frames)
+
+    await eventually(refused, within_s=5)
     connection.leave()
     await relay.is_free()
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 
 import pytest
 
 from adapters.memory import MemoryClock
 from domain.errors import RolesUnavailable, StoreUnavailable
 from domain.permissions import Role
-from domain.roles import Assignment, Mapping, Member, RoleChange
+from domain.roles import Assignment, AuthorityChange, Mapping, Member, RoleChange
 from serve_app.role_reader import RoleReader
 from tests.serve_app.scripted_host import until
 
@@ -37,6 +37,10 @@ class ScriptedRoles:
             raise self.problem
         return found
 
+    async def changes(self, listener_id: str) -> AsyncIterator[list[AuthorityChange]]:
+        raise NotImplementedError(listener_id)
+        yield
+
     async def change(self, change: RoleChange, by: Member, request_id: str | None = None) -> int:
         raise NotImplementedError
 
@@ -51,7 +55,8 @@ class Rig:
     def __init__(self) -> None:
         self.clock = MemoryClock()
         self.actor = ScriptedRoles()
-        self.reader = RoleReader(self.actor, lambda: self.clock() / 1000)
+        self.hears = False
+        self.reader = RoleReader(self.actor, lambda: self.clock() / 1000, lambda: self.hears)
 
     async def role(self, member: Member) -> Role | None:
         return (await asyncio.wait_for(self.reader.roles_of([member]), 5)).get(member)
@@ -195,6 +200,33 @@ async def test_an_answer_from_before_a_change_is_not_remembered(rig: Rig) -> Non
     rig.actor.answering.set()
     assert await before == {ONE: "viewer"}
     assert await rig.role(ONE) is None
+
+
+async def test_while_changes_are_heard_an_answer_counts_for_a_minute(rig: Rig) -> None:
+    """Unless it is told that it changed: that person's, or everybody's in the guild; or nothing is heard."""
+    rig.hears = True
+    rig.actor.roles = {ONE: "viewer", TWO: "viewer", ELSEWHERE: "viewer"}
+    everybody = [ONE, TWO, ELSEWHERE]
+    await rig.reader.roles_of(everybody)
+    rig.clock.advance(59_999)
+    await rig.reader.roles_of(everybody)
+    assert len(rig.actor.asked) == 1
+    rig.reader.changed([AuthorityChange(40, 1, 0)])
+    await rig.reader.roles_of(everybody)
+    assert rig.actor.asked[1:] == [[ONE]]
+    rig.reader.changed([AuthorityChange(40, None, 0)])
+    await rig.reader.roles_of(everybody)
+    assert rig.actor.asked[2:] == [[ONE, TWO]]
+    rig.clock.advance(1)
+    await rig.reader.roles_of(everybody)
+    assert rig.actor.asked[3:] == [[ELSEWHERE]]
+    rig.reader.missed()
+    await rig.reader.roles_of(everybody)
+    assert rig.actor.asked[4:] == [everybody]
+    rig.hears = False
+    rig.clock.advance(1_000)
+    await rig.reader.roles_of(everybody)
+    assert rig.actor.asked[5:] == [everybody]
 
 
 async def test_what_discord_said_belongs_to_the_question(rig: Rig) -> None:

@@ -15,6 +15,7 @@ from domain.sessions import (
     IDLE_MS,
     SESSION_MS,
     Identity,
+    Memberships,
     Session,
     SessionGuild,
     Tokens,
@@ -36,8 +37,11 @@ class SlowDiscord(MemoryLogin):
         super().__init__(now_ms=clock)
         self.open = asyncio.Event()
         self.open.set()
+        self.begun = 0
+        """Lists that were asked for, answered or not."""
 
     async def guilds(self, access_token: str) -> tuple[SessionGuild, ...]:
+        self.begun += 1
         await self.open.wait()
         return await super().guilds(access_token)
 
@@ -119,6 +123,38 @@ async def test_whoever_comes_back_later_is_shown_nothing_old(house: House) -> No
     house.discord.move(1, ())
     house.clock.advance(SHOWN_MS)
     assert await house.guilds(token) == ()
+
+
+async def test_who_only_watches_has_the_list_asked_for_too(house: House) -> None:
+    """Behind the answer; it is as old as the question, and nobody's session lives longer for it."""
+    token = await house.log_in()
+    began_ms = house.clock()
+    house.discord.move(1, (THERE,))
+    assert await house.one.memberships({1: token, 2: "gone"}) == {1: Memberships((HERE,), began_ms)}
+    house.clock.advance(FRESH_MS)
+    house.discord.open.clear()
+    assert (await house.one.memberships({1: token}))[1].guilds == (HERE,)
+    asked_ms = house.clock()
+    await until(lambda: house.discord.begun)
+    house.clock.advance(1_000)
+    house.discord.open.set()
+    await house.settle()
+    assert await house.one.memberships({1: token}) == {1: Memberships((THERE,), asked_ms)}
+    house.clock.advance(IDLE_MS - FRESH_MS - 1_000)
+    assert await house.store.alive({session_id_of(token)}) == set()
+
+
+async def test_lists_of_those_who_watch_are_asked_for_in_turns(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So many at once; the others when one looks again."""
+    monkeypatch.setattr(module, "MAX_ASKING", 1)
+    people = {user_id: await house.log_in(user_id) for user_id in (1, 2)}
+    house.clock.advance(FRESH_MS)
+    for asked in (1, 2):
+        await house.one.memberships(people)
+        await house.settle()
+        assert house.discord.asked["guilds"] == asked
 
 
 @pytest.mark.parametrize("age_ms", [FRESH_MS, SHOWN_MS])
