@@ -392,11 +392,23 @@ def _local(
 
 
 def _only_from_here(request: web.Request) -> None:
-    """Refuse other machines, and browser pages of another origin, which may reach loopback too."""
-    try:
-        local = ipaddress.ip_address(request.remote or "").is_loopback
-    except ValueError:
-        local = False
+    """Refuse other machines, and browser pages of another origin, which may reach loopback too.
+
+    A page whose name was made to point here is of the same origin as what it asks: the name tells.
+    """
+    local = _is_loopback(request.remote or "")
+    named = request.url.host or ""
     origin = request.headers.get("Origin")
-    if not local or origin not in (None, f"{request.scheme}://{request.host}"):
+    if (
+        not local
+        or not (named == "localhost" or _is_loopback(named))
+        or origin not in (None, f"{request.scheme}://{request.host}")
+    ):
         raise BadRequest("The control API answers this machine only.", 403)
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False

@@ -66,7 +66,7 @@ class Grant:
 class _Code:
     grant: Grant
     redirect_uri: str
-    challenge: str | None
+    challenge: str
     expires_at: float
 
 
@@ -90,7 +90,7 @@ class OAuth:
     # A code used twice was stolen: what came of its first use is revoked (RFC 6749 §4.1.2).
     _spent: dict[str, str] = field(default_factory=dict)
 
-    def issue_code(self, grant: Grant, *, redirect_uri: str, challenge: str | None, now: float) -> str:
+    def issue_code(self, grant: Grant, *, redirect_uri: str, challenge: str, now: float) -> str:
         """Return a code that may be exchanged once within a minute."""
         self._codes = {code: kept for code, kept in self._codes.items() if kept.expires_at > now}
         code = secrets.token_urlsafe(22)
@@ -145,7 +145,7 @@ class OAuth:
             raise OAuthError("invalid_grant", 'Invalid "code" in request.')
         if form.get("redirect_uri") != kept.redirect_uri:
             raise OAuthError("invalid_grant", 'Invalid "redirect_uri" in request.')
-        if kept.challenge is not None and not _proves(form.get("code_verifier", ""), kept.challenge):
+        if not _proves(form.get("code_verifier", ""), kept.challenge):
             raise OAuthError("invalid_grant", 'Invalid "code_verifier" in request.')
         answer = self._issue(kept.grant, now)
         self._spent[code] = answer["access_token"]

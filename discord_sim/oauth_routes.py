@@ -40,7 +40,7 @@ class _Wish:
     redirect_uri: str
     state: str | None
     scopes: tuple[str, ...]
-    challenge: str | None
+    challenge: str
 
 
 class _SendBack(Exception):
@@ -151,11 +151,10 @@ class OAuthRoutes:
         scopes = tuple(dict.fromkeys(form.get("scope", "").split()))
         if not scopes or not SCOPES.issuperset(scopes):
             raise refuse("invalid_scope", "The requested scope is invalid, unknown, or malformed.")
-        challenge, method = form.get("code_challenge"), form.get("code_challenge_method", "plain")
-        if challenge is not None and (
-            method != "S256" or not _MIN_CHALLENGE <= len(challenge) <= _MAX_CHALLENGE
-        ):
-            raise refuse("invalid_request", "The code_challenge must be made with S256.")
+        # Stricter than Discord, which lets applications do without: here nobody leaves it out unnoticed.
+        challenge, method = form.get("code_challenge", ""), form.get("code_challenge_method", "plain")
+        if method != "S256" or not _MIN_CHALLENGE <= len(challenge) <= _MAX_CHALLENGE:
+            raise refuse("invalid_request", "PKCE is required: a code_challenge made with S256.")
         if form.get("prompt", "consent") not in ("consent", "none"):
             raise refuse("invalid_request", "The prompt must be consent or none.")
         return _Wish(redirect_uri=redirect_uri, state=state, scopes=scopes, challenge=challenge)

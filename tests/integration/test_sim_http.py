@@ -270,6 +270,8 @@ async def test_the_consent_page_is_clicked(sim: DiscordSim, http: aiohttp.Client
         ({"scope": "identify everything"}, 303),
         ({"scope": ""}, 303),
         ({"code_challenge_method": "plain"}, 303),
+        ({"code_challenge": ""}, 303),
+        ({"code_challenge": "short"}, 303),
         ({"prompt": "login"}, 303),
     ],
 )
@@ -323,6 +325,26 @@ async def test_bad_input_is_answered_with_a_sentence(
     got, answer = await call(http, method, path, json=body)
     assert got == status
     assert answer["error"].endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("rebound.example:{port}", 403),
+        ("127.0.0.1.rebound.example", 403),
+        ("192.0.2.1:{port}", 403),
+        ("localhost.", 403),
+        ("localhost:{port}", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:{port}", 200),
+    ],
+)
+async def test_a_name_that_was_made_to_point_here_does_not_control(
+    sim: DiscordSim, http: aiohttp.ClientSession, host: str, status: int
+) -> None:
+    """A browser takes such a page for one of ours, and sends along the name it has for us."""
+    headers = {"Host": host.format(port=urlsplit(sim.url).port)}
+    assert (await call(http, "GET", "/_sim/stats", headers=headers))[0] == status
 
 
 async def test_pages_of_other_origins_may_not_control(http: aiohttp.ClientSession) -> None:

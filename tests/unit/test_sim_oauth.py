@@ -22,12 +22,13 @@ def oauth() -> OAuth:
 
 
 def exchange(code: str, **changes: str) -> dict[str, str]:
-    return {"grant_type": "authorization_code", "code": code, "redirect_uri": BACK} | changes
+    form = {"grant_type": "authorization_code", "code": code, "redirect_uri": BACK, "code_verifier": VERIFIER}
+    return form | changes
 
 
 def test_a_code_becomes_a_token_once(oauth: OAuth) -> None:
     """The second use is refused, and takes the token of the first with it."""
-    code = oauth.issue_code(GRANT, redirect_uri=BACK, challenge=None, now=0)
+    code = oauth.issue_code(GRANT, redirect_uri=BACK, challenge=CHALLENGE, now=0)
     answer = oauth.token(exchange(code), 1)
     assert (answer["token_type"], answer["scope"]) == ("Bearer", "identify guilds")
     assert oauth.grant_of(answer["access_token"], 2) == GRANT
@@ -38,7 +39,7 @@ def test_a_code_becomes_a_token_once(oauth: OAuth) -> None:
 
 def test_a_code_lives_a_minute(oauth: OAuth) -> None:
     """Afterwards it is as good as none."""
-    code = oauth.issue_code(GRANT, redirect_uri=BACK, challenge=None, now=0)
+    code = oauth.issue_code(GRANT, redirect_uri=BACK, challenge=CHALLENGE, now=0)
     with pytest.raises(OAuthError, match="code"):
         oauth.token(exchange(code), CODE_LIFE_S + 0.1)
 
@@ -50,7 +51,7 @@ def test_redirect_uri_and_verifier_must_be_those_of_the_request(oauth: OAuth, wr
     """Otherwise the grant is invalid."""
     code = oauth.issue_code(GRANT, redirect_uri=BACK, challenge=CHALLENGE, now=0)
     with pytest.raises(OAuthError) as caught:
-        oauth.token(exchange(code, **({"code_verifier": VERIFIER} | wrong)), 1)
+        oauth.token(exchange(code, **wrong), 1)
     assert (caught.value.error, caught.value.status) == ("invalid_grant", 400)
 
 
@@ -62,7 +63,7 @@ def test_the_right_verifier_is_accepted(oauth: OAuth) -> None:
 
 def test_a_refresh_token_is_exchanged_for_a_new_pair(oauth: OAuth) -> None:
     """The old pair ends with it."""
-    code = oauth.issue_code(GRANT, redirect_uri=BACK, challenge=None, now=0)
+    code = oauth.issue_code(GRANT, redirect_uri=BACK, challenge=CHALLENGE, now=0)
     old = oauth.token(exchange(code), 0)
     refresh = {"grant_type": "refresh_token", "refresh_token": old["refresh_token"]}
     new = oauth.token(refresh, 1)
@@ -75,7 +76,7 @@ def test_a_refresh_token_is_exchanged_for_a_new_pair(oauth: OAuth) -> None:
 @pytest.mark.parametrize("which", ["access_token", "refresh_token"])
 def test_revoking_either_token_ends_both(oauth: OAuth, which: str) -> None:
     """And revoking nonsense is no error."""
-    pair = oauth.token(exchange(oauth.issue_code(GRANT, redirect_uri=BACK, challenge=None, now=0)), 0)
+    pair = oauth.token(exchange(oauth.issue_code(GRANT, redirect_uri=BACK, challenge=CHALLENGE, now=0)), 0)
     oauth.revoke("nonsense")
     oauth.revoke(pair[which])
     assert oauth.grant_of(pair["access_token"], 1) is None
@@ -86,7 +87,7 @@ def test_all_of_a_persons_tokens_end_together(oauth: OAuth, how: str) -> None:
     """As Discord has it: one pair revoked, or the application removed, ends all; others keep theirs."""
     somebody_else = Grant(user_id=8, scopes=("identify",))
     pairs = [
-        oauth.token(exchange(oauth.issue_code(grant, redirect_uri=BACK, challenge=None, now=0)), 0)
+        oauth.token(exchange(oauth.issue_code(grant, redirect_uri=BACK, challenge=CHALLENGE, now=0)), 0)
         for grant in (GRANT, GRANT, somebody_else)
     ]
     if how == "revoke":
@@ -99,7 +100,7 @@ def test_all_of_a_persons_tokens_end_together(oauth: OAuth, how: str) -> None:
 def test_a_refresh_leaves_the_persons_other_tokens_alone(oauth: OAuth) -> None:
     """So does a code that is used twice: only what came of it ends."""
     first_code, second_code = [
-        oauth.issue_code(GRANT, redirect_uri=BACK, challenge=None, now=0) for _ in range(2)
+        oauth.issue_code(GRANT, redirect_uri=BACK, challenge=CHALLENGE, now=0) for _ in range(2)
     ]
     first, second = oauth.token(exchange(first_code), 0), oauth.token(exchange(second_code), 0)
     oauth.token({"grant_type": "refresh_token", "refresh_token": first["refresh_token"]}, 1)
@@ -112,7 +113,7 @@ def test_a_refresh_leaves_the_persons_other_tokens_alone(oauth: OAuth) -> None:
 def test_tokens_live_as_long_as_is_set(oauth: OAuth) -> None:
     """The answer says so."""
     oauth.token_life_s = 5
-    pair = oauth.token(exchange(oauth.issue_code(GRANT, redirect_uri=BACK, challenge=None, now=0)), 0)
+    pair = oauth.token(exchange(oauth.issue_code(GRANT, redirect_uri=BACK, challenge=CHALLENGE, now=0)), 0)
     assert pair["expires_in"] == 5
     assert oauth.grant_of(pair["access_token"], 4) == GRANT
     assert oauth.grant_of(pair["access_token"], 5) is None
@@ -120,7 +121,7 @@ def test_tokens_live_as_long_as_is_set(oauth: OAuth) -> None:
 
 def test_an_access_token_expires(oauth: OAuth) -> None:
     """After a week."""
-    pair = oauth.token(exchange(oauth.issue_code(GRANT, redirect_uri=BACK, challenge=None, now=0)), 0)
+    pair = oauth.token(exchange(oauth.issue_code(GRANT, redirect_uri=BACK, challenge=CHALLENGE, now=0)), 0)
     assert oauth.grant_of(pair["access_token"], TOKEN_LIFE_S - 1) == GRANT
     assert oauth.grant_of(pair["access_token"], TOKEN_LIFE_S + 1) is None
 
