@@ -3,7 +3,7 @@
 
 import { cp, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { basename } from "node:path";
-import { gzipSync } from "node:zlib";
+import { brotliCompressSync, constants, gzipSync } from "node:zlib";
 import * as esbuild from "esbuild";
 
 const here = import.meta.dirname;
@@ -11,6 +11,9 @@ const dist = `${here}/dist`;
 
 /** What a phone on a slow line has to fetch before it shows anything; the build fails above it. */
 const INITIAL_JS_LIMIT_BYTES = 60 * 1024;
+
+/** Below it, compressing saves no packet. */
+const COMPRESSED_FROM_BYTES = 1024;
 
 /**
  * @param {esbuild.BuildOptions} options
@@ -57,6 +60,13 @@ for (const slot of ["theme.js", "app.css", "app.js"]) {
   console.log(`${name.padEnd(24)} ${(size / 1024).toFixed(1).padStart(6)} kB gzipped`);
 }
 await writeFile(`${dist}/index.html`, page);
+for (const name of outputs) {
+  const whole = await readFile(`${dist}/assets/${name}`);
+  if (whole.length < COMPRESSED_FROM_BYTES) continue;
+  await writeFile(`${dist}/assets/${name}.gz`, gzipSync(whole, { level: 9 }));
+  const params = { [constants.BROTLI_PARAM_SIZE_HINT]: whole.length };
+  await writeFile(`${dist}/assets/${name}.br`, brotliCompressSync(whole, { params }));
+}
 await cp(`${here}/public`, dist, { recursive: true });
 
 if (initialJs > INITIAL_JS_LIMIT_BYTES) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,52 @@ async def test_hashed_assets_are_kept_for_ever(web: Web) -> None:
     missing = await web.browser.get("/assets/main-OLD.js")
     assert (missing.status_code, missing.json()["error_code"]) == (404, "not_found")
     assert missing.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("accepted", "encoding", "file"),
+    [
+        ("gzip, deflate, br, zstd", "br", "main-ABC123.js.br"),
+        ("gzip", "gzip", "main-ABC123.js.gz"),
+        ("br;q=0, GZIP;q=0.5", "gzip", "main-ABC123.js.gz"),
+        ("gzip;q=0.000,br; q=0", None, "main-ABC123.js"),
+        ("zstd", None, "main-ABC123.js"),
+        ("", None, "main-ABC123.js"),
+    ],
+)
+async def test_assets_go_out_as_small_as_the_browser_takes_them(
+    web: Web, static_dir: Path, accepted: str, encoding: str | None, file: str
+) -> None:
+    """As they were compressed when they were built, each form with a tag of its own."""
+    assets = static_dir / "assets"
+    (assets / "main-ABC123.js.br").write_bytes(b"brotli")
+    (assets / "main-ABC123.js.gz").write_bytes(gzip.compress(b"export {};", mtime=0))
+    headers = {"accept-encoding": accepted}
+    async with web.browser.stream("GET", "/assets/main-ABC123.js", headers=headers) as answer:
+        body = b"".join([part async for part in answer.aiter_raw()])
+    assert body == (assets / file).read_bytes()
+    assert answer.headers.get("content-encoding") == encoding
+    assert answer.headers["content-type"].startswith("text/javascript")
+    assert answer.headers["vary"] == "Accept-Encoding"
+    assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+    again = await web.browser.get(
+        "/assets/main-ABC123.js", headers=headers | {"if-none-match": answer.headers["etag"]}
+    )
+    assert (again.status_code, again.content) == (304, b"")
+    other = await web.browser.head(
+        "/assets/main-ABC123.js", headers={"accept-encoding": "br" if encoding is None else ""}
+    )
+    assert other.headers["etag"] != answer.headers["etag"]
+    assert (await web.browser.get("/assets/main-ABC123.js.br")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path", ["/favicon.ico", "/foo.js", "/.env", "/.git/config", "/servers/robots.txt", "/assets/main-OLD.js"]
+)
+async def test_a_file_that_is_not_there_is_not_the_page(web: Web, path: str) -> None:
+    """Whoever looks for it is told the truth."""
+    for method in ("GET", "HEAD"):
+        assert (await web.browser.request(method, path)).status_code == 404
 
 
 async def test_files_beside_the_page_are_served(web: Web) -> None:
