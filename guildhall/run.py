@@ -122,7 +122,7 @@ async def _start(
 
     token_file = folder.path / "ray-token"
     if not cluster_address:
-        environment.prepare(runtime_dir, token_file)
+        environment.prepare(runtime_dir, token_file, settings.door_limits)
     with stages.stage("Ray"):
         # Imported here, because Ray and Serve read the environment when they are imported.
         from guildhall.cluster import Cluster  # noqa: PLC0415
@@ -149,6 +149,7 @@ async def _start(
         secret_keys=secret_keys(settings, folder.path),
         trusted_proxies=settings.trusted_proxies,
         rates=settings.rates,
+        max_body_bytes=settings.limit_body_bytes,
         live_tick_ms=settings.live_tick_ms,
         user_resolvers=settings.user_resolvers,
     )

@@ -18,6 +18,7 @@ from adapters.sealing import Sealer
 from domain.errors import ConfigurationInvalid
 from domain.ids import parse_snowflake
 from domain.rates import Rates
+from guildhall.haproxy_rules import DoorLimits
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -107,7 +108,40 @@ class Settings(BaseSettings):
     limit_handshakes: Annotated[str, AfterValidator(require_rate)] = Rates().handshakes
     """How often one person may open a WebSocket."""
 
+    limit_connections: Annotated[int, Field(ge=1, le=100_000)] = DoorLimits().connections
+    """How many connections one address may hold at once, WebSockets included."""
+    limit_requests: Annotated[str, AfterValidator(require_rate)] = DoorLimits().requests
+    """How often one address may ask for anything, also for what is not there."""
+    limit_header_bytes: Annotated[int, Field(ge=1 << 10, le=12 << 10)] = DoorLimits().header_bytes
+    """How large the headers of a request may be together; its address may have half of it."""
+    limit_body_bytes: Annotated[int, Field(ge=1 << 10, le=1 << 20)] = DoorLimits().body_bytes
+    """How large a body may be."""
+    request_timeout_s: Annotated[int, Field(ge=1, le=300)] = DoorLimits().request_timeout_s
+    """How long a request may take to arrive."""
+    client_timeout_s: Annotated[int, Field(ge=1, le=3_600)] = DoorLimits().client_timeout_s
+    """How long a client may neither send nor take what is under way."""
+    keep_alive_timeout_s: Annotated[int, Field(ge=1, le=3_600)] = DoorLimits().keep_alive_timeout_s
+    """How long a connection may wait for its next request."""
+    socket_timeout_s: Annotated[int, Field(ge=75, le=86_400)] = DoorLimits().socket_timeout_s
+    """How long a WebSocket may stand with nothing moving; relays ping after 30 seconds and wait 30 more."""
+
     static_dir: Path = _REPOSITORY / "web" / "dist"
+
+    @property
+    def door_limits(self) -> DoorLimits:
+        """What the front door counts and refuses."""
+        return DoorLimits(
+            connections=self.limit_connections,
+            requests=self.limit_requests,
+            header_bytes=self.limit_header_bytes,
+            body_bytes=self.limit_body_bytes,
+            request_timeout_s=self.request_timeout_s,
+            client_timeout_s=self.client_timeout_s,
+            keep_alive_timeout_s=self.keep_alive_timeout_s,
+            socket_timeout_s=self.socket_timeout_s,
+            trusted_proxies=self.trusted_proxies,
+            behind_tls=self.url.startswith("https://"),
+        )
 
     @property
     def rates(self) -> Rates:

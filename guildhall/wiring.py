@@ -68,7 +68,7 @@ from adapters.warning_store import PostgresWarningStore
 from domain.rates import Rates
 from serve_app.cache import Caches, ForgettingAnnouncer
 from serve_app.guild_watch import GuildWatch
-from serve_app.ports import ApiPorts, RelayPorts, WebSettings
+from serve_app.ports import MAX_BODY_BYTES, ApiPorts, RelayPorts, WebSettings
 from serve_app.sessions import Sessions
 
 BOT_PERMISSIONS = 1 << 13 | 1 << 10 | 1 << 7 | 1 << 40
@@ -92,6 +92,7 @@ class Wiring(msgspec.Struct, frozen=True):
     secret_keys: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
     rates: Rates = Rates()
+    max_body_bytes: int = MAX_BODY_BYTES
     live_tick_ms: int = 25
 
     @property
@@ -104,6 +105,7 @@ class Wiring(msgspec.Struct, frozen=True):
             invite_url=f"{invite}&scope=bot+applications.commands&permissions={BOT_PERMISSIONS}",
             operators=self.operators,
             trusted_proxies=self.trusted_proxies,
+            max_body_bytes=self.max_body_bytes,
         )
 
 

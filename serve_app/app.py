@@ -130,7 +130,7 @@ def create_app(settings: WebSettings, open_ports: Callable[[], Awaitable[ApiPort
             Middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies)),
             Middleware(RequestMiddleware, settings=settings),
             Middleware(CountingMiddleware),
-            Middleware(InputMiddleware),
+            Middleware(InputMiddleware, max_body_bytes=settings.max_body_bytes),
             Middleware(ChangeMiddleware, changes=changes),
             Middleware(HeadMiddleware),
         ],

@@ -16,7 +16,6 @@ from domain.plain_json import JsonRefused, parse_plain_json, require_whole
 from serve_app.errors import ApiError, error_answer
 from serve_app.limits import SAFE_METHODS
 
-MAX_BODY_BYTES = 64 << 10
 READ_WITHIN_S = 10.0
 """Nobody needs longer for so little; who sends a byte a second would hold a place for hours."""
 
@@ -27,8 +26,9 @@ _CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^\";\s]*)", re.IGNORECASE)
 class InputMiddleware:
     """Answers what is too large or makes no sense itself; hands on the rest with its body read."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
         self._app = app
+        self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -37,10 +37,10 @@ class InputMiddleware:
             return
         try:
             headers = Headers(scope=scope)
-            _require_small(headers.get("content-length", "0"))
+            _require_small(headers.get("content-length", "0"), self._max_body_bytes)
             _require_whole(unquote_plus(scope["query_string"].decode("latin-1")))
             if scope["method"] not in SAFE_METHODS:
-                body = await _read(receive)
+                body = await _read(receive, self._max_body_bytes)
                 if body is None:
                     return  # whoever asked has gone
                 if body:
@@ -61,13 +61,13 @@ def require_plain_json(body: bytes) -> None:
         raise _as_answer(refused) from None
 
 
-def _require_small(declared: str) -> None:
+def _require_small(declared: str, most: int) -> None:
     digits = declared.lstrip("0")
-    if len(digits) > len(str(MAX_BODY_BYTES)) or (digits.isdecimal() and int(digits) > MAX_BODY_BYTES):
-        raise _too_large()
+    if len(digits) > len(str(most)) or (digits.isdecimal() and int(digits) > most):
+        raise _too_large(most)
 
 
-async def _read(receive: Receive) -> bytes | None:
+async def _read(receive: Receive, most: int) -> bytes | None:
     """Return the body, or None when the connection is gone; refuse it when it is too large or too slow."""
     body = bytearray()
     try:
@@ -77,8 +77,8 @@ async def _read(receive: Receive) -> bytes | None:
                 if message["type"] == "http.disconnect":
                     return None
                 body += message.get("body", b"")
-                if len(body) > MAX_BODY_BYTES:
-                    raise _too_large()
+                if len(body) > most:
+                    raise _too_large(most)
                 if not message.get("more_body", False):
                     return bytes(body)
     except TimeoutError:
@@ -122,5 +122,5 @@ def _as_answer(refused: JsonRefused) -> ApiError:
     )
 
 
-def _too_large() -> ApiError:
-    return ApiError(413, "body_too_large", f"A body may have {MAX_BODY_BYTES >> 10} KiB at most.")
+def _too_large(most: int) -> ApiError:
+    return ApiError(413, "body_too_large", f"A body may have {most >> 10} KiB at most.")

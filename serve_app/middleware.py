@@ -68,7 +68,7 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                self._add_headers(MutableHeaders(scope=message), request_id)
+                self._add_headers(MutableHeaders(scope=message), request_id, scope["path"])
             await send(message)
 
         try:
@@ -88,8 +88,10 @@ class RequestMiddleware:
                 ms=round((time.perf_counter() - started) * 1000, 1),
             )
 
-    def _add_headers(self, headers: MutableHeaders, request_id: str) -> None:
+    def _add_headers(self, headers: MutableHeaders, request_id: str, path: str) -> None:
         headers["x-request-id"] = request_id
         for name, value in self._headers.items():
             headers[name] = value
-        headers.setdefault("cache-control", "no-store")
+        # Compressed beside what a stranger can place, a secret could be guessed by the answer's length.
+        keeps_secrets = path.startswith("/api/auth/")
+        headers.setdefault("cache-control", "no-store, no-transform" if keeps_secrets else "no-store")

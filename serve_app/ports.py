@@ -24,6 +24,8 @@ from domain.user_warnings import WarningStore
 from serve_app.cache import Caches
 from serve_app.sessions import Sessions
 
+MAX_BODY_BYTES = 64 << 10
+
 
 class WebSettings(msgspec.Struct, frozen=True):
     """What the web side must know of the world."""
@@ -38,6 +40,7 @@ class WebSettings(msgspec.Struct, frozen=True):
     """Who operates this installation, by user id."""
     trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
     """Addresses and networks whose word is taken for who asks; HAProxy stands on loopback."""
+    max_body_bytes: int = MAX_BODY_BYTES
 
     @property
     def host(self) -> str:

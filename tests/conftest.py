@@ -27,6 +27,7 @@ PATIENT = {
     "GUILDHALL_LIMIT_STRANGERS": "100000 per second",
     "GUILDHALL_LIMIT_HANDSHAKES": "100000 per second",
     "GUILDHALL_LIMIT_LOGINS": "300 per minute",
+    "GUILDHALL_LIMIT_REQUESTS": "100000 per second",
 }
 """Tests are a few people at one address who do in seconds what others do in a day."""
 

@@ -67,6 +67,7 @@ class Subject:
 @asynccontextmanager
 async def subject(**environment: str) -> AsyncIterator[Subject]:
     """Start a demo and who publishes in it; end both."""
+    environment = {"GUILDHALL_LIMIT_REQUESTS": "100000 per second"} | environment  # all come from one address
     with tempfile.TemporaryDirectory(prefix="guildhall-bench-") as folder:
         demo = DemoProcess(Path(folder) / "data", *("--guilds", str(GUILDS), "--rate", "0"), **environment)
         try:

@@ -89,7 +89,7 @@ async def test_every_answer_carries_the_headers(
     assert headers["cross-origin-opener-policy"] == "same-origin"
     assert headers["cross-origin-resource-policy"] == "same-origin"
     assert "camera=()" in headers["permissions-policy"]
-    assert headers["cache-control"] == "no-store"
+    assert headers["cache-control"] == ("no-store, no-transform" if status == 307 else "no-store")
     assert len(headers["x-request-id"]) >= 8
     assert "strict-transport-security" not in headers
 
@@ -99,6 +99,13 @@ async def test_tls_is_held_to(tls: Web, status: int, monkeypatch: pytest.MonkeyP
     """Behind TLS every answer tells the browser to stay there."""
     answer = await answer_of(tls, status, monkeypatch)
     assert answer.headers["strict-transport-security"] == "max-age=31536000; includeSubDomains"
+
+
+@pytest.mark.parametrize("path", ["/api/auth/me", "/api/auth/login", "/api/auth/nothing"])
+async def test_nobody_may_compress_what_lies_beside_a_secret(web: Web, path: str) -> None:
+    """Names that others chose stand beside the CSRF token: its length would tell what is right of a guess."""
+    answer = await (await web.browser_of()).get(path)
+    assert answer.headers["cache-control"] == "no-store, no-transform"
 
 
 async def test_what_broke_is_told_to_the_log_only(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:

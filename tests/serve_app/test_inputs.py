@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from domain.plain_json import MAX_DEPTH
 from serve_app import inputs
 from serve_app.errors import ApiError
-from serve_app.inputs import MAX_BODY_BYTES, require_plain_json
+from serve_app.inputs import require_plain_json
+from serve_app.ports import MAX_BODY_BYTES
 from tests.serve_app.declared import PARAMETERS, declared
 from tests.serve_app.test_errors import check_form
 from tests.serve_app.web import GUILD, PLAIN, Web, running
@@ -110,6 +111,16 @@ async def test_as_much_as_is_allowed_is_taken(echoing: Web) -> None:
     answer = await send(echoing, most + b" ")
     assert answer.status_code == 413
     assert check_form(answer)["error_code"] == "body_too_large"
+
+
+async def test_less_may_be_allowed(static_dir: Path) -> None:
+    """The limit is a setting; the answer names it."""
+    async with running(PLAIN, static_dir, max_body_bytes=2_048) as web:
+        browser = await web.browser_of()
+        for size, status in ((2_049, 413), (2_048, 422)):
+            answer = await browser.post("/api/auth/logout", content=b"x" * size, headers=JSON)
+            assert answer.status_code == status
+            assert ("2 KiB" in answer.json()["error"]) == (status == 413)
 
 
 @pytest.mark.parametrize(

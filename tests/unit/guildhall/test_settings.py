@@ -8,6 +8,7 @@ import pytest
 
 from domain.errors import ConfigurationInvalid
 from domain.rates import Rates
+from guildhall.haproxy_rules import DoorLimits
 from guildhall.settings import (
     Settings,
     free_port,
@@ -73,6 +74,19 @@ def test_rates_are_written_as_people_say_them(monkeypatch: pytest.MonkeyPatch) -
     assert load_settings().rates == Rates(logins="5/minute", handshakes="6/minute")
 
 
+def test_the_front_door_is_told_each_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not set is as usual; none is forgotten on the way."""
+    assert load_settings().door_limits == DoorLimits()
+    wanted = DoorLimits(1, "2 per minute", 2_000, 3_000, 4, 5, 6, 80, ("10.0.0.1",), behind_tls=True)
+    for name in ("connections", "requests", "header_bytes", "body_bytes"):
+        monkeypatch.setenv(f"GUILDHALL_LIMIT_{name.upper()}", str(getattr(wanted, name)))
+    for name in ("request", "client", "keep_alive", "socket"):
+        monkeypatch.setenv(f"GUILDHALL_{name.upper()}_TIMEOUT_S", str(getattr(wanted, f"{name}_timeout_s")))
+    monkeypatch.setenv("GUILDHALL_TRUSTED_PROXIES", "10.0.0.1")
+    monkeypatch.setenv("GUILDHALL_PUBLIC_URL", "https://example.org")
+    assert load_settings().door_limits == wanted
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -99,6 +113,14 @@ def test_rates_are_written_as_people_say_them(monkeypatch: pytest.MonkeyPatch) -
         ("LIMIT_CHANGES", "0 per minute"),
         ("LIMIT_LOGINS", "-1 per minute"),
         ("LIMIT_STRANGERS", "10 per fortnight"),
+        ("LIMIT_REQUESTS", "0 per second"),
+        ("LIMIT_CONNECTIONS", "0"),
+        ("LIMIT_HEADER_BYTES", "16384"),
+        ("LIMIT_BODY_BYTES", "2097152"),
+        ("REQUEST_TIMEOUT_S", "0"),
+        ("CLIENT_TIMEOUT_S", "3601"),
+        ("KEEP_ALIVE_TIMEOUT_S", "soon"),
+        ("SOCKET_TIMEOUT_S", "60"),
     ],
 )
 def test_a_bad_value_is_one_sentence(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
