@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from contextlib import closing, contextmanager
+from itertools import count, islice
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import structlog
@@ -25,11 +26,15 @@ from domain.errors import (
 )
 from domain.events import Accepted, Batch, decode_event, decode_reply, encode_batch
 from domain.ids import HOUR_MS, SLOTS
-from domain.placement import NOBODY, Placement, between, may_be_host, place
-from domain.ports import GuildStore
+from domain.placement import NOBODY, Placement, between, may_be_host, place, weigh
+from domain.ports import GuildStore, HostRow
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
+AT_ONCE = 64
+"""Hosts that are looked for, begun or told at once: so many frozen ones cost the time of one."""
 STUCK_AFTER_S = 120.0
 """A tick may wait for hosts that start anew; one that takes longer than this hangs."""
 
@@ -251,15 +256,10 @@ class Director:
         await self._make_partitions()
         last = await self._store.last_placement()
         rows = {row.host_id: row for row in await self._store.hosts()}
-        for host_id, row in rows.items():
-            found = await self._access.find(row.actor_name) if row.actor_name else None
-            if found is not None:
-                self._hosts[host_id] = found
-                self._incarnations[host_id] = row.incarnation
-        dead = [host_id for host_id in rows if host_id not in self._hosts or await self._ails_now(host_id)]
-        await _all(self._replace_now(host_id) for host_id in dead)
-        while len(self._hosts) < self._settings.hosts:
-            await self._begin_life(self._next_id())
+        found = await _at_once(self._find_alive(row) for row in rows.values())
+        dead = [host_id for host_id, alive in zip(rows, found, strict=True) if not alive]
+        await _at_once(self._replace_now(host_id) for host_id in dead)
+        await _at_once(self._begin_life(host_id) for host_id in self._ids_to_come())
         self._told = max(self._told, last.version if last else 0)
         dedicated = {g: h for g, h in last.dedicated.items() if h in self._hosts} if last else {}
         await self._hand_over(self._hosts, dedicated)
@@ -321,6 +321,9 @@ class Director:
         """
         self._settled = False
         self._told += 2  # never a version that somebody may know as another placement
+        for host_id in host_ids:
+            weigh(host_id)  # hashes all slots, the first time: others have their turn in between
+            await asyncio.sleep(0)
         new = self._signed(place(self._told, host_ids, dedicated))
         if self._placement is None:
             # What the hosts know is not known here, so everything is let go before it is given out.
@@ -371,7 +374,7 @@ class Director:
                         raise
                     await self._replace_now(host_id)
 
-        await _all(tell(host_id) for host_id in list(self._hosts))
+        await _at_once(tell(host_id) for host_id in list(self._hosts))
 
     def _publish(self, placement: Placement) -> None:
         self._placement = placement
@@ -382,7 +385,14 @@ class Director:
         return self._placement
 
     def _next_id(self) -> str:
-        return next(name for n in range(len(self._hosts) + 1) if (name := f"h{n}") not in self._hosts)
+        return next(self._free_ids())
+
+    def _ids_to_come(self) -> list[str]:
+        """Return ids for as many hosts as there are too few."""
+        return list(islice(self._free_ids(), max(0, self._settings.hosts - len(self._hosts))))
+
+    def _free_ids(self) -> Iterator[str]:
+        return (name for n in count() if (name := f"h{n}") not in self._hosts)
 
     async def _ails(self, host_id: str, host: HostCalls) -> str | None:
         """Return the id of a host that has to be replaced."""
@@ -401,10 +411,15 @@ class Director:
         alive = ping.incarnation == self._incarnations[host_id] and not ping.fenced
         return None if alive else host_id
 
-    async def _ails_now(self, host_id: str) -> bool:
-        """Whether a host that was found again does not answer well at once."""
-        self._strikes[host_id] = self._settings.strikes
-        return await self._ails(host_id, self._hosts[host_id]) is not None
+    async def _find_alive(self, row: HostRow) -> bool:
+        """Find a host again; return whether there is one that answers well at once."""
+        found = await self._access.find(row.actor_name) if row.actor_name else None
+        if found is None:
+            return False
+        self._hosts[row.host_id] = found
+        self._incarnations[row.host_id] = row.incarnation
+        self._strikes[row.host_id] = self._settings.strikes
+        return await self._ails(row.host_id, found) is None
 
     async def _tick_quietly(self) -> None:
         if self._superseded:
@@ -423,8 +438,19 @@ class Director:
             log.warning("director_not_recovered", error=str(error))
 
 
-async def _all(calls: Iterable[Awaitable[None]]) -> None:
-    """Return when all are done; raise what the first of them raised, but leave none running behind."""
-    for outcome in await asyncio.gather(*calls, return_exceptions=True):
+async def _at_once(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Return what all return, ``AT_ONCE`` at a time; raise what the first raised, but leave none behind."""
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def wait_for(call: Coroutine[Any, Any, T]) -> T:
+        with closing(call):  # should it never begin
+            async with room:
+                return await call
+
+    outcomes = await asyncio.gather(*map(wait_for, calls), return_exceptions=True)
+    results: list[T] = []
+    for outcome in outcomes:
         if isinstance(outcome, BaseException):
             raise outcome
+        results.append(outcome)
+    return results

@@ -25,7 +25,7 @@ from domain.authority import AuthorityNotice
 from domain.errors import GuildhallError, HostUnreachable, RolesUnavailable
 from domain.people import Person
 from domain.permissions import Role
-from domain.placement import Placement
+from domain.placement import Placement, changed
 from domain.ports import Incarnation
 from domain.roles import Assignment, AuthorityChange, Mapping, Member, RoleChange
 
@@ -77,6 +77,11 @@ class HostHandle:
 
     def __init__(self, actor: Any) -> None:
         self._actor = actor
+        self._knows: Placement | None = None
+        """What the host was told last, as far as this handle is sure."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return HostHandle, (self._actor,)
 
     async def start(self, director: int | None = None) -> Incarnation:
         """See ``GuildHost.start``."""
@@ -91,8 +96,12 @@ class HostHandle:
         return await _answer(self._actor.ping.remote())
 
     async def assign(self, placement: Placement) -> None:
-        """See ``GuildHost.assign``."""
-        await _answer(self._actor.assign.remote(placement))
+        """See ``GuildHost.assign``. After the first time the host is told only what is different."""
+        knows, self._knows = self._knows, None  # not sure, until it has answered
+        changes = knows is not None and self._actor.assign_changes.remote(changed(knows, placement))
+        if not changes or not await _answer(changes):
+            await _answer(self._actor.assign.remote(placement))
+        self._knows = placement
 
     async def taken(self, source: str) -> int:
         """See ``GuildHost.taken``."""

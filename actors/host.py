@@ -46,7 +46,7 @@ from domain.events import (
     encode_reply,
 )
 from domain.ids import SLOTS
-from domain.placement import NOBODY, Placement
+from domain.placement import NOBODY, Placement, PlacementChange
 from domain.ports import Committed, GuildStore, Incarnation, PoisonEvent
 from domain.views import metrics_update, violation_view
 
@@ -187,6 +187,14 @@ class GuildHost:
         await self._commit.settle()
         if moved:
             await self._give_up(before)
+
+    async def assign_changes(self, change: PlacementChange) -> bool:
+        """Do as ``assign`` with what is new in a placement; return False where another one is known."""
+        placement = change.applied_to(self._placement) if self._placement is not None else None
+        if placement is None:
+            return False
+        await self.assign(placement)
+        return True
 
     async def _give_up(self, before: Placement | None) -> None:
         """Deactivate what is not ours, and what was loaded while it was another's: that may have changed it.

@@ -46,6 +46,33 @@ class Placement(msgspec.Struct, frozen=True):
         return frozenset(slot for slot, owner in enumerate(self.owners) if owner == host_id)
 
 
+class PlacementChange(msgspec.Struct, frozen=True):
+    """What is different in a placement from another: a host that joins 255 others moves 16 of 4,096 slots."""
+
+    base: tuple[int, int]
+    """(Director, version) of the placement that it changes."""
+    director: int
+    version: int
+    owners: dict[int, str]
+    dedicated: dict[int, str]
+    """All of them; they are few."""
+
+    def applied_to(self, old: Placement) -> Placement | None:
+        """Return the new placement, or None when ``old`` is not the one that it changes."""
+        if (old.director, old.version) != self.base:
+            return None
+        owners = list(old.owners)
+        for slot, owner in self.owners.items():
+            owners[slot] = owner
+        return Placement(self.version, tuple(owners), self.dedicated, self.director)
+
+
+def changed(old: Placement, new: Placement) -> PlacementChange:
+    """Return what is to be told to somebody who knows ``old``."""
+    owners = {slot: b for slot, (a, b) in enumerate(zip(old.owners, new.owners, strict=True)) if a != b}
+    return PlacementChange((old.director, old.version), new.director, new.version, owners, new.dedicated)
+
+
 def may_be_host(host_id: str) -> bool:
     """Whether a host can have this id; the marks of those who own nothing are none."""
     return _HOST_ID.fullmatch(host_id) is not None
@@ -58,9 +85,7 @@ def place(version: int, host_ids: Iterable[str], dedicated: Mapping[int, str] | 
     if not shared:
         message = "a placement needs a host that is not dedicated"
         raise ValueError(message)
-    owners = tuple(
-        shared[weights.index(max(weights))] for weights in zip(*map(_weights, shared), strict=True)
-    )
+    owners = tuple(shared[weights.index(max(weights))] for weights in zip(*map(weigh, shared), strict=True))
     return Placement(version, owners, own)
 
 
@@ -84,7 +109,7 @@ _HELD = "-"
 
 
 @lru_cache(maxsize=1_024)
-def _weights(host_id: str) -> array[int]:
+def weigh(host_id: str) -> array[int]:
     """Return what a host weighs in each slot: hashed once, or each placement would hash (hosts × slots)."""
     digests = (hashlib.blake2b(f"{slot}:{host_id}".encode(), digest_size=8) for slot in range(SLOTS))
     return array("Q", [int.from_bytes(digest.digest(), "big") for digest in digests])

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.director import Director, DirectorSettings, HostAccess
+from actors.director import AT_ONCE, Director, DirectorSettings, HostAccess
 from actors.host import HostPing
 from adapters.memory import MemoryClock, MemoryDatabase, MemoryGuildStore
 from adapters.memory.samples import NOON_MS
@@ -396,6 +396,34 @@ async def test_several_that_died_together_are_replaced_once_each(network: Networ
     await network.director.tick()
     assert len(network.all) == 6
     await network.check_whole()
+
+
+async def test_many_frozen_hosts_cost_a_new_director_the_time_of_one(
+    database: MemoryDatabase, clock: MemoryClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks all it finds beside each other, up to a bound, and replaces them likewise."""
+    network = Network(database, clock, hosts=100)
+    await network.director.start()
+    await network.restart()
+    network.hurry()
+    asked = most_asked = 0
+
+    async def hang(_: PlacedHost) -> HostPing:
+        nonlocal asked, most_asked
+        asked += 1
+        most_asked = max(asked, most_asked)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            asked -= 1
+        raise AssertionError
+
+    monkeypatch.setattr(PlacedHost, "ping", hang)
+    await network.director.start()
+    assert most_asked == AT_ONCE
+    assert len(network.all) == 200
+    await network.check_whole()
+    await network.rest()
 
 
 async def test_without_a_store_a_replacement_waits(network: Network, database: MemoryDatabase) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.ids import SLOTS, slot_of
-from domain.placement import NOBODY, Placement, between, may_be_host, place
+from domain.placement import NOBODY, Placement, between, changed, may_be_host, place
 
 hosts = st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=6, unique=True)
 
@@ -19,6 +19,15 @@ def test_a_placement_never_changes() -> None:
     assert [owners[slot] for slot in (0, 1, 2, 100, 4095)] == ["h1", "h2", "h1", "h0", "h2"]
 
 
+@settings(max_examples=20, deadline=None)
+@given(hosts, hosts)
+def test_what_is_different_makes_one_placement_of_the_other(old: list[str], new: list[str]) -> None:
+    """And of no third one anything."""
+    before, after = place(1, old), place(3, new)
+    assert changed(before, after).applied_to(before) == after
+    assert changed(before, after).applied_to(place(2, old)) is None
+
+
 def test_what_owns_nothing_can_be_no_host() -> None:
     """Neither the owner of slots on their way nor that of a single guild that is."""
     held = between(2, place(1, ["a", "b"], {1: "a"}), place(3, ["a", "b"], {1: "b"})).dedicated[1]
@@ -26,7 +35,7 @@ def test_what_owns_nothing_can_be_no_host() -> None:
     assert all(may_be_host(host_id) for host_id in ("h0", "0", "a-host-", "h" * 31))
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(hosts, st.randoms())
 def test_the_order_of_hosts_does_not_matter(names: list[str], chance: random.Random) -> None:
     """Nor does naming one twice."""
@@ -35,7 +44,7 @@ def test_the_order_of_hosts_does_not_matter(names: list[str], chance: random.Ran
     assert place(1, shuffled) == place(1, names)
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(hosts)
 def test_every_slot_has_one_owner(names: list[str]) -> None:
     """The hosts' slots are all slots, none of them twice."""
