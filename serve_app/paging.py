@@ -18,8 +18,9 @@ def _digits(text: object) -> object:
     return text
 
 
-Whole = Annotated[int, BeforeValidator(_digits)]
-"""A number in a query, which has one way to be written: not ``1.0``, ``+1`` or ``1_000``."""
+DIGITS = BeforeValidator(_digits)
+"""A number in a query has one way to be written: not ``1.0``, ``+1`` or ``1_000``. It stands last, or the
+bounds before it are in no description."""
 
 MAX_PER_PAGE = 100
 MAX_PAGE = 100_000
@@ -38,8 +39,8 @@ class PageRequest(BaseModel):
 
 
 async def _page_request(
-    page: Annotated[Whole, Query(ge=1, le=MAX_PAGE)] = 1,
-    per_page: Annotated[Whole, Query(ge=1, le=MAX_PER_PAGE)] = 50,
+    page: Annotated[int, Query(ge=1, le=MAX_PAGE), DIGITS] = 1,
+    per_page: Annotated[int, Query(ge=1, le=MAX_PER_PAGE), DIGITS] = 50,
 ) -> PageRequest:
     return PageRequest(page=page, per_page=per_page)
 

@@ -12,12 +12,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from domain.events import Detection, Severity
 from domain.ids import DISCORD_EPOCH_MS, parse_snowflake
 from domain.insights import ReviewState, Wanted
+from domain.json_numbers import WHOLE
 from domain.people import People
 from domain.views import Verdict, ViolationView
 from serve_app.access import ID_SCHEMA, Granted, Needs, Ports
 from serve_app.changes import Changes
 from serve_app.errors import ApiError
-from serve_app.paging import Page, PageWanted, Whole, page_of
+from serve_app.paging import DIGITS, Page, PageWanted, page_of
 from serve_app.plain_route import PlainRoute
 
 router = APIRouter(prefix="/api/servers/{guild_id}/violations", tags=["violations"], route_class=PlainRoute)
@@ -36,9 +37,10 @@ def _plausible(ms: int) -> int:
 
 
 _Millis = Annotated[
-    Whole,
+    int,
     AfterValidator(_plausible),
     Field(json_schema_extra={"minimum": DISCORD_EPOCH_MS, "maximum": MAX_MS}),
+    DIGITS,
 ]
 Moment = Annotated[_Millis | None, Query(description="Unix milliseconds; Discord began in 2015")]
 
@@ -62,7 +64,7 @@ class NewReview(BaseModel):
 
     verdict: Verdict
     note: Annotated[str, Field(max_length=MAX_NOTE)] | None = None
-    version: Annotated[int, Field(ge=0, le=2**31 - 1)]
+    version: Annotated[int, Field(ge=0, le=2**31 - 1), WHOLE]
     """Of the review that it is to replace; 0 when there is none."""
 
 

@@ -388,7 +388,7 @@ RULE = {"kind": "banned_word", "words": ["bad"]}
     [
         ("PUT", "config", {"config": {}, "version": False}, "body.version"),
         ("PUT", "config", {"config": {}, "version": "0"}, "body.version"),
-        ("PUT", "config", {"config": {}, "version": 0.0}, "body.version"),
+        ("PUT", "config", {"config": {}, "version": 0.5}, "body.version"),
         ("PUT", "config", {"config": {"retention_days": "30"}, "version": 0}, "body.config.retention_days"),
         ("PUT", "config", {"config": {"timezone": 5}, "version": 0}, "body.config.timezone"),
         ("PUT", "rules/own", {"rule": RULE, "version": True}, "body.version"),
