@@ -96,7 +96,7 @@ class RedisRateLimiter:
             "handshakes": parse(rates.handshakes),
         }
         self._redis = connect(redis)
-        self._fuse = Fuse(_Away)
+        self._fuse = Fuse(_Away, self._redis.breaker)
         storage = RedisStorage(
             "async+redis://",
             implementation="redispy",

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
-from adapters.redis_together import TogetherRedis
+from adapters.circuit_breaker import CircuitBreaker
+from adapters.redis_together import ANSWERS_WITHIN_S, TogetherRedis
 
-ANSWERS_WITHIN_S = 1.0
 MAX_CONNECTIONS = 64
 
 
@@ -43,31 +42,23 @@ def connect(redis: str | TogetherRedis) -> TogetherRedis:
 class Fuse:
     """Turns failures of Redis into an error of ours, and spares everybody the wait for the next one.
 
-    After a failure one caller a second tries whether Redis is back; all others are told at once.
+    All who share a client share its circuit breaker: whoever meets a Redis that hangs waits once, and what a
+    request asks after that, and every other request, is told at once until a probe gets an answer.
     """
 
-    def __init__(
-        self,
-        unavailable: type[Exception],
-        *,
-        pause_s: float = 1.0,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, unavailable: type[Exception], breaker: CircuitBreaker) -> None:
         self._unavailable = unavailable
-        self._pause_s = pause_s
-        self._monotonic = monotonic
-        self._next_try: float | None = None
+        self._breaker = breaker
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
         """Guard a conversation with Redis."""
-        if self._next_try is not None:
-            if self._monotonic() < self._next_try:
-                raise self._unavailable
-            self._next_try = self._monotonic() + self._pause_s
+        if self._breaker.is_open:
+            raise self._unavailable
         try:
             yield
-        except RedisError as error:
-            self._next_try = self._monotonic() + self._pause_s
+        except ResponseError as error:  # it answers, and at once, though not as it should
             raise self._unavailable from error
-        self._next_try = None
+        except RedisError as error:
+            self._breaker.trip()
+            raise self._unavailable from error

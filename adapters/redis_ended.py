@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from adapters.heard_ends import HeardEnds
-from adapters.redis_connection import ANSWERS_WITHIN_S
+from adapters.redis_together import ANSWERS_WITHIN_S
 from domain.sessions import ENDED_CHANNEL
 
 log = structlog.get_logger()

@@ -78,7 +78,7 @@ class RedisSessions:
         self._redis = connect(redis)
         self._sealer = sealer
         self._now_ms = now_ms
-        self._unavailable_when_away = Fuse(SessionsUnavailable)
+        self._unavailable_when_away = Fuse(SessionsUnavailable, self._redis.breaker)
         self._seen: LRUCache[str, _Seen] = LRUCache(MAX_SEEN)
 
     async def close(self) -> None:

@@ -13,8 +13,13 @@ from collections import deque
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from adapters.circuit_breaker import CircuitBreaker
 
 MAX_TOGETHER = 100
+ANSWERS_WITHIN_S = 1.0
+"""Whatever the client does for it: waits for a connection, makes one anew, or waits for the answer."""
 
 
 class _Asked(NamedTuple):
@@ -37,6 +42,13 @@ class TogetherRedis(Redis):
         self._looks: dict[tuple[Any, ...], _Asked] = {}
         """What of that was asked by ``together``."""
         self._carrying: asyncio.Task[None] | None = None
+        self.breaker = CircuitBreaker(self._probe)
+        """Opened by who guards what is asked (:class:`adapters.redis_connection.Fuse`), for all who do."""
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        """See the base class."""
+        await self.breaker.close()
+        await super().aclose(close_connection_pool)
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send a command with the next batch; return or raise its own answer."""
@@ -72,12 +84,19 @@ class TogetherRedis(Redis):
             batch = [self._asked.popleft() for _ in range(min(len(self._asked), MAX_TOGETHER))]
             self._looks.clear()  # what is asked from here on is asked anew
             try:
-                found = await self._answers(batch)
+                async with asyncio.timeout(ANSWERS_WITHIN_S):
+                    found = await self._answers(batch)
+            except TimeoutError:
+                found = [RedisTimeoutError("Redis did not answer in time.")] * len(batch)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer to each of them
                 found = [error] * len(batch)
             for asked, it in zip(batch, found, strict=True):
                 for answer in asked.answers:
                     _give(answer, it)
+
+    async def _probe(self) -> None:
+        async with asyncio.timeout(ANSWERS_WITHIN_S):
+            await super().execute_command("PING")  # type: ignore[no-untyped-call]
 
     async def _answers(self, batch: list[_Asked]) -> list[Any]:
         if len(batch) == 1:

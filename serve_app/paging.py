@@ -61,6 +61,13 @@ class Page(BaseModel, Generic[T]):
     message: str | None
 
 
+def _why_empty(total: int, wanted: PageRequest, when_empty: str) -> str:
+    if total == 0:
+        return when_empty
+    last = (total - 1) // wanted.per_page + 1
+    return f"There is no page {wanted.page}: the last one is {last}."
+
+
 def page_of(rows: list[T], total: int, wanted: PageRequest, *, when_empty: str) -> Page[T]:
     """Return the page that holds these rows out of ``total``."""
     return Page(
@@ -70,6 +77,6 @@ def page_of(rows: list[T], total: int, wanted: PageRequest, *, when_empty: str) 
         per_page=wanted.per_page,
         has_next=wanted.offset + len(rows) < total and bool(rows),
         has_prev=wanted.page > 1,
-        is_empty=total == 0,
-        message=when_empty if total == 0 else None,
+        is_empty=not rows,
+        message=_why_empty(total, wanted, when_empty) if not rows else None,
     )

@@ -15,7 +15,9 @@ import pytest
 from adapters.embedded_redis import EmbeddedRedis
 from adapters.memory.samples import person
 from adapters.rate_limiter import RedisRateLimiter
+from adapters.redis_connection import connect
 from adapters.redis_sessions import RedisSessions
+from adapters.redis_together import ANSWERS_WITHIN_S
 from adapters.sealing import Sealer, new_key
 from domain.rates import Rates
 from domain.sessions import Session
@@ -33,8 +35,9 @@ class WebOnRedis(Web):
 
     def __init__(self, redis_url: str, static_dir: Path) -> None:
         super().__init__(PLAIN, static_dir)
-        self.kept = RedisSessions(redis_url, Sealer([new_key()]), self.clock)
-        self.rates = RedisRateLimiter(redis_url, RATES)
+        redis = connect(redis_url)  # shared, as in a replica
+        self.kept = RedisSessions(redis, Sealer([new_key()]), self.clock)
+        self.rates = RedisRateLimiter(redis, RATES)
 
     async def _open(self) -> ApiPorts:
         ports = await super()._open()
@@ -121,20 +124,22 @@ async def test_there_is_always_a_limit(redis: EmbeddedRedis, web: WebOnRedis) ->
     assert after == [200] * 9 + [429] * 11
 
 
-async def test_a_redis_that_hangs_holds_up_one_request_at_a_time(
-    redis: EmbeddedRedis, web: WebOnRedis
-) -> None:
-    """Frozen, it costs those who ask first a second or two; everybody else is answered at once."""
+async def test_a_redis_that_hangs_is_waited_for_once(redis: EmbeddedRedis, web: WebOnRedis) -> None:
+    """Frozen, it costs those who ask first about a second; whoever asks after that is answered at once."""
     browser = await web.log_in()
     await browser.get("/api/auth/me")
     assert redis.pid is not None
     os.kill(redis.pid, signal.SIGSTOP)
     try:
-        started = time.monotonic()
-        assert (await browser.get("/api/auth/me")).status_code == 200
-        answers = await asyncio.gather(*(browser.get("/api/auth/me") for _ in range(30)))
-        assert {answer.status_code for answer in answers} == {200}
-        assert time.monotonic() - started < 10
+        took: list[float] = []
+        began = time.monotonic()
+        while time.monotonic() - began < 4 or len(took) < 10:  # longer than several probes
+            asked = time.monotonic()
+            answers = await asyncio.gather(*(browser.get("/api/auth/me") for _ in range(3)))
+            assert {answer.status_code for answer in answers} <= {200, 429}
+            took.append(time.monotonic() - asked)
+        assert took[0] < 2 * ANSWERS_WITHIN_S
+        assert max(took[1:]) < ANSWERS_WITHIN_S / 2
     finally:
         os.kill(redis.pid, signal.SIGCONT)
     await back(web, browser)

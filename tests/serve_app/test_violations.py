@@ -42,6 +42,8 @@ async def test_violations_are_listed_newest_first(web: Web) -> None:
     assert found == [["5", "4"], ["3", "2"], ["1"], []]
     assert [page["has_next"] for page in pages] == [True, True, False, False]
     assert {page["total"] for page in pages} == {5}
+    assert [page["is_empty"] for page in pages] == [False, False, False, True]
+    assert [page["message"] for page in pages] == [None, None, None, "There is no page 4: the last one is 3."]
     [last] = pages[2]["data"]
     assert last["user"]["username"] == "user1"
     assert (last["guild_id"], last["ts"], last["committed_at"]) == (str(GUILD), NOON_MS + 1, NOON_MS)
