@@ -23,7 +23,7 @@ class RedisAuthorityStore:
 
     def __init__(self, redis_url: str) -> None:
         self._redis = connect(redis_url)
-        self._unavailable_when_away = Fuse(SessionsUnavailable)
+        self._unavailable_when_away = Fuse(SessionsUnavailable, self._redis.breaker)
 
     async def close(self) -> None:
         """Let the connections go."""
