@@ -14,6 +14,7 @@ from stamina.instrumentation import set_on_retry_hooks
 
 from adapters.migrate import migrate as run_migrations
 from benchmarks import analytics, api, guilds, identify, ingest, memory, reconnect, steady, storm
+from benchmarks.attack import run as attack
 from benchmarks.chaos import run as chaos
 from benchmarks.fanout import run as fanout
 from benchmarks.result import Result
@@ -204,6 +205,15 @@ def bench_identify(
     _show(uvloop.run(identify.run(plan)), as_json=as_json)
 
 
+@bench.command("attack")
+def bench_attack(
+    seconds: Annotated[float, typer.Option(min=1, help="How long each attack lasts.")] = attack.SECONDS,
+    as_json: BenchJson = False,
+) -> None:
+    """Attack a demo in nine ways, from loopback, while people read and watch; say what they notice."""
+    _show(uvloop.run(attack.run(seconds=seconds)), as_json=as_json)
+
+
 @bench.command("all")
 def bench_all(as_json: BenchJson = False) -> None:
     """Run every benchmark that brings its own system; with --json, one line each."""
@@ -214,6 +224,7 @@ def bench_all(as_json: BenchJson = False) -> None:
     _show(uvloop.run(api.run()), as_json=as_json)
     _show(uvloop.run(fanout.run()), as_json=as_json)
     _show(uvloop.run(reconnect.run()), as_json=as_json)
+    _show(uvloop.run(attack.run()), as_json=as_json)
 
 
 def _show(result: Result, *, as_json: bool) -> None:

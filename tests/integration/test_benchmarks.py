@@ -108,3 +108,22 @@ async def test_each_shard_identifies_once_whatever_process_it_is_in() -> None:
     figures = result["figures"]
     assert (figures["identifies"], figures["identifies_refused"]) == (12, 0)
     assert figures["closest_in_a_bucket_s"] >= figures["interval_s"]
+
+
+@pytest.mark.timeout(240)
+async def test_people_go_on_working_under_each_attack() -> None:
+    """Everything that was read and watched was answered, and what was held for attackers is let go."""
+    result = await bench("attack", "--seconds", "2")
+
+    figures = result["figures"]
+    assert len(figures["attacks"]) == 9
+    for name, under in figures["attacks"].items():
+        assert under["reads"] > 0, name
+        assert under["events"] > 0, name
+        assert under["failed"] == {}, name
+        assert sum(under["ended"].values()) > 0, name
+    assert figures["attacks"]["cookie"]["ended"].keys() <= {"401", "429"}
+    assert figures["attacks"]["body"]["ended"].keys() <= {"404", "429"}
+    assert figures["held_after"]["haproxy_connections"] <= figures["held_before"]["haproxy_connections"]
+    assert result["baseline"]["http_p99_ms"] > 0
+    assert result["ratio"] > 0

@@ -468,6 +468,26 @@ async def test_the_whole_system_stands_behind_this_door(
         assert answer.status == 431
 
 
+async def test_what_goes_out_is_small(stack: DemoProcess) -> None:
+    """The page's files as they were built, JSON by HAProxy, and nothing that lies beside a secret."""
+    async with aiohttp.ClientSession(auto_decompress=False) as http:
+        async with http.get(stack.url) as answer:
+            files = re.findall(r"/assets/[\w.-]+\.(?:js|css)", await answer.text())
+        paths = [*(file for file in files if "theme" not in file), "/api/openapi.json"]
+        assert len(paths) == 3
+        for path in paths:
+            size: dict[str, int] = {}
+            for accepted in ("identity", "gzip, br"):
+                async with http.get(stack.url + path, headers={"Accept-Encoding": accepted}) as answer:
+                    assert answer.status == 200
+                    encoding = answer.headers.get("content-encoding", "identity")
+                    size[encoding] = len(await answer.read())
+                    assert encoding == "identity" or answer.headers["vary"] == "Accept-Encoding"
+            assert size.pop("br" if path in files else "gzip") < size.pop("identity") / 2
+        async with http.get(f"{stack.url}/api/auth/me", headers={"Accept-Encoding": "gzip"}) as answer:
+            assert "content-encoding" not in answer.headers
+
+
 async def test_a_hostile_cookie_does_not_hold_up_others(
     stack: DemoProcess, http: aiohttp.ClientSession
 ) -> None:

@@ -1,0 +1,1 @@
+"""A demo under attack: see :mod:`benchmarks.attack.run`."""
