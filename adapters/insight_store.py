@@ -11,6 +11,7 @@ import asyncpg
 
 from adapters.audit import write_audit
 from adapters.insight_statements import statements
+from adapters.offenders import Offenders
 from adapters.postgres import INSIGHTS_CONNECTIONS, open_pool, to_datetime, to_ms, unavailable_when_away
 from adapters.rows import violation_from_row
 from adapters.violation_pages import ViolationPages
@@ -27,18 +28,12 @@ from domain.insights import (
     Wanted,
     review_details,
 )
-from domain.views import ReviewView, SeverityCounts, Verdict, ViolationView
+from domain.views import ReviewView, Verdict, ViolationView
 
 _SQL = statements()
 
 TIMEOUT_MS = 5_000
 """A statement that takes longer is ended by Postgres."""
-
-FEW_ROWS = 10_000
-"""Up to so many violations of a time are looked at one by one."""
-
-MAX_CANDIDATES = 2_000
-"""Where more people may have most violations, because all have about as many, everybody's are counted."""
 
 _SETTINGS = {
     # Which filters there are, and how many months a span has, decides how a statement is best run.
@@ -133,8 +128,7 @@ class PostgresInsightStore:
         """See the port."""
         with _in_time():
             async with self._moment() as connection:
-                name = "escalated" if await _of_rollups(connection, guild_id, span) else "escalated_of_rows"
-                return int(await connection.fetchval(_SQL[name], guild_id, *_times(span)))
+                return await Offenders(connection, guild_id, span).escalated()
 
     async def offenders(
         self, guild_id: int, span: Span, *, limit: int, offset: int
@@ -142,17 +136,7 @@ class PostgresInsightStore:
         """See the port."""
         with _in_time():
             async with self._moment() as connection:
-                if not await _of_rollups(connection, guild_id, span):
-                    return await _offenders_of_rows(connection, guild_id, span, limit, offset)
-                found = await connection.fetchrow(_SQL["candidates"], guild_id, *_times(span), limit + offset)
-                if offset >= found["total"]:
-                    return [], found["total"]
-                if len(found["candidates"]) > MAX_CANDIDATES:
-                    return await _offenders_of_rows(connection, guild_id, span, limit, offset)
-                rows = await connection.fetch(
-                    _SQL["offenders_of"], guild_id, *_times(span), limit, offset, found["candidates"]
-                )
-        return [_offender(row) for row in rows], found["total"]
+                return await Offenders(connection, guild_id, span).first(limit, offset)
 
     async def rules(self, guild_id: int, span: Span) -> list[RuleRecord]:
         """See the port."""
@@ -201,26 +185,9 @@ def _in_time() -> Iterator[None]:
             raise QueryTooSlow from error
 
 
-async def _of_rollups(connection: Any, guild_id: int, span: Span) -> bool:
-    """Whether to ask rollups about people: of a few violations, the rows themselves tell it sooner."""
-    busy = await connection.fetchval(_SQL["busy"], guild_id, *_times(span))
-    return bool(busy > FEW_ROWS and await _is_counted(connection, span))
-
-
 async def _is_counted(connection: Any, span: Span) -> bool:
+    """Whether the rollups know all rows of a time."""
     return bool(await connection.fetchval(_SQL["is_counted"], *_times(span)))
-
-
-async def _offenders_of_rows(
-    connection: Any, guild_id: int, span: Span, limit: int, offset: int
-) -> tuple[list[Offender], int]:
-    rows = await connection.fetch(_SQL["offenders"], guild_id, *_times(span), limit, offset)
-    return [_offender(row) for row in rows if row["user_id"] is not None], rows[0]["total"]
-
-
-def _offender(row: asyncpg.Record) -> Offender:
-    counts = SeverityCounts(low=row["low"], medium=row["medium"], high=row["high"], critical=row["critical"])
-    return Offender(row["user_id"], counts, to_ms(row["last_at"]))
 
 
 def _times(span: Span) -> tuple[Any, Any]:

@@ -31,6 +31,6 @@ async def roll_up(pool: asyncpg.Pool[asyncpg.Record]) -> bool:
         while True:
             more: bool = await pool.fetchval(_SQL["count_earlier"], BATCH_BLOCKS)
             if not more:
-                more = await pool.fetchval(_SQL["recount_late"], BATCH_PEOPLE) == BATCH_PEOPLE
+                more = await pool.fetchval(_SQL["recount_late"], BATCH_PEOPLE)
             if not more or time.monotonic() >= until:
                 return more

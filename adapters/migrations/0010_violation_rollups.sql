@@ -1,5 +1,5 @@
 -- Counts that answers are made of, kept by the database itself in whatever transaction changes the rows: by hour and
--- rule, and by month and person. A release that knows nothing of them keeps them as well.
+-- rule, and by person. A release that knows nothing of them keeps them as well.
 --
 -- Of a row, `counted` says whether it is in these counts. What was here before is not, and is counted a little at a
 -- time by whoever keeps house (adapters/rollups.py); until a month is done, answers about it come from its rows.
@@ -28,24 +28,40 @@ CREATE TABLE violation_rule_hours (
 ) PARTITION BY RANGE (hour);
 CREATE TABLE violation_rule_hours_default PARTITION OF violation_rule_hours DEFAULT WITH (fillfactor = 80);
 
--- Who went from bad to worse since some time is told by one number: the latest low or medium violation that another
--- followed which was high or critical. It is kept for those whose violations came in order; of the others `late`
--- says that their rows must be asked.
-CREATE TABLE violation_person_months (
-    guild_id       bigint NOT NULL,
-    user_id        bigint NOT NULL,
-    month          timestamptz NOT NULL,
-    violations     integer NOT NULL,
-    first_ts       timestamptz NOT NULL,
-    last_ts        timestamptz NOT NULL,
-    last_mild      timestamptz,
-    last_grave     timestamptz,
-    escalated_from timestamptz,
-    late           boolean NOT NULL DEFAULT false,
-    PRIMARY KEY (guild_id, user_id, month)
-) PARTITION BY RANGE (month);
-CREATE INDEX violation_person_months_late ON violation_person_months (month) WHERE late;
-CREATE TABLE violation_person_months_default PARTITION OF violation_person_months DEFAULT WITH (fillfactor = 80);
+-- What is known of a person in a guild by their latest violations, so that no number changes when old ones go. Who went
+-- from bad to worse since some time is told by `escalated_from`: the latest low or medium violation that another one
+-- followed which was high or critical. Of whom violations came in no order, or were deleted, `late` says that their
+-- rows must be asked, for all of this.
+CREATE TABLE violation_people (
+    -- First what is read of everybody in a guild.
+    guild_id        bigint NOT NULL,
+    user_id         bigint NOT NULL,
+    last_ts         timestamptz NOT NULL,
+    escalated_from  timestamptz,
+    late            boolean NOT NULL,
+    -- How many there are in the month and in the week of the last violation, and in the one before that.
+    in_month        integer NOT NULL,
+    in_month_before integer NOT NULL,
+    in_week         integer NOT NULL,
+    in_week_before  integer NOT NULL,
+    month           integer NOT NULL,
+    week            integer NOT NULL,
+    first_ts        timestamptz NOT NULL,
+    last_mild       timestamptz,
+    last_grave      timestamptz,
+    -- Few have so many. It hardly ever changes, so that an index of it costs nothing when numbers do.
+    heavy           boolean NOT NULL GENERATED ALWAYS AS (in_month + in_month_before >= 32) STORED,
+    PRIMARY KEY (guild_id, user_id)
+) WITH (fillfactor = 80);
+CREATE INDEX violation_people_late ON violation_people (guild_id) WHERE late;
+CREATE INDEX violation_people_heavy ON violation_people (guild_id) WHERE heavy;
+
+CREATE FUNCTION month_number(ts timestamptz) RETURNS integer LANGUAGE sql IMMUTABLE AS $$
+    SELECT (12 * extract(year FROM ts AT TIME ZONE 'UTC') + extract(month FROM ts AT TIME ZONE 'UTC'))::integer
+$$;
+CREATE FUNCTION week_number(ts timestamptz) RETURNS integer LANGUAGE sql IMMUTABLE AS $$
+    SELECT floor(extract(epoch FROM ts) / 604800)::integer
+$$;
 
 CREATE FUNCTION count_violations_in() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -73,30 +89,47 @@ BEGIN
         quarter_2 = h.quarter_2 + excluded.quarter_2, quarter_3 = h.quarter_3 + excluded.quarter_3,
         quarter_4 = h.quarter_4 + excluded.quarter_4;
 
-    INSERT INTO violation_person_months AS p (guild_id, user_id, month, violations, first_ts, last_ts,
-                                              last_mild, last_grave, escalated_from, late)
-    SELECT guild_id, user_id, month, violations, first_ts, last_ts, last_mild, last_grave,
-           CASE WHEN last_mild < last_grave THEN last_mild END,
-           -- Some before it, some after it: which was the last before is left to their rows.
-           coalesce(first_mild < last_grave AND last_mild >= last_grave, false)
+    INSERT INTO violation_people AS p (guild_id, user_id, month, in_month, in_month_before, week, in_week, in_week_before,
+                                       late, first_ts, last_ts, last_mild, last_grave, escalated_from)
+    SELECT guild_id, user_id, month, n, 0, week, n, 0,
+           -- What is of several weeks, or of mild ones the last before the last grave one, is left to the rows.
+           first_week < week OR first_month < month
+           OR coalesce(first_mild < last_grave AND last_mild >= last_grave, false),
+           first_ts, last_ts, last_mild, last_grave, CASE WHEN last_mild < last_grave THEN last_mild END
     FROM (
-        SELECT guild_id, user_id, date_trunc('month', ts, 'UTC') AS month, count(*) AS violations,
-               min(ts) AS first_ts, max(ts) AS last_ts,
-               min(ts) FILTER (WHERE severity IN ('low', 'medium')) AS first_mild,
-               max(ts) FILTER (WHERE severity IN ('low', 'medium')) AS last_mild,
-               max(ts) FILTER (WHERE severity IN ('high', 'critical')) AS last_grave
-        FROM came WHERE counted GROUP BY 1, 2, 3
+        SELECT *, month_number(first_ts) AS first_month, month_number(last_ts) AS month,
+               week_number(first_ts) AS first_week, week_number(last_ts) AS week
+        FROM (
+            SELECT guild_id, user_id, count(*) AS n, min(ts) AS first_ts, max(ts) AS last_ts,
+                   min(ts) FILTER (WHERE severity IN ('low', 'medium')) AS first_mild,
+                   max(ts) FILTER (WHERE severity IN ('low', 'medium')) AS last_mild,
+                   max(ts) FILTER (WHERE severity IN ('high', 'critical')) AS last_grave
+            FROM came WHERE counted GROUP BY guild_id, user_id
+        ) AS c
     ) AS people
-    ORDER BY guild_id, user_id, month
-    ON CONFLICT (guild_id, user_id, month) DO UPDATE
-    SET violations = p.violations + excluded.violations,
+    ORDER BY guild_id, user_id
+    ON CONFLICT (guild_id, user_id) DO UPDATE
+    SET month = greatest(p.month, excluded.month),
+        in_month = CASE WHEN excluded.month > p.month THEN excluded.in_month
+                        WHEN excluded.month = p.month THEN p.in_month + excluded.in_month ELSE p.in_month END,
+        in_month_before = CASE WHEN excluded.month > p.month + 1 THEN excluded.in_month_before
+                               WHEN excluded.month = p.month + 1 THEN excluded.in_month_before + p.in_month
+                               WHEN excluded.month = p.month THEN p.in_month_before + excluded.in_month_before
+                               ELSE p.in_month_before + excluded.in_month END,
+        week = greatest(p.week, excluded.week),
+        in_week = CASE WHEN excluded.week > p.week THEN excluded.in_week
+                       WHEN excluded.week = p.week THEN p.in_week + excluded.in_week ELSE p.in_week END,
+        in_week_before = CASE WHEN excluded.week > p.week + 1 THEN excluded.in_week_before
+                              WHEN excluded.week = p.week + 1 THEN excluded.in_week_before + p.in_week
+                              WHEN excluded.week = p.week THEN p.in_week_before + excluded.in_week_before
+                              ELSE p.in_week_before + excluded.in_week END,
+        -- What comes is younger than what there was, or it is late.
+        late = p.late OR excluded.late OR excluded.first_ts <= p.last_ts,
         first_ts = least(p.first_ts, excluded.first_ts), last_ts = greatest(p.last_ts, excluded.last_ts),
         last_mild = greatest(p.last_mild, excluded.last_mild),
         last_grave = greatest(p.last_grave, excluded.last_grave),
-        -- What comes is younger than what there was, or it is late.
         escalated_from = CASE WHEN excluded.last_grave IS NULL THEN p.escalated_from
-                              ELSE coalesce(excluded.escalated_from, p.last_mild) END,
-        late = p.late OR excluded.late OR excluded.first_ts <= p.last_ts;
+                              ELSE coalesce(excluded.escalated_from, p.last_mild) END;
     RETURN NULL;
 END $$;
 
@@ -149,14 +182,12 @@ BEGIN
     WHERE (h.guild_id, h.hour, h.rule, h.detection) = (w.guild_id, w.hour, w.rule, w.detection)
       AND h.low = 0 AND h.medium = 0 AND h.high = 0 AND h.critical = 0;
 
-    -- Of these only the number is known at once.
-    INSERT INTO violation_person_months AS p (guild_id, user_id, month, violations, first_ts, last_ts, late)
-    SELECT guild_id, user_id, date_trunc('month', ts, 'UTC') AS month, -count(*), min(ts), max(ts), true
-    FROM went WHERE counted GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
-    ON CONFLICT (guild_id, user_id, month) DO UPDATE SET violations = p.violations + excluded.violations, late = true;
-    DELETE FROM violation_person_months AS p
-    USING (SELECT DISTINCT guild_id, user_id, date_trunc('month', ts, 'UTC') AS month FROM went) AS w
-    WHERE (p.guild_id, p.user_id, p.month) = (w.guild_id, w.user_id, w.month) AND p.violations = 0;
+    -- What is left of these people is asked of their rows.
+    INSERT INTO violation_people AS p (guild_id, user_id, month, in_month, in_month_before, week, in_week, in_week_before,
+                                       late, first_ts, last_ts)
+    SELECT guild_id, user_id, month_number(max(ts)), 0, 0, week_number(max(ts)), 0, 0, true, min(ts), max(ts)
+    FROM went WHERE counted GROUP BY guild_id, user_id ORDER BY guild_id, user_id
+    ON CONFLICT (guild_id, user_id) DO UPDATE SET late = true;
     RETURN NULL;
 END $$;
 
@@ -167,38 +198,49 @@ CREATE TRIGGER violations_changed AFTER UPDATE ON violations REFERENCING OLD TAB
 CREATE TRIGGER violations_out AFTER DELETE ON violations REFERENCING OLD TABLE AS went
     FOR EACH STATEMENT EXECUTE FUNCTION count_violations_out();
 
--- Asks the rows of people whose violations came late, or went. Returns of how many.
-CREATE FUNCTION recount_late_people(most integer) RETURNS integer LANGUAGE plpgsql AS $$
+-- Asks the rows of people whose violations came late, or went: of about so many. Returns whether there are more.
+CREATE FUNCTION recount_late_people(most integer) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
-    guilds bigint[];
+    guild  bigint := -1;
     people bigint[];
-    months timestamptz[];
+    asked  integer := 0;
 BEGIN
-    -- Locked first, counted then: what others have changed meanwhile is seen.
-    SELECT array_agg(guild_id), array_agg(user_id), array_agg(month) INTO guilds, people, months
-    FROM (
-        SELECT guild_id, user_id, month FROM violation_person_months WHERE late
-        ORDER BY guild_id, user_id, month LIMIT most FOR UPDATE SKIP LOCKED
-    ) AS locked;
-    UPDATE violation_person_months AS p
-    SET first_ts = coalesce(r.first_ts, p.first_ts), last_ts = coalesce(r.last_ts, p.last_ts), last_mild = r.last_mild, last_grave = r.last_grave,
-        escalated_from = (
-            SELECT max(ts) FROM violations AS v
-            WHERE v.guild_id = p.guild_id AND v.user_id = p.user_id AND v.ts >= p.month AND v.ts < r.last_grave
-              AND v.severity IN ('low', 'medium') AND v.counted
-        ),
-        late = false
-    FROM unnest(guilds, people, months) AS k (guild_id, user_id, month)
-         CROSS JOIN LATERAL (
-             SELECT min(ts) AS first_ts, max(ts) AS last_ts,
-                    max(ts) FILTER (WHERE severity IN ('low', 'medium')) AS last_mild,
-                    max(ts) FILTER (WHERE severity IN ('high', 'critical')) AS last_grave
-             FROM violations AS v
-             WHERE v.guild_id = k.guild_id AND v.user_id = k.user_id AND v.ts >= k.month
-               AND v.ts < ((k.month AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC' AND v.counted
-         ) AS r
-    WHERE (p.guild_id, p.user_id, p.month) = (k.guild_id, k.user_id, k.month);
-    RETURN coalesce(cardinality(guilds), 0);
+    WHILE asked < most LOOP
+        SELECT min(guild_id) INTO guild FROM violation_people WHERE late AND guild_id > guild;
+        IF guild IS NULL THEN
+            RETURN false;
+        END IF;
+        -- Locked first, counted then: what others have changed meanwhile is seen.
+        SELECT array_agg(user_id) INTO people FROM (
+            SELECT user_id FROM violation_people WHERE guild_id = guild AND late
+            ORDER BY user_id LIMIT most FOR UPDATE SKIP LOCKED
+        ) AS locked;
+        asked := asked + coalesce(cardinality(people), 0);
+        WITH v AS MATERIALIZED (
+            SELECT user_id, ts, severity IN ('low', 'medium') AS mild
+            FROM violations WHERE guild_id = guild AND user_id = ANY (people) AND counted
+        ), known AS (
+            SELECT user_id, min(ts) AS first_ts, max(ts) AS last_ts, month_number(max(ts)) AS month,
+                   week_number(max(ts)) AS week, max(ts) FILTER (WHERE mild) AS last_mild, max(ts) FILTER (WHERE NOT mild) AS last_grave
+            FROM v GROUP BY user_id
+        ), more AS (
+            SELECT user_id, max(ts) FILTER (WHERE mild AND ts < last_grave) AS escalated_from,
+                   count(*) FILTER (WHERE month_number(ts) = month) AS in_month,
+                   count(*) FILTER (WHERE month_number(ts) = month - 1) AS in_month_before,
+                   count(*) FILTER (WHERE week_number(ts) = week) AS in_week,
+                   count(*) FILTER (WHERE week_number(ts) = week - 1) AS in_week_before
+            FROM v JOIN known USING (user_id) GROUP BY user_id
+        )
+        UPDATE violation_people AS p
+        SET month = k.month, in_month = m.in_month, in_month_before = m.in_month_before,
+            week = k.week, in_week = m.in_week, in_week_before = m.in_week_before, late = false,
+            first_ts = k.first_ts, last_ts = k.last_ts, last_mild = k.last_mild, last_grave = k.last_grave,
+            escalated_from = m.escalated_from
+        FROM known AS k JOIN more AS m USING (user_id)
+        WHERE p.guild_id = guild AND p.user_id = k.user_id;
+        DELETE FROM violation_people WHERE guild_id = guild AND user_id = ANY (people) AND late;
+    END LOOP;
+    RETURN true;
 END $$;
 
 -- Months with rows that are not counted, and how far each has come.
@@ -251,11 +293,13 @@ BEGIN
                 failed = h.failed + excluded.failed, quarter_2 = h.quarter_2 + excluded.quarter_2,
                 quarter_3 = h.quarter_3 + excluded.quarter_3, quarter_4 = h.quarter_4 + excluded.quarter_4
         )
-        INSERT INTO violation_person_months AS p (guild_id, user_id, month, violations, first_ts, last_ts, late)
-        SELECT guild_id, user_id, date_trunc('month', ts, 'UTC') AS month, count(*), min(ts), max(ts), true
-        FROM came GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
-        ON CONFLICT (guild_id, user_id, month) DO UPDATE
-        SET violations = p.violations + excluded.violations, late = true,
+        INSERT INTO violation_people AS p (guild_id, user_id, month, in_month, in_month_before,
+                                           week, in_week, in_week_before, late, first_ts, last_ts)
+        SELECT guild_id, user_id, month_number(max(ts)), count(*), 0, week_number(max(ts)), count(*), 0, true,
+               min(ts), max(ts)
+        FROM came GROUP BY guild_id, user_id ORDER BY guild_id, user_id
+        ON CONFLICT (guild_id, user_id) DO UPDATE
+        SET month = greatest(p.month, excluded.month), week = greatest(p.week, excluded.week), late = true,
             first_ts = least(p.first_ts, excluded.first_ts), last_ts = greatest(p.last_ts, excluded.last_ts)
     $sql$, month.partition, format('(%s,0)', month.next_block), format('(%s,0)', month.next_block + blocks));
     UPDATE violations_uncounted SET next_block = next_block + blocks WHERE partition = month.partition;
@@ -299,7 +343,6 @@ BEGIN
         'violations', 'ts', day, 'autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_vacuum_scale_factor = 0.05'
     );
     PERFORM ensure_month('violation_rule_hours', 'hour', day, 'fillfactor = 80');
-    PERFORM ensure_month('violation_person_months', 'month', day, 'fillfactor = 80');
 END $$;
 
 DO $$
@@ -324,7 +367,7 @@ BEGIN
 END $$;
 
 -- Before this time nothing is shown any more, and what is still there is on its way out. `next_guild` is how far the
--- hours of guilds have gone.
+-- hours and people of guilds have gone.
 CREATE TABLE forgotten (
     only_row   boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     horizon    timestamptz NOT NULL,
@@ -342,12 +385,12 @@ DECLARE
 BEGIN
     SELECT coalesce(array_agg(c.relname::text ORDER BY c.relname), '{}') INTO months
     FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
-    WHERE i.inhparent IN ('violations'::regclass, 'violation_rule_hours'::regclass, 'violation_person_months'::regclass)
+    WHERE i.inhparent IN ('violations'::regclass, 'violation_rule_hours'::regclass)
       AND c.relname ~ '_\d{4,}_\d{2}$'
       AND to_date(substring(c.relname FROM '\d{4,}_\d{2}$'), 'YYYY_MM') < horizon_day;
     IF months <> '{}' THEN
         PERFORM set_config('lock_timeout', '500ms', true);
-        LOCK TABLE violations, violation_rule_hours, violation_person_months IN ACCESS EXCLUSIVE MODE;
+        LOCK TABLE violations, violation_rule_hours IN ACCESS EXCLUSIVE MODE;
         FOREACH month IN ARRAY months LOOP
             EXECUTE format('DROP TABLE %I', month);
         END LOOP;

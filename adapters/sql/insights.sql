@@ -164,7 +164,7 @@ SELECT coalesce(sum(low + medium + high + critical), 0)::bigint
 FROM metrics_hourly WHERE guild_id = $1 AND hour >= $2 AND hour < $3;
 
 -- name: escalated_of_rows
-SELECT count(*) FROM (
+SELECT count(*) AS people FROM (
     SELECT FROM violations
     WHERE guild_id = $1 AND ts >= $2 AND ts < $3
     GROUP BY user_id
@@ -172,64 +172,41 @@ SELECT count(*) FROM (
 ) AS people;
 
 -- name: people
--- Part of others: who may have violations within a time. Of those of whom it is sure that they have, and what, `ask`
--- is false.
-SELECT user_id, month, violations, last_mild, last_grave, escalated_from, late OR last_ts >= $3 AS ask
-FROM violation_person_months
-WHERE guild_id = $1 AND month >= date_trunc('month', $2::timestamptz, 'UTC') AND month < $3
-  AND last_ts >= $2 AND first_ts < $3
+-- How many people have violations within a time, and how many of them went from bad to worse in it; and those, $4 at
+-- most, of whom only their rows tell it.
+SELECT people - coalesce(cardinality(asked), 0) AS known, escalated, coalesce(asked[:$4], '{}') AS asked
+FROM (
+    SELECT count(*) AS people,
+           count(*) FILTER (WHERE escalated_from >= $2 AND last_ts < $3 AND NOT late) AS escalated,
+           array_agg(user_id) FILTER (WHERE last_ts >= $3 OR late) AS asked
+    FROM violation_people WHERE guild_id = $1 AND last_ts >= $2
+) AS p;
 
--- name: escalated
--- Within a month one number says it, over several months also a mild one in one and a grave one in a later one.
-WITH months AS (
-    /* people */
-), people AS (
-    SELECT user_id, bool_or(ask) AS ask,
-           coalesce(max(escalated_from) >= $2, false)
-           OR coalesce(min(month) FILTER (WHERE last_mild >= $2) < max(month) FILTER (WHERE last_grave >= $2), false)
-           AS escalated
-    FROM months GROUP BY user_id
-), asked AS (
-    SELECT user_id FROM violations
-    WHERE guild_id = $1 AND ts >= $2 AND ts < $3
-      AND user_id = ANY (ARRAY (SELECT user_id FROM people WHERE ask))
+-- name: likely_offenders
+-- Those who have most in their last two months ($5), or weeks: at least what they have within a time that touches no
+-- more of these. Of heavy ones alone ($6) there are few; whoever is none has fewer than 32 in both.
+SELECT user_id, CASE WHEN $5::boolean THEN in_month + in_month_before ELSE in_week + in_week_before END AS most
+FROM violation_people WHERE guild_id = $1 AND last_ts >= $2 AND last_ts < $3 AND NOT late
+  AND (heavy OR NOT $6::boolean)
+ORDER BY most DESC LIMIT $4;
+
+-- name: escalated_of
+-- The same of some people, by their rows.
+SELECT count(*) AS people FROM (
+    SELECT FROM violations
+    WHERE guild_id = $1 AND ts >= $2 AND ts < $3 AND user_id = ANY ($4::bigint[])
     GROUP BY user_id
     HAVING min(ts) FILTER (WHERE severity IN ('low', 'medium')) < max(ts) FILTER (WHERE severity IN ('high', 'critical'))
-)
-SELECT (SELECT count(*) FROM people WHERE NOT ask AND escalated) + (SELECT count(*) FROM asked);
-
--- name: candidates
--- How many people have violations, and who may be among the first $4. What a person has in the months that a time
--- touches is at least what they have within it: so whoever has less there than the last of any $4 people has within
--- it is none of the first.
-WITH months AS (
-    /* people */
-), likely AS (
-    SELECT user_id, sum(violations) AS most, bool_or(ask) AS ask FROM months GROUP BY user_id
-), people AS MATERIALIZED (
-    SELECT user_id, most FROM likely AS p
-    WHERE NOT ask OR EXISTS (
-        SELECT FROM violations AS v
-        WHERE v.guild_id = $1 AND v.user_id = p.user_id AND v.ts >= $2 AND v.ts < $3
-    )
-), anyone AS (
-    SELECT count(*) AS violations FROM violations
-    WHERE guild_id = $1 AND ts >= $2 AND ts < $3
-      AND user_id = ANY (ARRAY (SELECT user_id FROM people ORDER BY most DESC, user_id LIMIT $4))
-    GROUP BY user_id
-)
-SELECT (SELECT count(*) FROM people) AS total,
-       array_agg(user_id) AS candidates, coalesce(sum(most), 0)::bigint AS violations
-FROM people WHERE most >= (SELECT min(violations) FROM anyone);
+) AS people;
 
 -- name: offenders_of
--- The same for people who are known to be the only ones that it can be.
+-- What some people did.
 SELECT user_id, max(ts) AS last_at,
        count(*) FILTER (WHERE severity = 'low') AS low, count(*) FILTER (WHERE severity = 'medium') AS medium,
        count(*) FILTER (WHERE severity = 'high') AS high, count(*) FILTER (WHERE severity = 'critical') AS critical
 FROM violations
-WHERE guild_id = $1 AND ts >= $2 AND ts < $3 AND user_id = ANY ($6::bigint[])
-GROUP BY user_id ORDER BY count(*) DESC, user_id LIMIT $4 OFFSET $5;
+WHERE guild_id = $1 AND ts >= $2 AND ts < $3 AND user_id = ANY ($4::bigint[])
+GROUP BY user_id;
 
 -- name: offenders
 -- Who has most is found by a bare count; only those of the page are counted by severity. The first row carries the

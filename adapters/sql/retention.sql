@@ -40,6 +40,9 @@ WITH RECURSIVE place AS (
     ORDER BY g.guild_id LIMIT $1
 ), gone AS (
     DELETE FROM metrics_hourly AS m USING old AS o WHERE m.guild_id = o.guild_id AND m.hour = o.hour
+), people AS (
+    DELETE FROM violation_people AS p USING place AS h
+    WHERE p.guild_id = ANY (ARRAY (SELECT guild_id FROM guild)) AND p.last_ts < h.horizon AND NOT p.late
 )
 UPDATE forgotten
 SET next_guild = CASE WHEN (SELECT count(*) FROM old) = $1 THEN (SELECT max(guild_id) FROM old)

@@ -10,10 +10,25 @@ from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
+import asyncpg
 import pytest
 
+from adapters.embedded_postgres import EmbeddedPostgres
 from adapters.embedded_redis import EmbeddedRedis
+from tests.contract.stores import fresh_id
+
+
+@pytest.fixture
+async def empty(embedded_postgres: EmbeddedPostgres) -> AsyncIterator[str]:
+    """Give the DSN of a database with nothing in it, as its owner connects."""
+    name = f"empty{fresh_id()}"
+    admin = await asyncpg.connect(embedded_postgres.superuser_dsn)
+    await admin.execute(f"CREATE DATABASE {name} OWNER guildhall_app")
+    yield urlunsplit(urlsplit(embedded_postgres.dsn)._replace(path=f"/{name}"))
+    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await admin.close()
 
 
 @pytest.fixture(scope="session")
