@@ -120,8 +120,8 @@ async def _in_turn(
         _add(calm, seen.take())
         told = await _attack(name, demo.port, seconds, target)
         attacks[name] = seen.take().figures() | told
-        await asyncio.sleep(min(seconds * QUIET_SHARE, 1.0))  # what it left behind is neither the one nor the other
-        seen.take()
+        await asyncio.sleep(min(seconds * QUIET_SHARE, 1.0))
+        seen.take()  # what an attack leaves behind is neither the one nor the other
     await asyncio.sleep(seconds * QUIET_SHARE)
     _add(calm, seen.take())
     return calm, attacks
