@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from statistics import median
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import httpx2
 
@@ -23,10 +24,11 @@ from benchmarks.big_guild import GUILD
 from benchmarks.one_app import owner_browser
 from benchmarks.one_host import database
 from benchmarks.result import Result
-from domain.ids import HOUR_MS
-from domain.insights import PERIOD_HOURS, InsightStore, Wanted, span_of
+from domain.ids import HOUR_MS, MAX_SNOWFLAKE
+from domain.insights import PERIOD_HOURS, Beyond, InsightStore, Wanted, span_of
 from domain.ports import DashboardStore
 from domain.rhythm import USUAL_HOURS
+from serve_app.cursors import cursor_at
 
 VIOLATIONS = 1_000_000
 ROUNDS = 7
@@ -56,6 +58,8 @@ class Listed(NamedTuple):
     name: str
     wanted: Wanted
     page: int = 1
+    beyond: Beyond | None = None
+    """A place where the list goes on, rather than at a page of a number."""
 
 
 async def run(*, violations: int = VIOLATIONS, rounds: int = ROUNDS) -> Result:
@@ -107,9 +111,13 @@ async def run(*, violations: int = VIOLATIONS, rounds: int = ROUNDS) -> Result:
 
 def _lists(now_ms: int, violations: int) -> list[Listed]:
     a_month = Wanted(since_ms=now_ms - 45 * _DAY_MS, until_ms=now_ms - 15 * _DAY_MS)
+    middle = Beyond(now_ms - 30 * _DAY_MS, MAX_SNOWFLAKE, UUID(int=0))
     return [
         Listed("newest", Wanted()),
         Listed("in_the_middle", Wanted(), violations // PER_PAGE // 2),
+        Listed("on_from_the_middle", Wanted(), beyond=middle),
+        Listed("back_from_the_middle", Wanted(), beyond=middle._replace(newer=True)),
+        Listed("on_of_a_rule", Wanted(rule="rule-number-11"), beyond=middle),
         Listed("critical", Wanted(severity="critical")),
         Listed("of_a_kind", Wanted(detection="banned_word")),
         Listed("of_the_worst_person", Wanted(user_id=big_guild.WORST_PERSON)),
@@ -142,10 +150,10 @@ def _of_store(
             f"rule_effectiveness_{period}": _all(partial(insights.rules, GUILD, span)),
             f"temporal_analytics_{period}": _all(partial(insights.quarters, GUILD, span), usual),
         }
-    for name, wanted, page in lists:
+    for name, wanted, page, beyond in lists:
         offset = (page - 1) * PER_PAGE
         asks[f"violations_{name}"] = _all(
-            partial(insights.violations, GUILD, wanted, limit=PER_PAGE, offset=offset)
+            partial(insights.violations, GUILD, wanted, limit=PER_PAGE, offset=offset, beyond=beyond)
         )
     return asks
 
@@ -163,7 +171,7 @@ def _over_http(browser: httpx2.AsyncClient, lists: list[Listed]) -> dict[str, As
             asks[f"{path.replace('-', '_')}_{period}"] = partial(get, path, period=period)
         zone = {"timezone": "Europe/Berlin"}
         asks[f"temporal_analytics_{period}"] = partial(get, "temporal-analytics", period=period, **zone)
-    for name, wanted, page in lists:
+    for name, wanted, page, beyond in lists:
         given = {
             "severity": wanted.severity,
             "detection": wanted.detection,
@@ -173,6 +181,7 @@ def _over_http(browser: httpx2.AsyncClient, lists: list[Listed]) -> dict[str, As
             "until": wanted.until_ms,
             "review": wanted.review,
             "page": page,
+            "cursor": cursor_at(beyond) if beyond else None,
         }
         params = {key: value for key, value in given.items() if value is not None}
         asks[f"violations_{name}"] = partial(get, "violations", **params)

@@ -70,6 +70,9 @@ INSERT INTO user_cache (user_id, username, display_name)
 SELECT user_id, 'user' || user_id, 'User ' || user_id FROM (SELECT DISTINCT user_id FROM violations) AS people
 """
 
+_RECOUNT = "SELECT recount_late_people(1000000000)"
+"""They all came at once, so in no order; in life few do so, and the Director counts them anew."""
+
 _SIZES = """
 SELECT 'violations' AS name, sum(pg_relation_size(relid))::bigint AS size
 FROM pg_partition_tree('violations')
@@ -79,6 +82,11 @@ FROM pg_index AS x JOIN pg_class AS parent ON parent.oid = x.indexrelid
      JOIN pg_inherits AS i ON i.inhparent = parent.oid
 WHERE x.indrelid = 'violations'::regclass
 GROUP BY 1
+UNION ALL
+SELECT 'violation_rule_hours', sum(pg_total_relation_size(relid))::bigint
+FROM pg_partition_tree('violation_rule_hours')
+UNION ALL
+SELECT 'violation_people', pg_total_relation_size('violation_people')
 """
 
 
@@ -95,6 +103,7 @@ async def make(database_url: str, violations: int, now_ms: int) -> None:
             )
         await connection.execute(_GENERATE, violations, GUILD, now, timeout=3_600)
         await connection.execute(_COUNT_HOURS, MESSAGES_A_VIOLATION, timeout=3_600)
+        await connection.execute(_RECOUNT, timeout=3_600)
         for statement in (_REVIEW, _KNOW_PEOPLE, "VACUUM (ANALYZE)"):
             await connection.execute(statement, timeout=3_600)
 

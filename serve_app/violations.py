@@ -17,6 +17,7 @@ from domain.people import People
 from domain.views import Verdict, ViolationView
 from serve_app.access import ID_SCHEMA, Granted, Needs, Ports
 from serve_app.changes import Changes
+from serve_app.cursors import Cursor, beyond, cursor_of
 from serve_app.errors import ApiError
 from serve_app.paging import DIGITS, Page, PageWanted, page_of
 from serve_app.plain_route import PlainRoute
@@ -93,24 +94,53 @@ async def wanted_violations(
     )
 
 
+class ViolationPage(Page[ViolationView]):
+    """A page of violations. ``next`` and ``prev`` are where the list goes on, whatever comes meanwhile.
+
+    Where it was asked for by one of these, ``page`` counts on from there.
+    """
+
+    next: str | None
+    prev: str | None
+
+
 @router.get("")
 async def list_violations(
     granted: Annotated[Granted, Depends(Needs("view_violations"))],
     ports: Ports,
     page: PageWanted,
     wanted: Annotated[Wanted, Depends(wanted_violations)],
-) -> Page[ViolationView]:
-    """List a server's violations, newest first."""
+    cursor: Annotated[Cursor | None, Query(description="`next` or `prev` of a page")] = None,
+) -> ViolationPage:
+    """List a server's violations, newest first: by the number of a page, or on from another one."""
+    place = None if cursor is None else beyond(cursor)
+    # One more than is shown tells whether there is more.
     rows, total = await ports.insights.violations(
-        granted.guild_id, wanted, limit=page.per_page, offset=page.offset
+        granted.guild_id, wanted, limit=page.per_page + 1, offset=page.offset, beyond=place
     )
-    return page_of(
+    more = len(rows) > page.per_page
+    backwards = place is not None and place.newer
+    rows = rows[-page.per_page :] if backwards else rows[: page.per_page]
+    behind = page.page > 1 or (place is not None and bool(rows))
+    older, newer = (behind, more) if backwards else (more, behind)
+    of_guild = "No violations yet. New ones appear here by themselves."
+    of_filter = "No violation is like this. Take a filter away to see more."
+    listed = page_of(
         await _with_people(rows, ports.people),
         total,
         page,
-        when_empty="No violations yet. New ones appear here by themselves."
-        if wanted == Wanted()
-        else "No violation is like this. Take a filter away to see more.",
+        when_empty=of_guild if wanted == Wanted() else of_filter,
+    )
+    if place is not None and total and not rows:
+        listed.message = "There is nothing further on."
+    return ViolationPage(
+        **dict(listed)
+        | {
+            "has_next": older,
+            "has_prev": newer,
+            "next": cursor_of(rows[-1], newer=False) if older and rows else None,
+            "prev": cursor_of(rows[0], newer=True) if newer and rows else None,
+        }
     )
 
 

@@ -64,7 +64,7 @@ async def test_analytics_say_what_python_counts() -> None:
 
     figures = result["figures"]
     assert figures["violations"] == 20_000
-    assert figures["answers_compared"] == 5 * 4 + 11
+    assert figures["answers_compared"] == 5 * 4 + 14
     assert figures["answers_wrong"] == []
     asked = {name.removeprefix("store_") for name in figures if name.startswith("store_")}
     assert asked == {name.removeprefix("http_") for name in figures if name.startswith("http_")}

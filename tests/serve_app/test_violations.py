@@ -49,6 +49,43 @@ async def test_violations_are_listed_newest_first(web: Web) -> None:
     assert (last["guild_id"], last["ts"], last["committed_at"]) == (str(GUILD), NOON_MS + 1, NOON_MS)
 
 
+async def test_a_list_goes_on_from_a_page(web: Web) -> None:
+    """Older with ``next``, newer with ``prev``; what comes meanwhile moves nothing."""
+    await happen(web, *(violation(GUILD, number, ts_ms=NOON_MS + number // 2) for number in range(1, 6)))
+    owner = await web.browser_of(membership(owns=True))
+
+    def ids(page: dict[str, Any]) -> list[str]:
+        return [row["message_id"] for row in page["data"]]
+
+    first = await get(owner, HERE, per_page=2)
+    assert (first["has_prev"], first["prev"]) == (False, None)
+    await happen(web, violation(GUILD, 6, ts_ms=NOON_MS + 9))
+    second = await get(owner, HERE, per_page=2, cursor=first["next"])
+    third = await get(owner, HERE, per_page=2, cursor=second["next"])
+    assert [ids(page) for page in (first, second, third)] == [["5", "4"], ["3", "2"], ["1"]]
+    assert (third["has_next"], third["next"], third["total"]) == (False, None, 6)
+    assert await get(owner, HERE, per_page=2, page=2, cursor=first["next"]) == third | {"page": 2}
+    back = await get(owner, HERE, per_page=2, cursor=third["prev"])
+    assert back["data"] == second["data"]
+    assert (back["has_next"], back["has_prev"]) == (True, True)
+    newest = await get(owner, HERE, per_page=5, cursor=third["prev"])
+    assert ids(newest) == ["6", "5", "4", "3", "2"]
+    assert (newest["has_prev"], newest["prev"], newest["has_next"]) == (False, None, True)
+
+
+@pytest.mark.parametrize("cursor", ["x", "", "A" * 43, "A" * 45, "A" * 43 + "="])
+async def test_a_place_has_its_form(web: Web, cursor: str) -> None:
+    """Anything else is refused in a sentence; what has the form is a place, wherever that is."""
+    owner = await web.browser_of(membership(owns=True))
+    answer = await owner.get(HERE, params={"cursor": cursor})
+    assert answer.status_code == 422
+    assert answer.json()["error"]
+    for place in ("A" * 44, "_" * 44, "-" * 44):
+        listed = await get(owner, HERE, cursor=place)
+        assert (listed["data"], listed["is_empty"]) == ([], True)
+        assert listed["message"]
+
+
 async def test_a_guild_without_violations_says_so(web: Web) -> None:
     """The list is empty, well-formed and explained."""
     owner = await web.browser_of(membership(owns=True))

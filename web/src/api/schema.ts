@@ -473,50 +473,6 @@ export interface TopOffender {
 }
 /**
  * This interface was referenced by `Schemas`'s JSON-Schema
- * via the `definition` "Page_ViolationView_".
- */
-export interface Page_ViolationView_ {
-  data: ViolationView[];
-  has_next: boolean;
-  has_prev: boolean;
-  is_empty: boolean;
-  message: string | null;
-  page: number;
-  per_page: number;
-  total: number;
-}
-/**
- * One violation as moderators see it.
- */
-export interface ViolationView {
-  action: "none" | "delete";
-  action_status: "none" | "pending" | "done" | "failed";
-  channel_id: string;
-  channel_name: string | null;
-  committed_at: number;
-  detection: "invite_link" | "phishing_link" | "banned_word" | "mention_flood" | "repeated_message";
-  excerpt: string;
-  guild_id: string;
-  id: string;
-  message_id: string;
-  review: ReviewView | null;
-  rule: string;
-  severity: "low" | "medium" | "high" | "critical";
-  ts: number;
-  user: UserView;
-}
-/**
- * What a moderator said of a violation; of several reviews the last one stands.
- */
-export interface ReviewView {
-  at: number;
-  by: string;
-  note: string | null;
-  verdict: "confirmed" | "false_positive" | "dismissed";
-  version: number;
-}
-/**
- * This interface was referenced by `Schemas`'s JSON-Schema
  * via the `definition` "Page_Warned_".
  */
 export interface Page_Warned_ {
@@ -553,6 +509,16 @@ export interface Peak {
  */
 export interface Pong {
   alive?: boolean;
+}
+/**
+ * What a moderator said of a violation; of several reviews the last one stands.
+ */
+export interface ReviewView {
+  at: number;
+  by: string;
+  note: string | null;
+  verdict: "confirmed" | "false_positive" | "dismissed";
+  version: number;
 }
 /**
  * The role that is to be given.
@@ -645,4 +611,41 @@ export interface TemporalAnalytics {
   timezone: string;
   until: number;
   violations: number;
+}
+/**
+ * A page of violations. ``next`` and ``prev`` are where the list goes on, whatever comes meanwhile.
+ *
+ * Where it was asked for by one of these, ``page`` counts on from there.
+ */
+export interface ViolationPage {
+  data: ViolationView[];
+  has_next: boolean;
+  has_prev: boolean;
+  is_empty: boolean;
+  message: string | null;
+  next: string | null;
+  page: number;
+  per_page: number;
+  prev: string | null;
+  total: number;
+}
+/**
+ * One violation as moderators see it.
+ */
+export interface ViolationView {
+  action: "none" | "delete";
+  action_status: "none" | "pending" | "done" | "failed";
+  channel_id: string;
+  channel_name: string | null;
+  committed_at: number;
+  detection: "invite_link" | "phishing_link" | "banned_word" | "mention_flood" | "repeated_message";
+  excerpt: string;
+  guild_id: string;
+  id: string;
+  message_id: string;
+  review: ReviewView | null;
+  rule: string;
+  severity: "low" | "medium" | "high" | "critical";
+  ts: number;
+  user: UserView;
 }
