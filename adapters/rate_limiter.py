@@ -14,6 +14,7 @@ from limits.aio.strategies import MovingWindowRateLimiter, SlidingWindowCounterR
 from adapters.redis_connection import Fuse, connect
 from adapters.redis_together import TogetherRedis
 from domain.rates import RateName, Rates
+from domain.socket_limits import Allowance
 
 MAX_KEYS = 50_000
 """How many counters a replica keeps while Redis is away; with more, all begin anew."""
@@ -138,6 +139,12 @@ def require_rate(text: str) -> str:
     if not usable:
         raise ValueError('must be a rate, like "120 per 10 seconds" or "20 per minute"')
     return text
+
+
+def allowance(rate: str) -> Allowance:
+    """Return a rate that can be used as what one has at once, and how fast it comes back."""
+    item = parse(rate)
+    return Allowance(item.amount, float(item.get_expiry()))
 
 
 async def _hit(strategy: _Strategy, item: RateLimitItem, rate: str, who: str) -> float | None:

@@ -26,19 +26,23 @@ MAX_SOCKETS_PER_USER = 5
 
 
 class CloseCode(IntEnum):
-    """Why a socket is closed. 4001–4010 say: do not come back unchanged; 4008 and 101x say: come back."""
+    """Why a socket is closed. 4001, 4003, 4009 and 4010 say: do not come back unchanged; the others: do."""
 
     SERVICE_RESTART = 1012
     TRY_AGAIN_LATER = 1013
-    """This person opened too many connections in too short a time."""
+    """This person, or this address, opened too many connections, or too many in too short a time."""
     SESSION_ENDED = 4001
     NOT_ALLOWED = 4003
     TOO_SLOW = 4008
     TOO_MANY_SOCKETS = 4009
     BAD_MESSAGE = 4010
+    NOTHING_WATCHED = 4011
+    """For a while the socket has watched no guild."""
+    TOO_MANY_MESSAGES = 4029
+    """As HTTP's 429."""
 
 
-ErrorCode = Literal["not_allowed", "too_many_subscriptions", "unavailable"]
+ErrorCode = Literal["not_allowed", "superseded", "too_many_requests", "too_many_subscriptions", "unavailable"]
 
 
 class Subscribe(msgspec.Struct, frozen=True):

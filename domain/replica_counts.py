@@ -26,7 +26,7 @@ class RelayCounts(msgspec.Struct):
     """What a relay did since its replica began, and what it holds."""
 
     sockets: dict[str, int] = {}
-    """Open ones, by the way their frames are written: ``transport`` or ``asgi``."""
+    """Open ones, by the way their frames are written."""
     subscriptions: int = 0
     frames: int = 0
     """Frames written to sockets."""

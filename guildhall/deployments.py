@@ -54,7 +54,7 @@ def relay_deployment(wiring: Wiring, replicas: int) -> serve.Application:
 
     def build() -> ASGIApp:
         bind_to_node()
-        install()  # in the replica's process, before its server starts
+        install(wiring.socket_limits.messages)  # in the replica's process, before its server starts
         relay = Relay(partial(open_relay_ports, wiring), find_director, Collector().opened)
         # Who asks is at the other end of HAProxy.
         return ProxyHeadersMiddleware(relay, trusted_hosts=list(wiring.trusted_proxies))  # type: ignore[arg-type, return-value]

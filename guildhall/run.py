@@ -150,6 +150,7 @@ async def _start(
         trusted_proxies=settings.trusted_proxies,
         rates=settings.rates,
         max_body_bytes=settings.limit_body_bytes,
+        socket_limits=settings.socket_limits,
         live_tick_ms=settings.live_tick_ms,
         user_resolvers=settings.user_resolvers,
     )

@@ -13,11 +13,13 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from adapters.rate_limiter import require_rate
+from actors.guild import MAX_REPLAY_BYTES
+from adapters.rate_limiter import allowance, require_rate
 from adapters.sealing import Sealer
 from domain.errors import ConfigurationInvalid
 from domain.ids import parse_snowflake
 from domain.rates import Rates
+from domain.socket_limits import Allowance, SocketLimits
 from guildhall.haproxy_rules import DoorLimits
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
@@ -107,6 +109,18 @@ class Settings(BaseSettings):
     """How often one address may ask for something without being logged in."""
     limit_handshakes: Annotated[str, AfterValidator(require_rate)] = Rates().handshakes
     """How often one person may open a WebSocket."""
+    limit_sockets: Annotated[int, Field(ge=1, le=10_000)] = SocketLimits().sockets
+    """How many WebSockets one person may have open, over all relays."""
+    limit_sockets_per_address: Annotated[int, Field(ge=1, le=1_000_000)] = SocketLimits().sockets_per_address
+    """How many WebSockets one address may have open, at each relay."""
+    limit_messages: Annotated[str, AfterValidator(require_rate)] = "120 per minute"
+    """How often one WebSocket may say something: so often at once, and then as it comes back."""
+    limit_subscribes: Annotated[str, AfterValidator(require_rate)] = "240 per minute"
+    """How often one person may subscribe, at each relay."""
+    limit_replay_bytes: Annotated[int, Field(ge=MAX_REPLAY_BYTES)] = SocketLimits().replay_bytes.amount
+    """How many bytes of missed events one person may have replayed in a minute, at each relay."""
+    idle_socket_s: Annotated[float, Field(ge=1.0, le=86_400.0)] = SocketLimits().idle_s
+    """A WebSocket that watches no server for so long is closed."""
 
     limit_connections: Annotated[int, Field(ge=1, le=100_000)] = DoorLimits().connections
     """How many connections one address may hold at once, WebSockets included."""
@@ -152,6 +166,18 @@ class Settings(BaseSettings):
             logins=self.limit_logins,
             strangers=self.limit_strangers,
             handshakes=self.limit_handshakes,
+        )
+
+    @property
+    def socket_limits(self) -> SocketLimits:
+        """How much of a relay may be taken."""
+        return SocketLimits(
+            sockets=self.limit_sockets,
+            sockets_per_address=self.limit_sockets_per_address,
+            messages=allowance(self.limit_messages),
+            subscribes=allowance(self.limit_subscribes),
+            replay_bytes=Allowance(self.limit_replay_bytes),
+            idle_s=self.idle_socket_s,
         )
 
     @property

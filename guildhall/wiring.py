@@ -57,6 +57,7 @@ from adapters.redis_connection import connect
 from adapters.redis_counts import RedisCounts
 from adapters.redis_ended import RedisEndedSessions
 from adapters.redis_identify import RedisIdentifyGrants
+from adapters.redis_open_sockets import RedisOpenSockets
 from adapters.redis_people import RedisPeople
 from adapters.redis_sessions import RedisSessions
 from adapters.redis_together import TogetherRedis
@@ -66,6 +67,7 @@ from adapters.settings_store import PostgresSettingsStore
 from adapters.sqlite_spool import SqliteSpool
 from adapters.warning_store import PostgresWarningStore
 from domain.rates import Rates
+from domain.socket_limits import SocketLimits
 from serve_app.cache import Caches, ForgettingAnnouncer
 from serve_app.guild_watch import GuildWatch
 from serve_app.ports import MAX_BODY_BYTES, ApiPorts, RelayPorts, WebSettings
@@ -93,6 +95,7 @@ class Wiring(msgspec.Struct, frozen=True):
     trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
     rates: Rates = Rates()
     max_body_bytes: int = MAX_BODY_BYTES
+    socket_limits: SocketLimits = SocketLimits()
     live_tick_ms: int = 25
 
     @property
@@ -157,6 +160,7 @@ async def open_api_ports(wiring: Wiring) -> ApiPorts:
 
 async def open_relay_ports(wiring: Wiring) -> RelayPorts:
     """Open what a relay replica needs."""
+    replica = secrets.token_hex(4)
     pool = await open_pool(wiring.database_url, max_size=RELAY_CONNECTIONS)
     redis = connect(wiring.redis_url)
     sessions, _, close_sessions = _open_sessions(wiring, redis)
@@ -177,7 +181,9 @@ async def open_relay_ports(wiring: Wiring) -> RelayPorts:
         limiter=RedisRateLimiter(redis, wiring.rates),
         ended=ended,
         counts=RedisCounts(redis, now_ms),
-        replica=secrets.token_hex(4),
+        replica=replica,
+        open_sockets=RedisOpenSockets(redis, replica),
+        socket_limits=wiring.socket_limits,
     )
 
 

@@ -15,12 +15,12 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
 from actors.fan_out import Item
-from actors.guild import Watch
+from actors.guild import MAX_REPLAY_BYTES, Watch
 from actors.routing import GuildDirectory
 from domain.errors import HostUnreachable, NotOwner, TooManySockets
 from domain.protocol import CloseCode, error
@@ -42,11 +42,24 @@ MAX_JOINED_BYTES = 64 << 10
 T = TypeVar("T")
 
 
+class Replays(Protocol):
+    """How much may still be replayed to each person."""
+
+    def reserve_replay(self, user_id: int, size: int) -> bool:
+        """Take so many bytes; return False when they are not left."""
+        ...
+
+    def return_replay(self, user_id: int, unused: int) -> None:
+        """Give back what was reserved and not replayed."""
+        ...
+
+
 class Hub:
     """All sockets of this relay, what they follow, and the links that feed them."""
 
-    def __init__(self, directory: GuildDirectory) -> None:
+    def __init__(self, directory: GuildDirectory, replays: Replays) -> None:
         self._directory = directory
+        self._replays = replays
         self._links: HostLinks[Item] = HostLinks(
             directory, lambda host, relay_id: host.stream(relay_id), self
         )
@@ -100,6 +113,10 @@ class Hub:
         """Return the sockets that are open."""
         return list(self._by_socket)
 
+    def idle(self) -> list[Socket]:
+        """Return the sockets that follow nothing, and wait for nothing."""
+        return [socket for socket, subscriptions in self._by_socket.items() if not subscriptions]
+
     def watching(self) -> list[tuple[Socket, Member]]:
         """Return who follows which guild, and as whom."""
         return [
@@ -129,11 +146,16 @@ class Hub:
         self.on_follow(subscription)
         self._begin_to_settle(subscription)
 
-    def unsubscribe(self, socket: Socket, guild_id: int) -> None:
-        """Let a socket go from a guild; one that did not follow it is no error."""
+    def unsubscribe(self, socket: Socket, guild_id: int) -> int:
+        """Let a socket go from a guild; one that did not follow it is no error.
+
+        Returns how many subscribes will have no answer because of that.
+        """
         subscription = self._by_socket.get(socket, {}).get(guild_id)
-        if subscription is not None:
-            self._end(subscription)
+        if subscription is None:
+            return 0
+        self._end(subscription)
+        return subscription.take_unanswered()
 
     def following(self, guild_id: int, user_id: int | None = None) -> list[Subscription]:
         """Return the subscriptions to a guild, all of them or one person's."""
@@ -225,13 +247,22 @@ class Hub:
         # From here on the host may know the socket, whatever becomes of the call.
         registration = subscription.registration = self._registration(link)
         subscription.hold_back()
-        wanted = Watch(socket.socket_id, guild_id, socket.user_id, subscription.position)
+        position = subscription.position
+        replays = position is not None and self._replays.reserve_replay(socket.user_id, MAX_REPLAY_BYTES)
+        wanted = Watch(socket.socket_id, guild_id, socket.user_id, position if replays else None)
+        used = 0
         try:
             admission = await self._patiently(subscription, registration.calls.watch(wanted))
+            used = len(admission.replay)
+            if position is not None and not replays:
+                admission = admission._replace(recovered=False)
         except TooManySockets:
             subscription.registration, subscription.wanted = None, False
             socket.close(CloseCode.TOO_MANY_SOCKETS, "You watch this server in too many windows already.")
             return
+        finally:
+            if replays:
+                self._replays.return_replay(socket.user_id, MAX_REPLAY_BYTES - used)
         if subscription.awaits(asked, registration):
             subscription.answer(admission)
 
@@ -268,7 +299,8 @@ class Hub:
             # It believes to be live, and no frame says otherwise: it has to come back and resume.
             subscription.socket.close(CloseCode.SERVICE_RESTART, message)
         else:
-            subscription.socket.push(Frame(error("unavailable", message, subscription.guild_id)))
+            for _ in range(subscription.take_unanswered()):
+                subscription.socket.push(Frame(error("unavailable", message, subscription.guild_id)))
 
     def _forget(self, subscription: Subscription) -> None:
         self.on_leave(subscription)

@@ -20,6 +20,7 @@ from domain.rates import RateLimiter
 from domain.replica_counts import CountsBoard
 from domain.roles import Roles
 from domain.sessions import EndedSessions, LoginProvider, SessionLookup
+from domain.socket_limits import OpenSockets, SocketLimits
 from domain.user_warnings import WarningStore
 from serve_app.cache import Caches
 from serve_app.sessions import Sessions
@@ -101,5 +102,7 @@ class RelayPorts(NamedTuple):
     counts: CountsBoard
     replica: str
     """What this replica is called among all of both kinds; another life has another name."""
+    open_sockets: OpenSockets
+    socket_limits: SocketLimits = SocketLimits()
     monotonic_s: Callable[[], float] = time.monotonic
     now_ms: Callable[[], int] = lambda: int(time.time() * 1000)

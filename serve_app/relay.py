@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
@@ -24,20 +23,22 @@ from domain.protocol import (
 from domain.replica_counts import RelayCounts, ReplicaCounts
 from domain.sessions import Session
 from serve_app.access import Gate, member_of
-from serve_app.asgi_wire import AsgiWire
 from serve_app.cookies import own_cookies
 from serve_app.denials import Denial, Kind
 from serve_app.doorkeeper import NEEDED, Doorkeeper
 from serve_app.frame import Frame
 from serve_app.hub import Hub
+from serve_app.idle_sockets import IdleSockets
 from serve_app.limits import address_of
 from serve_app.metering import Meter
 from serve_app.ports import RelayPorts, session_cookie_name
 from serve_app.socket import Socket
-from serve_app.transport import EXTENSION, RelayProtocol
+from serve_app.socket_counts import SocketCounts
+from serve_app.transport import EXCESS, EXTENSION, RelayProtocol
 
 log = structlog.get_logger()
 
+SUPERSEDED = "You unsubscribed before this was answered."
 FRESH_S = 10.0
 """For so long after the handshake a session need not be looked up again for the first subscribe."""
 
@@ -57,8 +58,10 @@ class Relay:
         self._opened = opened
         self._ports: RelayPorts
         self._gate: Gate
+        self._taken: SocketCounts
         self._hub: Hub
         self._doorkeeper: Doorkeeper
+        self._idle: IdleSockets
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -76,8 +79,13 @@ class Relay:
         self._ports = await self._open_ports()
         directory = GuildDirectory(self._find_routing())
         await directory.start()
-        self._hub = Hub(directory)
+        limits = self._ports.socket_limits
+        self._taken = SocketCounts(limits, self._ports.open_sockets, self._ports.monotonic_s)
+        await self._taken.start()
+        self._hub = Hub(directory, self._taken)
         await self._hub.start()
+        self._idle = IdleSockets(self._hub, limits.idle_s, self._ports.monotonic_s)
+        self._idle.start()
         self._gate = Gate(self._ports.roles, self._ports.audit, self._ports.monotonic_s)
         ports = self._ports
         self._doorkeeper = Doorkeeper(
@@ -97,21 +105,26 @@ class Relay:
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await meter.stop()
+        await self._idle.stop()
         await self._doorkeeper.stop()
         await self._hub.stop()
+        await self._taken.stop()
         await self._gate.stop()
         await self._ports.close()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _serve_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
-        socket = await self._open(scope, send)
-        if socket is None:
+        address = address_of(HTTPConnection(scope))
+        if not self._taken.enter_address(address):
+            await _refuse(send, CloseCode.TRY_AGAIN_LATER, "Too many connections from this address.")
             return
-        if isinstance(socket.wire, AsgiWire):
-            await self._serve_by_asgi(socket, socket.wire, receive)
-        else:
-            await self._read_forever(socket, receive)
+        try:
+            socket = await self._open(scope, send)
+            if socket is not None:
+                await self._read_forever(socket, receive)
+        finally:
+            self._taken.leave_address(address)
 
     async def _open(self, scope: Scope, send: Send) -> Socket | None:
         """Accept a connection and find out whose it is; return None when it was closed instead.
@@ -123,28 +136,36 @@ class Relay:
         if origin is not None and origin != self._ports.settings.public_url:
             await send({"type": "websocket.close"})  # before accepting: the browser sees a 403
             return None
-        # A browser is told a close code only on a socket that was accepted.
-        await send({"type": "websocket.accept"})
+        transport: RelayProtocol | None = scope.get("extensions", {}).get(EXTENSION)
+        if transport is None:
+            # By Serve's fallback proxy, to which HAProxy turns while no relay takes a connection. There
+            # frames are compressed for each socket, and nobody would tell it when this relay ends.
+            await _refuse(send, CloseCode.SERVICE_RESTART, "The server restarts.")
+            return None
         name = session_cookie_name(self._ports.settings)
         token = own_cookies(scope, [name]).get(name, "")
         try:
             session = await self._ports.sessions.get(token) if token else None
         except SessionsUnavailable:
             # Not "log in": the session may well be good, and the browser is to come back with it.
-            reason = "Logins cannot be checked right now."
-            await send({"type": "websocket.close", "code": int(CloseCode.SERVICE_RESTART), "reason": reason})
+            await _refuse(send, CloseCode.SERVICE_RESTART, "Logins cannot be checked right now.")
             return None
         if await self._too_often(connection, session):
-            reason = "Too many connections in a short time."
-            await send({"type": "websocket.close", "code": int(CloseCode.TRY_AGAIN_LATER), "reason": reason})
+            await _refuse(send, CloseCode.TRY_AGAIN_LATER, "Too many connections in a short time.")
             return None
         if session is None:
-            await send({"type": "websocket.close", "code": int(CloseCode.SESSION_ENDED), "reason": "Log in."})
+            await _refuse(send, CloseCode.SESSION_ENDED, "Log in.")
             return None
-        transport: RelayProtocol | None = scope.get("extensions", {}).get(EXTENSION)
-        if transport is not None:
-            transport.begin()
-        socket = Socket(session.user.user_id, token, transport or AsgiWire(send))
+        if not await self._taken.enter(session.user.user_id):
+            await _refuse(send, CloseCode.TRY_AGAIN_LATER, "You have too many connections open.")
+            return None
+        try:
+            await send({"type": "websocket.accept"})
+        except BaseException:
+            self._taken.leave(session.user.user_id)
+            raise
+        transport.begin()
+        socket = Socket(session.user.user_id, token, transport)
         socket.session = session, self._ports.monotonic_s() + FRESH_S
         self._hub.enter(socket)
         self._opened()
@@ -156,23 +177,13 @@ class Relay:
             return await limiter.hit("strangers", address_of(connection)) is not None
         return await limiter.hit("handshakes", str(session.user.user_id)) is not None
 
-    async def _serve_by_asgi(self, socket: Socket, wire: AsgiWire, receive: Receive) -> None:
-        reading = asyncio.create_task(self._read_forever(socket, receive))
-        running = asyncio.create_task(wire.run())
-        try:
-            await asyncio.wait({reading, running}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            reading.cancel()
-            if not wire.closing:  # otherwise it ends by itself, when it has said why
-                running.cancel()
-            for ended in await asyncio.gather(reading, running, return_exceptions=True):
-                if isinstance(ended, Exception):
-                    log.info("socket_broke", socket=socket.socket_id, error=repr(ended))
-
     async def _read_forever(self, socket: Socket, receive: Receive) -> None:
         """Do what the browser says until it leaves or talks nonsense; then free what it held."""
         try:
-            while (message := await receive())["type"] == "websocket.receive":
+            while (message := await receive())["type"] != "websocket.disconnect":
+                if message["type"] == EXCESS:
+                    socket.close(CloseCode.TOO_MANY_MESSAGES, "Too many messages in a short time.")
+                    return
                 try:
                     said = parse_client_message(message.get("text") or message.get("bytes") or b"")
                 except MalformedMessage as problem:
@@ -181,12 +192,18 @@ class Relay:
                 if isinstance(said, Subscribe):
                     await self._subscribe(socket, said)
                 else:
-                    self._hub.unsubscribe(socket, said.guild_id)
+                    for _ in range(self._hub.unsubscribe(socket, said.guild_id)):
+                        socket.push(Frame(error("superseded", SUPERSEDED, said.guild_id)))
                     socket.push(Frame(unsubscribed(said.guild_id)))
         finally:
             self._hub.leave(socket)
+            self._taken.leave(socket.user_id)
 
     async def _subscribe(self, socket: Socket, wanted: Subscribe) -> None:
+        if not self._taken.may_subscribe(socket.user_id):
+            message = "That was too often. Try again in a moment."
+            socket.push(Frame(error("too_many_requests", message, wanted.guild_id)))
+            return
         watching = self._hub.guilds_of(socket)
         if len(watching) >= MAX_SUBSCRIPTIONS and wanted.guild_id not in watching:
             message = f"One connection can watch {MAX_SUBSCRIPTIONS} servers."
@@ -240,3 +257,9 @@ class Relay:
             slowest_revocation_ms=looked.slowest_ms,
         )
         return ReplicaCounts(relay=relay)
+
+
+async def _refuse(send: Send, code: CloseCode, reason: str) -> None:
+    """Close a connection that becomes no socket; a browser is told a code only where it was accepted."""
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.close", "code": int(code), "reason": reason})

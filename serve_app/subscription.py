@@ -36,6 +36,7 @@ class Subscription:
         "position",
         "registration",
         "socket",
+        "unanswered",
         "wanted",
     )
 
@@ -48,6 +49,8 @@ class Subscription:
         self.asked = 0
         """How often the browser subscribed: an answer to an earlier time is none."""
         self.answered = False
+        self.unanswered = 0
+        """Subscribes that wait for their answer."""
         self.position: tuple[int, int] | None = None
         self.registration: Registration | None = None
         self._held_back: list[_Held] | None = []
@@ -63,6 +66,7 @@ class Subscription:
         self.member = member
         self.wanted, self.answered, self.position = True, False, position
         self.asked += 1
+        self.unanswered += 1
         self.hold_back()
 
     def awaits(self, asked: int, registration: Registration) -> bool:
@@ -74,8 +78,14 @@ class Subscription:
         self._held_back, self._held_bytes = [], 0
 
     def answer(self, admission: Admission) -> None:
-        """Tell the browser where it stands, and go on from there with what was held back."""
+        """Tell the browser where it stands, and go on from there with what was held back.
+
+        Each subscribe has its answer. What an earlier one missed does not follow: the newest says from
+        where on it does.
+        """
         epoch, offset, recovered, replay = admission
+        for _ in range(self.take_unanswered() - 1):
+            self.socket.push(Frame(subscribed(self.guild_id, epoch, offset, recovered=False)))
         self.socket.push(Frame(subscribed(self.guild_id, epoch, offset, recovered=recovered)))
         if replay:
             self.socket.push(Frame(replay))
@@ -83,6 +93,11 @@ class Subscription:
         self.answered, self.position = True, (epoch, offset)
         for held in held_back:
             self.deliver(*held)
+
+    def take_unanswered(self) -> int:
+        """Return how many subscribes are to be answered now."""
+        unanswered, self.unanswered = self.unanswered, 0
+        return unanswered
 
     def deliver(self, reached: tuple[int, int], offsets: list[int], frame: Frame) -> Frame | None:
         """Take messages, each with its last offset, that lead to a position; return what the socket gets.

@@ -8,6 +8,8 @@ replica's constructor: :func:`install` puts ours there. It differs from uvicorn'
   could not go to all;
 - the application finds the connection in ``scope["extensions"]`` and may write ready-made frames to it;
 - Serve makes no task of its own for a socket (its header for that, which it honours without being asked);
+- what a browser sends is counted frame by frame, pings and pieces of messages too, before it is looked at;
+- a handshake that the parser does not take is answered;
 - when the server is told to end, the sockets end spread over some seconds, each with 1012.
 
 ``tests/serve_app/test_transport.py`` fails when uvicorn changes what this leans on, and
@@ -29,9 +31,12 @@ from websockets.exceptions import InvalidState
 from websockets.http11 import Request
 
 from domain.protocol import CloseCode
+from domain.socket_limits import Allowance, SocketLimits
 from serve_app.frame import Frame
 
 EXTENSION = "guildhall.transport"
+EXCESS = "guildhall.excess"
+"""What the application receives, once and last, when a browser sent too many frames."""
 
 MAX_RECEIVED_BYTES = 64 << 10
 """More than any message that makes sense (:data:`domain.protocol.MAX_MESSAGE_BYTES`), so that a client that
@@ -40,9 +45,14 @@ says too much is told so; beyond this it is cut off with 1009."""
 PING_AFTER_S = PONG_WITHIN_S = 30.0
 CLOSE_WITHIN_S = 30.0
 """A reader that was too slow gets so long for what is under way to it, and then the close frame."""
+SHOWN_OUT_WITHIN_S = 1.0
+"""Whoever talks nonsense, or too much, is read no more: it gets so long to take the close frame."""
+_SHOWN_OUT = {CloseCode.BAD_MESSAGE, CloseCode.TOO_MANY_MESSAGES}
 DRAIN_S = 15.0
 """Over so long the sockets of a server that ends are closed, so that not everybody comes back at once."""
 
+_BAD_HANDSHAKE = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+_EXCESS: Any = {"type": EXCESS}
 _NO_TASK_FOR_DISCONNECTS = (b"x-request-disconnect-disabled", b"?1")
 _KEPT_HEADERS = {b"host", b"origin", b"cookie", b"x-forwarded-for"}
 """All that is asked for. What a request carries is held for as long as it lasts, here for hours."""
@@ -82,6 +92,7 @@ class RelayProtocol(WebSocketsSansIOProtocol):
     """A connection as uvicorn speaks it; implements :class:`serve_app.socket.Wire`."""
 
     way = "transport"
+    messages = SocketLimits().messages
 
     def __init__(
         self,
@@ -97,6 +108,7 @@ class RelayProtocol(WebSocketsSansIOProtocol):
         self.queue = _Inbox()  # type: ignore[assignment]
         self.ready = False
         self.on_ready: Callable[[], None] | None = None
+        self._whole_at_s = 0.0
 
     # -- what the application calls --------------------------------------------------------------------
 
@@ -124,11 +136,16 @@ class RelayProtocol(WebSocketsSansIOProtocol):
             return
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
-        if self.read_paused:  # the browser's answer is to be read
+        listens = code not in _SHOWN_OUT
+        if self.read_paused and listens:  # the browser's answer is to be read
             self.read_paused = False
             self.transport.resume_reading()
+        elif not self.read_paused and not listens:
+            self.read_paused = True
+            self.transport.pause_reading()
         # uvicorn's way here would wait for a reader that does not read.
-        self.close_timer = self.loop.call_later(CLOSE_WITHIN_S, self.transport.abort)
+        within_s = CLOSE_WITHIN_S if listens else SHOWN_OUT_WITHIN_S
+        self.close_timer = self.loop.call_later(within_s, self.transport.abort)
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
 
     # -- what uvicorn calls ----------------------------------------------------------------------------
@@ -137,6 +154,31 @@ class RelayProtocol(WebSocketsSansIOProtocol):
         """Take the connection over from the protocol that has read the request."""
         self._before: Any = transport.get_protocol()
         super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what was read; answer also a handshake that the parser does not take."""
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            self.handshake_initiated = True
+            self.transport.write(b"".join(self.conn.data_to_send()) or _BAD_HANDSHAKE)
+            self.transport.close()
+
+    def handle_events(self) -> None:
+        """Act on what was read, as long as it is not too much."""
+        if self.handshake_complete and not self._may_say(len(self.conn.events)):
+            self.conn.events.clear()
+            if not self.close_sent:
+                self.read_paused = True
+                self.transport.pause_reading()
+                self.queue.put_nowait(_EXCESS)
+            return
+        super().handle_events()
+
+    def _may_say(self, frames: int) -> bool:
+        whole_at_s = self.messages.spend(self._whole_at_s, self.loop.time(), frames)
+        if whole_at_s is not None:
+            self._whole_at_s = whole_at_s
+        return whole_at_s is not None
 
     def handle_connect(self, event: Request) -> None:
         """Begin the handshake; the application finds this connection in its scope."""
@@ -183,6 +225,10 @@ class RelayProtocol(WebSocketsSansIOProtocol):
         self.loop.call_later(delay_s, self.close, int(CloseCode.SERVICE_RESTART), "The server restarts.")
 
 
-def install() -> None:
-    """Let servers that begin in this process from now on speak WebSocket this way."""
+def install(messages: Allowance | None = None) -> None:
+    """Let servers that begin in this process from now on speak WebSocket this way.
+
+    Each socket may send so many frames.
+    """
+    RelayProtocol.messages = messages or SocketLimits().messages
     auto.AutoWebSocketsProtocol = RelayProtocol

@@ -13,6 +13,7 @@ from adapters.memory.discord import MemoryBot, MemoryLogin
 from adapters.memory.identify import MemoryIdentifyGrants
 from adapters.memory.insights import MemoryInsightStore
 from adapters.memory.network import MemoryNetwork, MemoryNetworkStore
+from adapters.memory.open_sockets import MemoryOpenSockets, SharedSockets
 from adapters.memory.people import MemoryPeople, MemoryPersonMemory, MemoryPersonSource
 from adapters.memory.rates import MemoryRateLimiter
 from adapters.memory.roles import MemoryMembers, MemoryRoleStore
@@ -38,6 +39,7 @@ __all__ = [
     "MemoryMembers",
     "MemoryNetwork",
     "MemoryNetworkStore",
+    "MemoryOpenSockets",
     "MemoryPeople",
     "MemoryPersonMemory",
     "MemoryPersonSource",
@@ -47,4 +49,5 @@ __all__ = [
     "MemorySettingsStore",
     "MemorySpool",
     "MemoryWarningStore",
+    "SharedSockets",
 ]

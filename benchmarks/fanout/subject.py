@@ -22,6 +22,8 @@ from guildhall.testing import DemoProcess, Sim
 
 GUILDS = 4
 MODULE = "benchmarks.fanout.publisher"
+ENVIRONMENT = {"GUILDHALL_LIMIT_SOCKETS_PER_ADDRESS": "20000"}
+"""The whole audience sits at one address."""
 
 
 class Subject:
@@ -69,7 +71,9 @@ async def subject(**environment: str) -> AsyncIterator[Subject]:
     """Start a demo and who publishes in it; end both."""
     environment = {"GUILDHALL_LIMIT_REQUESTS": "100000 per second"} | environment  # all come from one address
     with tempfile.TemporaryDirectory(prefix="guildhall-bench-") as folder:
-        demo = DemoProcess(Path(folder) / "data", *("--guilds", str(GUILDS), "--rate", "0"), **environment)
+        demo = DemoProcess(
+            Path(folder) / "data", *("--guilds", str(GUILDS), "--rate", "0"), **ENVIRONMENT | environment
+        )
         try:
             await asyncio.to_thread(demo.wait_ready)
             async with aiohttp.ClientSession() as http:

@@ -65,6 +65,9 @@ LOST = 1006
 CROWDED_OUT_LIMIT = 5
 """A client that comes back may find its own last socket still counted, when what held that one died."""
 
+ATTEMPTS_BEHIND_TOO_MUCH = 4
+"""What is counted comes back within a minute; asking again at once would be counted too."""
+
 ATTEMPTS_BEHIND_A_BAD_MESSAGE = 5
 """We said something that the server does not take; saying it again soon would not help."""
 
@@ -136,8 +139,11 @@ def _on_frame(state: State, frame: ServerFrame, env: Env) -> Step:
 def _on_refusal(state: State, refusal: Refusal, env: Env) -> Step:
     if refusal.code == "not_allowed":
         return _leave(state, Ended("not_allowed"))
+    if not isinstance(state.phase, Subscribing):
+        return state, []
     # The question was answered, and nothing more will come of it.
-    return _wait(state, env, LOST) if isinstance(state.phase, Subscribing) else (state, [])
+    least = ATTEMPTS_BEHIND_TOO_MUCH if refusal.code == "too_many_requests" else 0
+    return _wait(replace(state, attempt=max(state.attempt, least)), env, LOST)
 
 
 def _on_subscribed(state: State, answer: Subscribed, env: Env) -> Step:
@@ -252,6 +258,8 @@ def _on_closed(state: State, code: int, env: Env) -> Step:
             # The replay itself was more than the server queues for a socket; it would be again.
             left, commands = _wait(state, env, code)
             return replace(left, position=None), commands
+        case CloseCode.TRY_AGAIN_LATER | CloseCode.TOO_MANY_MESSAGES:
+            return _wait(replace(state, attempt=max(state.attempt, ATTEMPTS_BEHIND_TOO_MUCH)), env, code)
         case CloseCode.BAD_MESSAGE:
             attempt = max(state.attempt, ATTEMPTS_BEHIND_A_BAD_MESSAGE)
             left, commands = _wait(replace(state, attempt=attempt), env, code)

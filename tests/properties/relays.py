@@ -11,11 +11,19 @@ from typing import Any
 
 from actors.host import GuildHost, HostSettings
 from actors.routing import GuildDirectory, HostCalls, Routing
-from adapters.memory import MemoryClock, MemoryDatabase, MemoryGuildStore
+from adapters.memory import (
+    MemoryClock,
+    MemoryDatabase,
+    MemoryGuildStore,
+    MemoryOpenSockets,
+    SharedSockets,
+)
 from domain.events import Accepted, Batch, Event, decode_reply, encode_batch
 from domain.placement import place
+from domain.socket_limits import SocketLimits
 from serve_app.hub import Hub
 from serve_app.socket import Socket
+from serve_app.socket_counts import SocketCounts
 from tests.serve_app.scripted_host import RecordingWire
 
 
@@ -47,7 +55,8 @@ class Network:
         for _ in range(self._relays):
             directory = GuildDirectory(self)
             await directory.start()
-            self.hubs.append(Hub(directory))
+            everywhere = MemoryOpenSockets(SharedSockets(), "relay")
+            self.hubs.append(Hub(directory, SocketCounts(SocketLimits(), everywhere, lambda: 0.0)))
             await self.hubs[-1].start()
 
     async def stop(self) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.fan_out import Item
+from actors.guild import MAX_REPLAY_BYTES
 from actors.routing import GuildDirectory
 from domain.errors import HostUnreachable, NotOwner, StoreUnavailable, TooManySockets
 from domain.protocol import events_frame
@@ -36,14 +37,26 @@ class HubUnderTest:
         self.routing = ScriptedRouting({"h0": self.host, "h1": self.other}, "h0")
         self.hub: Hub
         self.browsers: list[Browser] = []
+        self.replay_bytes = 16 * MAX_REPLAY_BYTES
 
     async def start(self) -> HubUnderTest:
         directory = GuildDirectory(self.routing)
         await directory.start()
-        self.hub = Hub(directory)
+        self.hub = Hub(directory, self)
         await self.hub.start()
         await until(lambda: self.host.streams and self.other.streams)
         return self
+
+    def reserve_replay(self, user_id: int, size: int) -> bool:
+        del user_id
+        if size > self.replay_bytes:
+            return False
+        self.replay_bytes -= size
+        return True
+
+    def return_replay(self, user_id: int, unused: int) -> None:
+        del user_id
+        self.replay_bytes += unused
 
     def browser(self) -> Browser:
         browser = Browser()
@@ -473,7 +486,10 @@ async def test_subscribing_twice_begins_anew(relay: HubUnderTest) -> None:
 
 
 async def test_a_thousand_subscribes_are_one_call_at_a_time(relay: HubUnderTest) -> None:
-    """Whoever asks without waiting makes no pile of calls and tasks."""
+    """Whoever asks without waiting makes no pile of calls and tasks, and each time has an answer.
+
+    Only the newest is told that it goes on from its position: what the others missed does not follow.
+    """
     browser = relay.browser()
     for _ in range(1_000):
         relay.hub.subscribe(browser.socket, member_of(), None)
@@ -485,7 +501,8 @@ async def test_a_thousand_subscribes_are_one_call_at_a_time(relay: HubUnderTest)
     (await relay.host.call(2)).answer(1)
     await settled(relay)
     assert len(relay.host.calls) == 2
-    assert [frame["offset"] for frame in browser.frames] == [1]
+    assert {(frame["op"], frame["offset"]) for frame in browser.frames} == {("subscribed", 1)}
+    assert [frame["recovered"] for frame in browser.frames] == [False] * 1_999 + [True]
 
 
 async def test_two_sockets_share_a_guild(relay: HubUnderTest) -> None:
@@ -535,3 +552,49 @@ async def test_only_streams_that_stand_are_counted(relay: HubUnderTest) -> None:
     await until(lambda: relay.hub.hosts == 1)
     relay.host.reachable = True
     await until(lambda: relay.hub.hosts == 2)
+
+
+async def test_every_subscribe_is_told_that_the_host_is_away(relay: HubUnderTest) -> None:
+    """As many errors as questions."""
+    browser = relay.browser()
+    for _ in range(3):
+        relay.hub.subscribe(browser.socket, member_of(), None)
+    (await relay.host.call(1)).fail(StoreUnavailable())
+    await settled(relay)
+    assert [frame["code"] for frame in browser.frames] == ["unavailable"] * 3
+
+
+async def test_who_lets_go_before_the_answer_is_owed_it(relay: HubUnderTest) -> None:
+    """So many subscribes are left without one, each counted once."""
+    browser = relay.browser()
+    relay.hub.subscribe(browser.socket, member_of(), None)
+    relay.hub.subscribe(browser.socket, member_of(), None)
+    call = await relay.host.call(1)
+    assert relay.hub.unsubscribe(browser.socket, GUILD) == 2
+    assert relay.hub.unsubscribe(browser.socket, GUILD) == 0
+    call.answer(0)
+    await settled(relay)
+    assert browser.frames == []
+
+
+async def test_who_had_too_much_replayed_is_asked_for_without_a_position(relay: HubUnderTest) -> None:
+    """The host is not made to send what may not be sent, and the browser reads its state anew."""
+    relay.replay_bytes = MAX_REPLAY_BYTES + 10
+    first, second, third = (relay.browser() for _ in range(3))
+    relay.hub.subscribe(first.socket, member_of(), (1, 4))
+    call = await relay.host.call(1)
+    relay.hub.subscribe(second.socket, member_of(), (1, 4))
+    withheld = await relay.host.call(2)
+    assert (call.position, withheld.position) == ((1, 4), None)
+    withheld.answer(5)
+    assert (await second.frame(1))["recovered"] is False
+    replay = item(5).frame
+    call.answer(5, replay=replay)
+    assert [(await first.frame(1))["recovered"], first.offsets] == [True, [5]]
+    await settled(relay)
+    assert relay.replay_bytes == MAX_REPLAY_BYTES + 10 - len(replay)
+    relay.replay_bytes += len(replay)
+    relay.hub.subscribe(third.socket, member_of(), (1, 4))
+    (await relay.host.call(3)).fail(StoreUnavailable())
+    await settled(relay)
+    assert relay.replay_bytes == MAX_REPLAY_BYTES + 10

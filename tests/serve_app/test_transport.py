@@ -18,10 +18,11 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from domain.protocol import CloseCode
+from domain.socket_limits import Allowance
 from serve_app import transport as module
 from serve_app.frame import Frame
 from serve_app.socket import MAX_QUEUED_BYTES, Socket
-from serve_app.transport import EXTENSION, RelayProtocol, install
+from serve_app.transport import EXCESS, EXTENSION, RelayProtocol, install
 from tests.serve_app.scripted_host import GUILD, RecordingWire, item
 from tests.serve_app.test_relay import RelayUnderTest
 
@@ -302,3 +303,85 @@ async def test_a_server_that_ends_closes_its_sockets_one_by_one(
         kept.push(Frame(b"still here"))
         kept.close(CloseCode.SERVICE_RESTART, "At last.")
         assert await stays == (1012, "At last.")
+
+
+async def gone(writer: asyncio.StreamWriter) -> None:
+    """Let a connection go, whatever was not sent on it yet."""
+    writer.transport.abort()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+
+
+async def flood(running: Running, frame: bytes) -> asyncio.StreamWriter:
+    """Send a frame very often on a socket."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    writer.write(
+        b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(frame * 2_000)
+    return writer
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [b"\x81\x80\0\0\0\0", b"\x89\x80\0\0\0\0", b"\x8a\x80\0\0\0\0", b"\x01\x80\0\0\0\0\x80\x80\0\0\0\0"],
+    ids=["messages", "pings", "pongs", "pieces"],
+)
+async def test_who_sends_too_many_frames_is_heard_no_more(
+    running: Running, monkeypatch: pytest.MonkeyPatch, frame: bytes
+) -> None:
+    """Of whatever kind: the application is told once, and nothing more is read from there on."""
+    monkeypatch.setattr(RelayProtocol, "messages", Allowance(100, 60.0))
+    monkeypatch.setattr(module, "SHOWN_OUT_WITHIN_S", 0.05)
+    writer = await flood(running, frame)
+    socket = await running.socket()
+    heard = running.application.heard
+    await running.eventually(lambda: heard and heard[-1]["type"] == EXCESS)
+    assert len(heard) <= 101
+    socket.close(CloseCode.TOO_MANY_MESSAGES, "Too many messages in a short time.")
+    wire = socket.wire
+    assert isinstance(wire, RelayProtocol)
+    assert wire.read_paused
+    await running.eventually(lambda: running.application.under_way == 0)
+    await running.eventually(lambda: not running.server.server_state.connections)
+    await gone(writer)
+
+
+async def test_a_browser_that_keeps_within_bounds_is_heard(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So many messages at once, and the socket lives."""
+    monkeypatch.setattr(RelayProtocol, "messages", Allowance(100, 60.0))
+    async with connect(running.address, compression=None, ping_interval=None) as browser:
+        await running.socket()
+        for number in range(100):
+            await browser.send(str(number))
+        await running.eventually(lambda: len(running.application.heard) == 100)
+        assert [message["text"] for message in running.application.heard] == [str(n) for n in range(100)]
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (b"X-Large: " + b"x" * 9_000, b"431"),
+        (b"\r\n".join(b"X-%d: x" % number for number in range(200)), b"431"),
+        (b"Sec-WebSocket-Protocol: \xff", b"400"),
+    ],
+    ids=["long", "many", "odd"],
+)
+async def test_a_handshake_that_is_not_taken_is_answered(
+    running: Running, line: bytes, status: bytes
+) -> None:
+    """At once, with what was wrong, and the connection ends."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    writer.write(
+        b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" + line + b"\r\n\r\n"
+    )
+    async with asyncio.timeout(5):
+        answer = await reader.readline()
+        assert answer.split()[1] == status
+        await reader.read()
+    await gone(writer)

@@ -24,12 +24,14 @@ from actors.guild import GuildActor
 from actors.guild_table import TableSettings
 from actors.host import GuildHost, HostSettings
 from actors.routing import GuildDirectory
-from adapters.memory import MemoryDatabase
+from adapters.memory import MemoryDatabase, MemoryOpenSockets, SharedSockets
 from adapters.memory.samples import NOON_MS
 from domain.errors import GuildhallError
 from domain.ids import HOUR_MS
 from domain.placement import Placement, place
+from domain.socket_limits import SocketLimits
 from serve_app.hub import Hub
+from serve_app.socket_counts import SocketCounts
 from tests.simulation.browser import Browser
 from tests.simulation.faults import draw
 from tests.simulation.network import DirectorHandle, HostHandle, Network
@@ -299,7 +301,8 @@ class World:
 
         async def start() -> Hub:
             await self._persist(directory.start)
-            hub = Hub(directory)
+            everywhere = MemoryOpenSockets(SharedSockets(), "relay")
+            hub = Hub(directory, SocketCounts(SocketLimits(), everywhere, self.loop.time))
             await hub.start()
             return hub
 

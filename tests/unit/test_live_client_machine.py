@@ -254,11 +254,15 @@ def test_one_client_too_many_ends_and_one_that_was_live_waits_for_its_place() ->
 
 def test_the_other_codes_come_back() -> None:
     """Each after its time, with the position, except after a message that the server did not take."""
-    for code in (1000, 1001, 1006, 1011, 4008):
+    for code in (1000, 1001, 1006, 1011, 4008, 4011):
         machine = live().tell(Closed(code))
         assert machine.state.position == Position(7, 120)
         assert machine.timer("reconnect") == [0.5]
     assert live().tell(Closed(1012)).timer("reconnect") == [LIMITS.restart_least_s]
+    for code in (1013, 4029):  # what is counted comes back within a minute
+        counted = live().tell(Closed(code))
+        assert counted.state.position == Position(7, 120)
+        assert counted.timer("reconnect") == [8.0]
     unheard = live().tell(Closed(4010))
     assert unheard.state.position is None
     assert unheard.timer("reconnect") == [16.0]
@@ -278,6 +282,8 @@ def test_a_refusal_that_is_no_verdict_comes_back() -> None:
     assert isinstance(machine.state.phase, Resting)
     assert machine.timer("reconnect") == [0.5]
     assert isinstance(live().tell(FrameCame(Refusal("unavailable"))).state.phase, Streaming)
+    too_often = Recording(Start(), Opened(), FrameCame(Refusal("too_many_requests")))
+    assert too_often.timer("reconnect") == [8.0]
 
 
 def test_a_load_that_fails_is_tried_again_while_the_events_wait() -> None:

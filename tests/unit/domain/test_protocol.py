@@ -135,6 +135,8 @@ def test_close_codes_never_change() -> None:
         "TOO_SLOW": 4008,
         "TOO_MANY_SOCKETS": 4009,
         "BAD_MESSAGE": 4010,
+        "NOTHING_WATCHED": 4011,
+        "TOO_MANY_MESSAGES": 4029,
     }
 
 

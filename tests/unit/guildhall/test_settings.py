@@ -8,6 +8,7 @@ import pytest
 
 from domain.errors import ConfigurationInvalid
 from domain.rates import Rates
+from domain.socket_limits import Allowance, SocketLimits
 from guildhall.haproxy_rules import DoorLimits
 from guildhall.settings import (
     Settings,
@@ -224,4 +225,29 @@ def test_an_operator_without_an_id_is_refused(monkeypatch: pytest.MonkeyPatch, w
     """By the setting's name, with what is wrong."""
     monkeypatch.setenv("GUILDHALL_OPERATORS", written)
     with pytest.raises(ConfigurationInvalid, match=r"GUILDHALL_OPERATORS.*no Discord user id"):
+        load_settings()
+
+
+def test_what_a_relay_may_hold_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of its limits; by default they are those of the domain. One that makes no sense is refused."""
+    assert load_settings().socket_limits == SocketLimits()
+    for name, value in {
+        "LIMIT_SOCKETS": "3",
+        "LIMIT_SOCKETS_PER_ADDRESS": "9",
+        "LIMIT_MESSAGES": "5 per 10 seconds",
+        "LIMIT_SUBSCRIBES": "7 per hour",
+        "LIMIT_REPLAY_BYTES": "1000000",
+        "IDLE_SOCKET_S": "5",
+    }.items():
+        monkeypatch.setenv(f"GUILDHALL_{name}", value)
+    assert load_settings().socket_limits == SocketLimits(
+        sockets=3,
+        sockets_per_address=9,
+        messages=Allowance(5, 10.0),
+        subscribes=Allowance(7, 3_600.0),
+        replay_bytes=Allowance(1_000_000, 60.0),
+        idle_s=5.0,
+    )
+    monkeypatch.setenv("GUILDHALL_LIMIT_REPLAY_BYTES", "1000")  # less than one replay: nobody could resume
+    with pytest.raises(ConfigurationInvalid, match="GUILDHALL_LIMIT_REPLAY_BYTES"):
         load_settings()

@@ -183,9 +183,10 @@ function onFrame<S>(state: LiveState, frame: ServerFrame, env: Env): Step<S> {
 
 function onError<S>(state: LiveState, code: string, env: Env): Step<S> {
   if (code === "not_allowed") return leave(state, { at: "ended", why: "not_allowed" });
+  if (state.phase.at !== "subscribing") return [state, []];
   // Nothing else will come on this socket; another try need not wait for the handshake to run out of time.
-  if (code === "unavailable" && state.phase.at === "subscribing") return waitFor(state, undefined, env);
-  return [state, []];
+  const attempt = code === "too_many_requests" ? Math.max(state.attempt, 4) : state.attempt;
+  return waitFor({ ...state, attempt }, undefined, env);
 }
 
 function onSubscribed<S>(before: LiveState, answer: ServerFrame & { op: "subscribed" }): Step<S> {
@@ -302,6 +303,10 @@ function onClosed<S>(state: LiveState, code: number, env: Env): Step<S> {
         : withFirstData(leave(state, { at: "ended", why: "too_many_sockets" }));
     case 1012:
       return waitFor(state, restartDelayMs(env.random), env);
+    case 1013:
+    case 4029:
+      // What is counted comes back within a minute; asking again at once would be counted too.
+      return waitFor({ ...state, attempt: Math.max(state.attempt, 4) }, undefined, env);
     case 4010:
       // We said something the server does not take; saying it again soon would not help.
       return waitFor({ ...state, position: null, attempt: Math.max(state.attempt, 5) }, undefined, env);

@@ -168,6 +168,11 @@ test("closing codes say what to do", () => {
   assert.equal(after(4010).state.position, null, "what the server did not take is not said again");
   assert.equal(after(1012).take("set_timer").at(-1)?.after, 500);
   assert.equal(after(1006).take("set_timer").at(-1)?.after, 500);
+  assert.equal(after(4011).take("set_timer").at(-1)?.after, 500);
+  for (const code of [1013, 4029]) {
+    assert.notEqual(after(code).state.position, null);
+    assert.equal(after(code).take("set_timer").at(-1)?.after, 8000, "what is counted comes back slowly");
+  }
 });
 
 test("one window too many ends at once; one that was live waits for its place, for a while", () => {
@@ -207,6 +212,13 @@ test("a server that cannot subscribe us now is asked again soon, on a new socket
   assert.equal(machine.at, "waiting");
   machine.give({ type: "timer", timer: "reconnect" });
   assert.equal(machine.at, "connecting");
+  const refused = { op: "error", code: "too_many_requests", message: "" } as const;
+  const tooOften = new Recording().give(
+    { type: "start" },
+    { type: "opened" },
+    { type: "frame", frame: refused },
+  );
+  assert.equal(tooOften.take("set_timer").at(-1)?.after, 8000);
   const alive = live().give({ type: "frame", frame });
   assert.equal(alive.at, "live", "about something else: the stream goes on");
 });

@@ -1,0 +1,54 @@
+"""Closes sockets that watch nothing: they cost as much as any other, and nobody is waiting for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from domain.protocol import CloseCode
+from serve_app.hub import Hub
+from serve_app.socket import Socket
+
+log = structlog.get_logger()
+
+LOOKS = 6
+"""How often a socket is looked at before it is closed: it is told of late by a sixth of its time."""
+
+
+class IdleSockets:
+    """Looks again and again which sockets watch nothing, and since when."""
+
+    def __init__(self, hub: Hub, idle_s: float, monotonic_s: Callable[[], float]) -> None:
+        self._hub = hub
+        self._idle_s = idle_s
+        self._monotonic_s = monotonic_s
+        self._since_s: dict[Socket, float] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._task = asyncio.create_task(self._look_forever(), name="idle-sockets")
+
+    async def stop(self) -> None:
+        """Look no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def look(self) -> None:
+        """Close who has watched nothing for so long, at each look."""
+        now_s = self._monotonic_s()
+        self._since_s = {socket: self._since_s.get(socket, now_s) for socket in self._hub.idle()}
+        for socket, since_s in self._since_s.items():
+            if now_s - since_s >= self._idle_s:
+                socket.close(CloseCode.NOTHING_WATCHED, "This connection watches no server.")
+
+    async def _look_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._idle_s / LOOKS)
+            try:
+                self.look()
+            except Exception:
+                log.exception("idle_sockets_not_looked_at")
