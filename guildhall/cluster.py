@@ -35,7 +35,7 @@ from adapters.discord_api import GatewayInfo
 from domain.errors import GuildhallError, ServiceFailed
 from guildhall.children import FrontDoor, ResidentChild, RunnerChild
 from guildhall.connecting import until_connected
-from guildhall.deployments import deploy, restart_relays
+from guildhall.deployments import deploy, relays_are_new, restart_relays
 from guildhall.settings import Settings, secret_of
 from guildhall.stages import Stages
 from guildhall.wiring import Wiring, create_director, create_rbac, create_resolver, plan_runners
@@ -43,6 +43,8 @@ from guildhall.wiring import Wiring, create_director, create_rbac, create_resolv
 log = structlog.get_logger()
 
 STOP_WITHIN_S = 10.0
+RELAYS_NEW_WITHIN_S = 300.0
+LOOK_AT_RELAYS_EVERY_S = 0.5
 DIRECTOR = ChildPolicy(unhealthy_for_s=120.0)
 """It may wait for hosts that start, and for a database that comes back."""
 
@@ -176,7 +178,11 @@ class Cluster:
     async def restart_relays(self) -> None:
         """Replace the relays one after the other, under those who watch."""
         log.info("relays_restarting")
+        # Never blocked for long: a thread that waits for a cluster which is being stopped would outlive it.
         await asyncio.to_thread(restart_relays, self._wiring, self._settings.relay_replicas)
+        async with asyncio.timeout(RELAYS_NEW_WITHIN_S):
+            while not await asyncio.to_thread(relays_are_new):  # noqa: ASYNC110 - Serve tells nobody
+                await asyncio.sleep(LOOK_AT_RELAYS_EVERY_S)
         log.info("relays_restarted")
 
     async def stop(self, reason: str) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from functools import partial
 
 from ray import serve
+from ray.serve.schema import ApplicationStatus
 from starlette.types import ASGIApp
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from actors.handles import find_director
+from domain.errors import ServiceFailed
 from guildhall.wiring import Wiring, open_api_ports, open_relay_ports
 from serve_app.app import create_app
 from serve_app.collector import Collector
@@ -76,11 +78,25 @@ def relay_deployment(wiring: Wiring, replicas: int) -> serve.Application:
 
 
 def restart_relays(wiring: Wiring, replicas: int) -> None:
-    """Replace the relays' processes one after the other; return when the new ones answer. Blocks.
+    """Begin to replace the relays' processes one after the other. Blocks, but not until that is done.
 
     The old ones close their sockets with 1012, spread over some seconds; browsers resume elsewhere.
     """
-    serve.run(relay_deployment(wiring, replicas), name="relay", route_prefix="/ws")
+    target = serve.RunTarget(relay_deployment(wiring, replicas), name="relay", route_prefix="/ws")
+    serve.run_many([target], wait_for_applications_running=False)
+
+
+def relays_are_new() -> bool:
+    """Return whether the relays that were begun last answer. Blocks for a moment.
+
+    Raises:
+        ServiceFailed: they do not start.
+
+    """
+    relay = serve.status().applications["relay"]
+    if relay.status == ApplicationStatus.DEPLOY_FAILED:
+        raise ServiceFailed(f"The relays do not start: {relay.message}")
+    return bool(relay.status == ApplicationStatus.RUNNING)
 
 
 def deploy(wiring: Wiring, *, host: str, port: int, api_replicas: int, relay_replicas: int) -> None:

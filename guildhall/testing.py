@@ -72,6 +72,10 @@ class DemoProcess:
         """Return every process that descends from it."""
         return psutil.Process(self.pid).children(recursive=True)
 
+    def hang_up(self) -> None:
+        """Have its relays replaced."""
+        self._process.send_signal(signal.SIGHUP)
+
     def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
         """Send a signal; return the exit code and what was said on standard error."""
         self._process.send_signal(number)

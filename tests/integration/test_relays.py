@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
 import subprocess
 import sys
 
@@ -153,7 +151,7 @@ async def test_relays_are_restarted_under_those_who_watch(stack: DemoProcess, si
         returning = [Returning(person, guild_id) for person in people for _ in range(4)]
         followed = [asyncio.create_task(each.follow()) for each in returning]
         await asyncio.gather(*(each.live.wait() for each in returning))
-        os.kill(stack.pid, signal.SIGHUP)
+        stack.hang_up()
 
         async def replaced() -> bool:
             return not old & relay_pids(stack) and all(each.live.is_set() for each in returning)

@@ -575,7 +575,7 @@ async def test_a_yes_serves_for_ten_minutes(relay: RelayUnderTest) -> None:
         relay.host.feed(item(offset))
         await connection.frame(1 + offset)
     relay.clock.advance(int(doorkeeper.LOOK_AGAIN_S * 1000))
-    assert (await connection.close())[0] == 1012
+    assert (await connection.end())[0] == 1012
 
 
 @pytest.mark.usefixtures("looks_often")
