@@ -47,7 +47,7 @@ class RedisOpenSockets:
     def __init__(self, redis: str | TogetherRedis, relay: str) -> None:
         self._redis = connect(redis)
         self._relay = relay
-        self._fuse = Fuse(_Away)
+        self._fuse = Fuse(_Away, self._redis.breaker)
 
     async def enter(self, user_id: int, here: int, most: int) -> bool:
         """See the port."""

@@ -61,13 +61,13 @@ async def test_a_socket_needs_a_valid_session(attempt: Attempt) -> None:
             await connection.task
             assert [message["type"] for message in connection.sent] == ["websocket.close"]
         elif attempt.session != "good" or attempt.name != b"guildhall":
-            assert (await connection.close())[0] == CloseCode.SESSION_ENDED
+            assert (await connection.end())[0] == CloseCode.SESSION_ENDED
             assert connection.frames == []
         else:
             assert (await connection.frame(1))["op"] == "subscribed"
             if attempt.ends_later:
                 await relay.sessions.end(token)
-                assert (await connection.close())[0] == CloseCode.SESSION_ENDED
+                assert (await connection.end())[0] == CloseCode.SESSION_ENDED
             else:
                 connection.leave()
         await relay.is_free()
