@@ -5,6 +5,7 @@ from __future__ import annotations
 import httpx2
 import msgspec
 
+from adapters.discord_answers import Gateway, NotDiscord, read
 from domain.errors import BotRefused
 
 TIMEOUT_S = 15.0
@@ -39,6 +40,9 @@ async def ask_gateway(api_base: str, token: str) -> GatewayInfo:
         )
     if response.status_code != httpx2.codes.OK:
         raise BotRefused(f"Discord answered {response.status_code} when asked for the gateway; try again.")
-    body = response.json()
-    limit = body["session_start_limit"]
-    return GatewayInfo(body["url"], body["shards"], limit["max_concurrency"], limit["remaining"])
+    try:
+        gateway = read(response.content, Gateway)
+    except NotDiscord as error:
+        raise BotRefused(f"What answers at {api_base} is not Discord.") from error
+    limit = gateway.session_start_limit
+    return GatewayInfo(gateway.url, gateway.shards, limit.max_concurrency, limit.remaining)

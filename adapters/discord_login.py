@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 from authlib.common.errors import AuthlibBaseError
 from authlib.integrations.httpx_client import AsyncOAuth2Client
 
-from domain.errors import DiscordBusy, DiscordUnavailable, LoginFailed
+from adapters.discord_answers import BUSY_S, Guild, TokenAnswer, User, busy, picture_url, read, take
+from domain.errors import DiscordUnavailable, LoginFailed
 from domain.events import UserRef
 from domain.sessions import Identity, SessionGuild, Tokens
 from domain.text import storable
 
 SCOPE = "identify guilds"
-CDN = "https://cdn.discordapp.com"
 TIMEOUT_S = 15.0
 """For a login, which a person waits for and would have to begin anew."""
 ASK_TIMEOUT_S = 5.0
 """For everything that can be asked again later."""
-BUSY_S = 1.0
-"""How long to wait when Discord does not say."""
+STRANGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What Authlib raises over an answer that is none, and what we raise."""
+
+T = TypeVar("T")
 
 
 class DiscordLogin:
@@ -57,14 +58,14 @@ class DiscordLogin:
                 answer = await client.fetch_token(
                     f"{self._api_base}/oauth2/token", code=code, code_verifier=code_verifier
                 )
-                person = await self._get(client, "/users/@me")
-                guilds = await self._get(client, "/users/@me/guilds")
-            return Identity(_user(person), _guilds(guilds), _tokens(answer))
+                person = await self._get(client, "/users/@me", User)
+                guilds = await self._get(client, "/users/@me/guilds", list[Guild])
+            return Identity(_user(person), tuple(map(_guild, guilds)), _tokens(answer))
         except AuthlibBaseError as error:
             raise LoginFailed(f"Discord did not accept the login: {error.error}.") from error
         except httpx2.HTTPError as error:
             raise LoginFailed(f"Discord could not be asked: {type(error).__name__}.") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except STRANGE as error:
             raise LoginFailed("What answered the login was not Discord.") from error
 
     async def guilds(self, access_token: str) -> tuple[SessionGuild, ...]:
@@ -76,7 +77,7 @@ class DiscordLogin:
             _require_calm(answer)
             if answer.status_code == httpx2.codes.UNAUTHORIZED:
                 raise LoginFailed("Discord does not know the access token any more.")
-            return _guilds(answer.raise_for_status().json())
+            return tuple(map(_guild, read(answer.raise_for_status().content, list[Guild])))
 
     async def renew(self, refresh_token: str) -> Tokens:
         """See the port."""
@@ -114,10 +115,10 @@ class DiscordLogin:
             timeout=timeout_s,
         )
 
-    async def _get(self, client: Any, path: str) -> Any:
+    async def _get(self, client: Any, path: str, kind: type[T]) -> T:
         response = await client.get(f"{self._api_base}{path}")
         response.raise_for_status()
-        return response.json()
+        return read(response.content, kind)
 
 
 @contextmanager
@@ -127,47 +128,30 @@ def _unavailable_when_strange() -> Iterator[None]:
         yield
     except httpx2.HTTPError as error:
         raise DiscordUnavailable(f"Discord could not be asked: {type(error).__name__}.") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except STRANGE as error:
         raise DiscordUnavailable("What answered was not Discord.") from error
 
 
 def _require_calm(answer: httpx2.Response) -> httpx2.Response:
     if answer.status_code == httpx2.codes.TOO_MANY_REQUESTS:
-        wait_s = float(answer.headers.get("retry-after", BUSY_S))
-        raise DiscordBusy(retry_after_s=wait_s if math.isfinite(wait_s) else BUSY_S)
+        raise busy(float(answer.headers.get("retry-after", BUSY_S)))
     return answer
 
 
-def _tokens(answer: dict[str, Any]) -> Tokens:
-    return Tokens(
-        access_token=str(answer["access_token"]),
-        refresh_token=str(answer["refresh_token"]),
-        expires_at_ms=int(answer["expires_at"]) * 1000,
-    )
+def _tokens(answer: object) -> Tokens:
+    found = take(answer, TokenAnswer)
+    return Tokens(found.access_token, found.refresh_token, found.expires_at * 1000)
 
 
-def _guilds(guilds: list[dict[str, Any]]) -> tuple[SessionGuild, ...]:
-    if not isinstance(guilds, list):
-        raise TypeError
-    return tuple(_guild(guild) for guild in guilds)
+def _user(person: User) -> UserRef:
+    return UserRef(int(person.id), storable(person.username), person.shown_name, person.avatar_url)
 
 
-def _user(person: dict[str, Any]) -> UserRef:
-    user_id, avatar = person["id"], person.get("avatar")
-    return UserRef(
-        user_id=int(user_id),
-        username=storable(person["username"]),
-        display_name=storable(person.get("global_name") or person["username"]),
-        avatar_url=f"{CDN}/avatars/{user_id}/{avatar}.png?size=64" if avatar else None,
-    )
-
-
-def _guild(guild: dict[str, Any]) -> SessionGuild:
-    guild_id, icon = guild["id"], guild.get("icon")
+def _guild(guild: Guild) -> SessionGuild:
     return SessionGuild(
-        guild_id=int(guild_id),
-        name=storable(guild["name"]),
-        icon_url=f"{CDN}/icons/{guild_id}/{icon}.png?size=64" if icon else None,
-        owns=bool(guild.get("owner")),
-        permissions=int(guild.get("permissions", "0")),
+        guild_id=int(guild.id),
+        name=storable(guild.name),
+        icon_url=picture_url("icons", guild.id, guild.icon),
+        owns=guild.owner,
+        permissions=int(guild.permissions),
     )

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import httpx2
 
-from domain.errors import DiscordBusy, DiscordUnavailable
+from adapters.discord_answers import MemberRoles, NotDiscord, Refusal, busy, read
+from domain.errors import DiscordUnavailable
 
 TIMEOUT_S = 10.0
-BUSY_S = 1.0
-"""How long to wait when Discord does not say."""
 
 
 class DiscordMembers:
@@ -31,13 +30,12 @@ class DiscordMembers:
             response = await self._client.get(f"/guilds/{guild_id}/members/{user_id}")
             if response.status_code in (httpx2.codes.NOT_FOUND, httpx2.codes.FORBIDDEN):
                 return frozenset()  # not a member, or not a guild that the bot is in
-            body = response.json()
             if response.status_code == httpx2.codes.OK:
-                return frozenset({guild_id, *map(int, body["roles"])})
+                return frozenset({guild_id, *map(int, read(response.content, MemberRoles).roles)})
             if response.status_code == httpx2.codes.TOO_MANY_REQUESTS:
-                raise DiscordBusy(retry_after_s=float(body.get("retry_after", BUSY_S)))
+                raise busy(read(response.content, Refusal).retry_after)
         except httpx2.HTTPError as error:
             raise DiscordUnavailable(f"Discord could not be asked: {type(error).__name__}.") from error
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except NotDiscord as error:
             raise DiscordUnavailable("What answered was not Discord.") from error
         raise DiscordUnavailable(f"Discord answered {response.status_code}.")

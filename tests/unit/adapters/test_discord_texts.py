@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 from adapters import discord_bot, discord_login
+from adapters.discord_answers import Guild, User, read
 
 BAD = "a\0b\ud800"
 GOOD = "ab\ufffd"
@@ -43,5 +45,7 @@ def test_messages_and_guilds_from_the_gateway() -> None:
 
 def test_names_from_the_login() -> None:
     """A person's and their guilds'."""
-    assert discord_login._user({"id": "1", "username": BAD}).display_name == GOOD
-    assert discord_login._guild({"id": "1", "name": BAD, "permissions": "8"}).name == GOOD
+    user = read(json.dumps({"id": "1", "username": BAD}).encode(), User)
+    assert discord_login._user(user).display_name == GOOD
+    guild = read(json.dumps({"id": "1", "name": BAD, "permissions": "8"}).encode(), Guild)
+    assert discord_login._guild(guild).name == GOOD
