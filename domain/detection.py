@@ -16,7 +16,8 @@ from typing import Protocol
 import msgspec
 
 from domain.events import Detection, Severity, UserRef
-from domain.text import contains_word, storable
+from domain.redaction import redacted
+from domain.text import contains_word, storable, tame
 
 EXCERPT_CHARS = 120
 
@@ -132,30 +133,15 @@ def normalised(content: str) -> str:
 
 
 def excerpt(content: str) -> str:
-    """Return a short piece of the text for moderators: one line, long digit runs blotted out."""
+    """Return a short piece of the text for moderators: one line, tame, no numbers of cards or phones."""
     flat = " ".join(storable(content).split())
-    redacted = "".join(_blot_digits(flat))
-    return redacted if len(redacted) <= EXCERPT_CHARS else redacted[: EXCERPT_CHARS - 1] + "…"
+    shown = tame(redacted(flat))
+    return shown if len(shown) <= EXCERPT_CHARS else shown[: EXCERPT_CHARS - 1] + "…"
 
 
 def content_hash(content: str) -> bytes:
     """Return what is kept of a text so that equal texts can be recognised: 16 bytes."""
     return hashlib.blake2b(normalised(content).encode(), digest_size=16).digest()
-
-
-def _blot_digits(text: str, *, longest: int = 6) -> list[str]:
-    """Replace runs of more than ``longest`` digits: phone and card numbers, but also Discord ids."""
-    parts: list[str] = []
-    run = ""
-    for char in f"{text}\0":
-        if char.isdigit():
-            run += char
-            continue
-        parts.append("•••" if len(run) > longest else run)
-        run = ""
-        parts.append(char)
-    parts.pop()
-    return parts
 
 
 def _any_domain(domains: tuple[str, ...]) -> str:

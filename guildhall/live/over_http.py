@@ -17,6 +17,10 @@ PER_PAGE = 100
 _REFUSALS: dict[int, LoadFailure] = {
     HTTPStatus.UNAUTHORIZED: "unauthorized",
     HTTPStatus.FORBIDDEN: "forbidden",
+    # What was asked for is refused: asking again, for ever, would get the same answer.
+    HTTPStatus.BAD_REQUEST: "forbidden",
+    HTTPStatus.NOT_FOUND: "forbidden",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "forbidden",
 }
 
 

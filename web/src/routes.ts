@@ -2,10 +2,13 @@
 
 export type Route = { view: "servers" } | { view: "guild"; guildId: string } | { view: "not_found" };
 
+const MAX_ID = 2n ** 63n - 1n;
+
 export function routeOf(path: string): Route {
   if (path === "/" || path === "/servers" || path === "/servers/") return { view: "servers" };
-  const guild = /^\/servers\/(\d{1,20})\/?$/.exec(path);
-  if (guild?.[1] !== undefined) return { view: "guild", guildId: guild[1] };
+  const guildId = /^\/servers\/([1-9]\d{0,18})\/?$/.exec(path)?.[1];
+  // As the server has it: an id is canonical, or no id. Another would be asked for, and never be answered.
+  if (guildId !== undefined && BigInt(guildId) <= MAX_ID) return { view: "guild", guildId };
   return { view: "not_found" };
 }
 

@@ -10,7 +10,18 @@ test("addresses", () => {
   assert.deepEqual(routeOf("/"), { view: "servers" });
   assert.deepEqual(routeOf("/servers/123"), { view: "guild", guildId: "123" });
   assert.deepEqual(routeOf("/servers/123/"), { view: "guild", guildId: "123" });
-  for (const path of ["/servers/x", "/servers/1/2", "/nope", "/servers/%2e%2e"]) {
+  assert.deepEqual(routeOf("/servers/9223372036854775807"), {
+    view: "guild",
+    guildId: "9223372036854775807",
+  });
+  const noIds = ["0", "040", "9223372036854775808", "99999999999999999999", "-1", "1.0", "٤٠"];
+  for (const path of [
+    "/servers/x",
+    "/servers/1/2",
+    "/nope",
+    "/servers/%2e%2e",
+    ...noIds.map((id) => `/servers/${id}`),
+  ]) {
     assert.deepEqual(routeOf(path), { view: "not_found" });
   }
 });

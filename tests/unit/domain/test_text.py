@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.text import contains_word, storable
+from domain.text import MAX_MARKS, contains_word, storable, tame
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,33 @@ def test_a_word_stands_by_itself(text: str, word: str, found: bool) -> None:
 def test_no_words_are_in_no_text() -> None:
     """An empty list finds nothing."""
     assert not contains_word("anything", ())
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain", "plain"),
+        ("\u202egpj.exe", "[U+202E]gpj.exe"),
+        ("a\u2066b\u2069\u200f", "a[U+2066]b[U+2069][U+200F]"),
+        ("zero\u200bwidth\ufeff", "zero[U+200B]width[U+FEFF]"),
+        ("bell\a", "bell[U+0007]"),
+        ("z" + "\u0335" * 40 + "a", "z" + "\u0335" * MAX_MARKS + "a"),
+        ("\u0627\u0644\u0639\u0631\u0628\u064a\u0629", "\u0627\u0644\u0639\u0631\u0628\u064a\u0629"),
+        (
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        ),
+        ("\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0001f468\u200d\U0001f469\u200d\U0001f467"),
+        ("tiếng Việt", "tiếng Việt"),
+        ("e\u0302\u0301", "e\u0302\u0301"),
+    ],
+)
+def test_a_text_is_tame_beside_others(text: str, shown: str) -> None:
+    """It turns no line around, covers none and hides nothing; living languages and emoji stay the same."""
+    assert tame(text) == shown
+
+
+@given(st.text())
+def test_a_tame_text_stays_as_it_is(text: str) -> None:
+    """Whatever was written: it can be shown again."""
+    assert tame(tame(text)) == tame(text)

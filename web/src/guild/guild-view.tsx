@@ -8,6 +8,7 @@ import { loadServers, serverList } from "../servers/server-list.ts";
 import { Avatar } from "../ui/avatar.tsx";
 import { Notice } from "../ui/notice.tsx";
 import { PageTitle } from "../ui/page-title.tsx";
+import { isolated, nameOr } from "../ui/strangers.ts";
 import { Connection, ConnectionProblem } from "./connection.tsx";
 import { Counters } from "./counters.tsx";
 import { DayChart } from "./day-chart.tsx";
@@ -36,16 +37,19 @@ interface OpenProps {
 }
 
 function Open({ page, guildId, server }: OpenProps): JSX.Element {
-  const name = server?.name ?? (serverList.value.state === "loading" ? "Loading…" : `Server ${guildId}`);
+  const unnamed = serverList.value.state === "loading" ? "Loading…" : `Server ${guildId}`;
+  const name = server === undefined ? unnamed : nameOr(server.name, `Server ${guildId}`);
   const { delayed, loaded, metrics } = page.feed.value;
   const problem = page.problem.value;
   return (
     <main class="guild" id="main" tabIndex={-1}>
-      <PageTitle title={name} />
+      <PageTitle title={isolated(name)} />
       <div class="guild-header">
         <div class="guild-header-inside">
           <Avatar id={guildId} name={name} url={server?.icon_url ?? null} shape="square" />
-          <h1>{name}</h1>
+          <h1>
+            <bdi>{name}</bdi>
+          </h1>
           {server !== undefined && <span class="role">{server.role}</span>}
           <Connection status={page.status} />
         </div>

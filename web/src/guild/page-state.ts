@@ -156,5 +156,6 @@ async function loadRows(guildId: string, rows: number, abort: AbortSignal): Prom
 function failureOf(error: unknown): LoadFailure {
   if (!(error instanceof ApiError)) return "unavailable";
   if (error.status === 401) return "unauthorized";
-  return error.status === 403 || error.status === 404 ? "forbidden" : "unavailable";
+  // What was asked for is refused: asking again, for ever, would get the same answer.
+  return [400, 403, 404, 422].includes(error.status) ? "forbidden" : "unavailable";
 }

@@ -4,6 +4,7 @@ import { Component, createRef, type JSX } from "preact";
 import type { Entry } from "../live/feed.ts";
 import { Ago } from "../ui/ago.tsx";
 import { Avatar } from "../ui/avatar.tsx";
+import { nameOr, tame } from "../ui/strangers.ts";
 import { actionWords, detectionWords, personWords, SEVERITY_WORDS } from "./words.ts";
 
 interface RowProps {
@@ -40,12 +41,23 @@ export class ViolationRow extends Component<RowProps> {
       >
         <Avatar id={user.id} name={person.known ? person.name : ""} url={user.avatar_url} />
         <p class="violation-what">
-          <strong class="person">{person.name}</strong>
-          {person.handle !== null && <span class="handle"> {person.handle}</span>}{" "}
+          <strong class="person">
+            <bdi>{person.name}</bdi>
+          </strong>
+          {person.handle !== null && (
+            <span class="handle">
+              {" "}
+              <bdi>{person.handle}</bdi>
+            </span>
+          )}{" "}
           <span class="violation-verb">
             {detectionWords(violation.detection)} in{" "}
             <span class="channel">
-              {violation.channel_name === null ? "an unknown channel" : `#${violation.channel_name}`}
+              {violation.channel_name === null ? (
+                "an unknown channel"
+              ) : (
+                <bdi>#{nameOr(violation.channel_name, violation.channel_id)}</bdi>
+              )}
             </span>
           </span>
         </p>
@@ -53,7 +65,11 @@ export class ViolationRow extends Component<RowProps> {
           <span class="visually-hidden">Severity: </span>
           {SEVERITY_WORDS[severity]}
         </span>
-        {violation.excerpt !== "" && <blockquote class="excerpt">{violation.excerpt}</blockquote>}
+        {violation.excerpt !== "" && (
+          <blockquote class="excerpt">
+            <bdi>{tame(violation.excerpt)}</bdi>
+          </blockquote>
+        )}
         <p class="violation-end">
           <span class={`action ${action.tone}`}>{action.text}</span>
           <Ago ts={violation.ts} />

@@ -3,6 +3,7 @@
 import type { Severity, Violation } from "../api/types.ts";
 import type { Arrived } from "../live/feed.ts";
 import { plural } from "../ui/format.ts";
+import { nameOr } from "../ui/strangers.ts";
 
 const DETECTIONS: Record<string, string> = {
   invite_link: "posted an invite link",
@@ -43,10 +44,12 @@ export interface PersonWords {
 
 /** Discord may not tell who it was; then the page says so instead of making someone up. */
 export function personWords({ user }: Violation): PersonWords {
-  const handle = user.username === null ? null : `@${user.username}`;
-  if (user.display_name !== null) return { name: user.display_name, handle, known: true };
-  if (user.username !== null) return { name: user.username, handle: null, known: true };
-  return { name: "Unknown user", handle: user.id, known: false };
+  if (user.username === null && user.display_name === null) {
+    return { name: "Unknown user", handle: user.id, known: false };
+  }
+  const username = nameOr(user.username, "");
+  const handle = username === "" || user.display_name === null ? null : `@${username}`;
+  return { name: nameOr(user.display_name, username || user.id), handle, known: true };
 }
 
 /** One sentence for many rows: a screen reader that reads out each of them is no help in a raid. */

@@ -10,6 +10,7 @@ import { Avatar } from "../ui/avatar.tsx";
 import { formatNumber, plural } from "../ui/format.ts";
 import { Notice } from "../ui/notice.tsx";
 import { PageTitle } from "../ui/page-title.tsx";
+import { isolated, nameOr } from "../ui/strangers.ts";
 import { inOrder, loadServers, safeLink, serverList } from "./server-list.ts";
 
 /** Fewer than this are found faster by looking. */
@@ -75,11 +76,14 @@ function Servers({ servers }: { servers: Server[] }): JSX.Element {
 }
 
 function ServerItem({ server }: { server: Server }): JSX.Element {
+  const name = nameOr(server.name, server.id);
   const inside = (
     <>
-      <Avatar id={server.id} name={server.name} url={server.icon_url} shape="square" />
+      <Avatar id={server.id} name={name} url={server.icon_url} shape="square" />
       <span class="server-words">
-        <span class="server-name">{server.name}</span>
+        <span class="server-name">
+          <bdi>{name}</bdi>
+        </span>
         <span class="server-facts">
           {server.member_count === null
             ? "Members not known"
@@ -108,7 +112,7 @@ function ServerItem({ server }: { server: Server }): JSX.Element {
       <span class="bot-absent">Bot not here</span>
       {invite !== null && (
         <a class="button small" href={invite} rel="noreferrer">
-          Invite<span class="visually-hidden"> the bot to {server.name}</span>
+          Invite<span class="visually-hidden"> the bot to {isolated(name)}</span>
         </a>
       )}
     </li>

@@ -9,6 +9,7 @@ import { serverList } from "../servers/server-list.ts";
 import { logOut } from "../session.ts";
 import { Avatar } from "./avatar.tsx";
 import { Mark } from "./mark.tsx";
+import { isolated, nameOr } from "./strangers.ts";
 import { ThemeButton } from "./theme-button.tsx";
 
 const logOutProblem = signal<string | null>(null);
@@ -44,7 +45,7 @@ function Switcher({ guildId }: { guildId: string }): JSX.Element {
         {!listed && <option value={guildId}>{list.state === "loading" ? "…" : "This server"}</option>}
         {servers.map((server) => (
           <option key={server.id} value={server.id}>
-            {server.name}
+            {isolated(nameOr(server.name, server.id))}
           </option>
         ))}
         <option value="">All servers…</option>
@@ -57,16 +58,28 @@ function UserMenu({ user }: { user: User }): JSX.Element {
   const leave = async () => {
     logOutProblem.value = await logOut();
   };
-  const name = user.display_name ?? user.username ?? user.id;
+  const username = nameOr(user.username, "");
+  const name = nameOr(user.display_name, username || user.id);
   return (
     <div class="user-menu">
-      <button type="button" class="user-button" popovertarget="user-menu" aria-label={`Menu of ${name}`}>
+      <button
+        type="button"
+        class="user-button"
+        popovertarget="user-menu"
+        aria-label={`Menu of ${isolated(name)}`}
+      >
         <Avatar id={user.id} name={name} url={user.avatar_url} />
       </button>
       <div id="user-menu" class="menu" popover="auto">
         <p class="menu-name">
-          <strong>{name}</strong>
-          {user.username !== null && <span class="handle">@{user.username}</span>}
+          <strong>
+            <bdi>{name}</bdi>
+          </strong>
+          {username !== "" && (
+            <span class="handle">
+              <bdi>@{username}</bdi>
+            </span>
+          )}
         </p>
         {logOutProblem.value !== null && (
           <p class="menu-problem" role="alert">
