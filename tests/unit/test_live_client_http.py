@@ -125,7 +125,7 @@ async def test_a_row_that_moved_to_the_next_page_comes_once(
     [
         (401, "unauthorized"),
         (403, "forbidden"),
-        (404, "unavailable"),
+        (404, "forbidden"),
         (429, "unavailable"),
         (503, "unavailable"),
     ],
