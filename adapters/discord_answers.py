@@ -79,6 +79,12 @@ class MemberRoles(msgspec.Struct):
     roles: list[Id]
 
 
+class Role(msgspec.Struct):
+    """A role of a guild."""
+
+    id: Id
+
+
 class TokenAnswer(msgspec.Struct):
     """A pair of tokens, with when the first one ends in seconds of Unix time."""
 

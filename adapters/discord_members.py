@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import httpx2
 
-from adapters.discord_answers import MemberRoles, NotDiscord, Refusal, busy, read
+from adapters.discord_answers import MemberRoles, NotDiscord, Refusal, Role, busy, read
 from domain.errors import DiscordUnavailable
 
 TIMEOUT_S = 10.0
 
 
 class DiscordMembers:
-    """Implements :class:`domain.roles.MemberSource`."""
+    """Implements :class:`domain.roles.MemberSource` and :class:`domain.roles.GuildRoleSource`."""
 
     def __init__(self, *, api_base: str, token: str) -> None:
         self._client = httpx2.AsyncClient(
@@ -34,6 +34,18 @@ class DiscordMembers:
                 return frozenset({guild_id, *map(int, read(response.content, MemberRoles).roles)})
             if response.status_code == httpx2.codes.TOO_MANY_REQUESTS:
                 raise busy(read(response.content, Refusal).retry_after)
+        except httpx2.HTTPError as error:
+            raise DiscordUnavailable(f"Discord could not be asked: {type(error).__name__}.") from error
+        except NotDiscord as error:
+            raise DiscordUnavailable("What answered was not Discord.") from error
+        raise DiscordUnavailable(f"Discord answered {response.status_code}.")
+
+    async def guild_roles(self, guild_id: int) -> frozenset[int]:
+        """See the port."""
+        try:
+            response = await self._client.get(f"/guilds/{guild_id}/roles")
+            if response.status_code == httpx2.codes.OK:
+                return frozenset({guild_id, *(int(role.id) for role in read(response.content, list[Role]))})
         except httpx2.HTTPError as error:
             raise DiscordUnavailable(f"Discord could not be asked: {type(error).__name__}.") from error
         except NotDiscord as error:

@@ -78,6 +78,7 @@ async def owner_browser(
                 MemoryAuthorityStore,
                 clock,
             ),
+            discord_roles=MemoryMembers(),
             insights=insights,
             network=MemoryNetwork(rows),
             counts=MemoryCounts(clock),

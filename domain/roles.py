@@ -247,6 +247,19 @@ class RoleStore(Protocol):
         ...
 
 
+class GuildRoleSource(Protocol):
+    """Discord, as the one who knows which roles of its own a guild has."""
+
+    async def guild_roles(self, guild_id: int) -> frozenset[int]:
+        """Ask for the ids of a guild's roles, @everyone among them.
+
+        Raises:
+            DiscordUnavailable: no answer that could be used, or the bot is not in the guild.
+
+        """
+        ...
+
+
 class MemberSource(Protocol):
     """Discord, as the one who knows which roles of its own somebody has."""
 

@@ -121,6 +121,7 @@ async def open_api_ports(wiring: Wiring) -> ApiPorts:
     ended = RedisEndedSessions(wiring.redis_url)
     hearing = asyncio.create_task(sessions.hear_of_ends(ended), name="hear-of-ends")
     counts = RedisCounts(redis, now_ms)
+    discord = DiscordMembers(api_base=wiring.api_base, token=wiring.bot_token)
 
     directory = GuildDirectory(AnyDirector())
     watch = GuildWatch(directory)
@@ -134,11 +135,13 @@ async def open_api_ports(wiring: Wiring) -> ApiPorts:
         await ended.close()
         await hearing
         await close_sessions()
+        await discord.close()
         await redis.aclose()
 
     return ApiPorts(
         settings=wiring.web,
         roles=await asyncio.to_thread(find_rbac),
+        discord_roles=discord,
         store=PostgresDashboardStore(pool),
         sessions=sessions,
         login=login,

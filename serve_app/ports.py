@@ -18,7 +18,7 @@ from domain.people import People
 from domain.ports import Announcer, DashboardStore
 from domain.rates import RateLimiter
 from domain.replica_counts import CountsBoard
-from domain.roles import Roles
+from domain.roles import GuildRoleSource, Roles
 from domain.sessions import EndedSessions, LoginProvider, SessionLookup
 from domain.socket_limits import OpenSockets, SocketLimits
 from domain.user_warnings import WarningStore
@@ -81,6 +81,7 @@ class ApiPorts(NamedTuple):
     warnings: WarningStore
     limiter: RateLimiter
     roles: Roles
+    discord_roles: GuildRoleSource
     insights: InsightStore
     network: Network
     counts: CountsBoard

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel, ConfigDict
 
-from domain.errors import MayNotChangeRoles
+from domain.errors import DiscordUnavailable, MayNotChangeRoles
 from domain.permissions import Role
-from domain.roles import Assign, MapRole, Revoke, RoleChange, UnmapRole
+from domain.roles import Assign, GuildRoleSource, MapRole, Revoke, RoleChange, UnmapRole
 from domain.views import UserView
 from serve_app.access import ID_SCHEMA, Granted, Needs, OfGate, Ports, UserId, member_of, snowflake_of
 from serve_app.changes import Changes
 from serve_app.errors import missing_permission
 from serve_app.paging import Page, PageWanted, page_of
 from serve_app.plain_route import PlainRoute
+
+log = structlog.get_logger()
 
 router = APIRouter(prefix="/api/servers/{guild_id}", tags=["roles"], route_class=PlainRoute)
 
@@ -40,6 +44,12 @@ class AssignedRole(BaseModel):
     assigned_at: int
 
 
+class GivenRole(AssignedRole):
+    """The role that was just given; ``hint`` says when Discord knows nobody of this id."""
+
+    hint: str | None
+
+
 class MappedRole(BaseModel):
     """A role of Discord, and the role here that comes with it. @everyone has the server's own id."""
 
@@ -47,6 +57,19 @@ class MappedRole(BaseModel):
     role: Role
     mapped_by: UserView | None
     mapped_at: int
+
+
+class NewMapping(MappedRole):
+    """The mapping that was just made; ``hint`` says when the server has no role of this id on Discord."""
+
+    hint: str | None
+
+
+NOBODY = "Discord knows nobody of this id, or not any more: the role is kept, and nobody has it."
+NO_SUCH_DISCORD_ROLE = (
+    "The server has no role of this id on Discord: the mapping is kept, and gives nobody a role."
+)
+ASK_WITHIN_S = 2.0
 
 
 async def discord_role_id_of(
@@ -108,12 +131,21 @@ async def list_roles(granted: Owner, ports: Ports, wanted: PageWanted) -> Page[A
 @router.put("/roles/{user_id}")
 async def assign_role(
     granted: Owner, ports: Ports, make: ToMake, user_id: UserId, wanted: RoleWanted
-) -> AssignedRole:
+) -> GivenRole:
     """Give somebody a role, in place of the one they had."""
     at_ms = await make(Assign(user_id, wanted.role))
     by = granted.session.user.user_id
     names = await _named(ports, {user_id, by})
-    return AssignedRole(user=names[user_id], role=wanted.role, assigned_by=names[by], assigned_at=at_ms)
+    user = names[user_id]
+    # Who could not be asked about has no names at all; who is known to be nobody has one that says so.
+    nobody = user.username is None and user.display_name is not None
+    return GivenRole(
+        user=user,
+        role=wanted.role,
+        assigned_by=names[by],
+        assigned_at=at_ms,
+        hint=NOBODY if nobody else None,
+    )
 
 
 @router.delete("/roles/{user_id}", status_code=204)
@@ -144,13 +176,18 @@ async def list_mappings(granted: Owner, ports: Ports, wanted: PageWanted) -> Pag
 @router.put("/role-mappings/{discord_role_id}")
 async def map_role(
     granted: Owner, ports: Ports, make: ToMake, discord_role_id: DiscordRoleId, wanted: RoleWanted
-) -> MappedRole:
+) -> NewMapping:
     """Let whoever has a role on Discord have a role here."""
     at_ms = await make(MapRole(discord_role_id, wanted.role))
     by = granted.session.user.user_id
     names = await _named(ports, {by})
-    return MappedRole(
-        discord_role_id=str(discord_role_id), role=wanted.role, mapped_by=names[by], mapped_at=at_ms
+    missing = await _is_missing(ports.discord_roles, granted.guild_id, discord_role_id)
+    return NewMapping(
+        discord_role_id=str(discord_role_id),
+        role=wanted.role,
+        mapped_by=names[by],
+        mapped_at=at_ms,
+        hint=NO_SUCH_DISCORD_ROLE if missing else None,
     )
 
 
@@ -160,6 +197,16 @@ async def unmap_role(granted: Owner, make: ToMake, discord_role_id: DiscordRoleI
     del granted
     await make(UnmapRole(discord_role_id))
     return Response(status_code=204)
+
+
+async def _is_missing(discord: GuildRoleSource, guild_id: int, role_id: int) -> bool:
+    """Return whether Discord says that a server has no such role; when it says nothing, nobody knows."""
+    try:
+        async with asyncio.timeout(ASK_WITHIN_S):
+            return role_id not in await discord.guild_roles(guild_id)
+    except (DiscordUnavailable, TimeoutError) as problem:
+        log.info("roles_not_listed", guild=guild_id, error=repr(problem))
+        return False
 
 
 async def _named(ports: Ports, user_ids: set[int | None] | set[int]) -> dict[int, UserView]:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import assert_never
 
 from adapters.memory.database import MemoryDatabase
+from domain.errors import DiscordUnavailable
 from domain.permissions import ROLES, Role
 from domain.roles import (
     Assign,
@@ -104,11 +105,14 @@ class MemoryRoleStore:
 class MemoryMembers:
     """Implements :class:`domain.roles.MemberSource`: ``given`` are the roles by guild and user.
 
+    And :class:`domain.roles.GuildRoleSource`: ``existing`` are a guild's roles; of others nobody can say.
+
     ``before`` may hold an answer or raise instead of it; ``calls`` counts the questions about a member.
     """
 
     def __init__(self) -> None:
         self.given: dict[tuple[int, int], frozenset[int]] = {}
+        self.existing: dict[int, frozenset[int]] = {}
         self.before: Callable[[int, int], Awaitable[None]] | None = None
         self.calls: Counter[tuple[int, int]] = Counter()
 
@@ -119,3 +123,9 @@ class MemoryMembers:
             await self.before(guild_id, user_id)
         roles = self.given.get((guild_id, user_id))
         return frozenset() if roles is None else roles | {guild_id}
+
+    async def guild_roles(self, guild_id: int) -> frozenset[int]:
+        """See the port."""
+        if guild_id not in self.existing:
+            raise DiscordUnavailable
+        return self.existing[guild_id] | {guild_id}

@@ -86,3 +86,14 @@ async def test_what_goes_wrong_with_discord_is_told_apart(discord: dict[str, Any
         if isinstance(raised.value, DiscordBusy):
             assert raised.value.retry_after_s == 2.5
     await source.close()
+
+
+async def test_a_guilds_roles_are_listed(discord: dict[str, Any]) -> None:
+    """@everyone among them; of a guild that the bot is not in, nobody can say."""
+    guild = (await ask(discord, "/_sim/world"))["guilds"][0]
+    source = real(discord)
+    listed = await source.guild_roles(int(guild["id"]))
+    assert int(guild["id"]) in listed
+    with pytest.raises(DiscordUnavailable):
+        await source.guild_roles(1)
+    await source.close()

@@ -216,6 +216,10 @@ async def test_people_members_and_the_gateway_take_no_strange_answer(strange: St
         strange.bodies["1"] = body
         with pytest.raises(DiscordUnavailable):
             await members.discord_roles(5, 1)
+    for body in [*NO_JSON, "{}", "[5]", '[{"id": 5}]', '[{"id": "0"}]', '[{"id": 1e999}]']:
+        strange.bodies["roles"] = body
+        with pytest.raises(DiscordUnavailable):
+            await members.guild_roles(5)
     for body in NO_GATEWAY:
         strange.bodies["bot"] = body
         with pytest.raises(BotRefused, match="is not Discord"):

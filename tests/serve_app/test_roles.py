@@ -14,8 +14,9 @@ from adapters.memory.samples import NOON_MS, described
 from domain.audit import AuditEntry
 from domain.authority import GuildAuthority
 from domain.errors import RolesUnavailable
-from domain.people import Person
+from domain.people import Person, gone
 from domain.roles import Assign, Member
+from serve_app import roles
 from tests.serve_app.test_servers import happen
 from tests.serve_app.web import GUILD, USER_IDS, Web, membership
 from tests.waiting import eventually
@@ -62,7 +63,7 @@ async def test_a_role_is_given_changed_and_taken_away(web: Web, owner: Owner) ->
     for number, role in enumerate(("viewer", "admin"), 1):
         web.clock.advance(10)
         given = {"user": ADA, "role": role, "assigned_by": OLIVE, "assigned_at": web.clock()}
-        assert await owner.put(path, role) == (200, given)
+        assert await owner.put(path, role) == (200, given | {"hint": None})
         assert await owner.data(ROLES_PATH) == [given]
         assert web.announcer.announced == [TOLD] * number
     assert await owner.ask("DELETE", path) == (204, None)
@@ -83,7 +84,7 @@ async def test_a_discord_role_is_mapped_changed_and_unmapped(web: Web, owner: Ow
     for number, role in enumerate(("viewer", "admin"), 1):
         web.clock.advance(10)
         mapped = {"discord_role_id": "77", "role": role, "mapped_by": OLIVE, "mapped_at": web.clock()}
-        assert await owner.put(path, role) == (200, mapped)
+        assert await owner.put(path, role) == (200, mapped | {"hint": None})
         assert await owner.data(MAPPINGS) == [mapped]
         assert web.announcer.announced == [TOLD] * number
     assert await owner.ask("DELETE", path) == (204, None)
@@ -316,3 +317,40 @@ async def test_a_new_discord_owner_takes_over(web: Web, owner: Owner) -> None:
 
     await eventually(closed, within_s=5)
     assert await web.rbac.change(Assign(2, "viewer"), Member(9, GUILD, False, 0)) == web.clock()
+
+
+# -- ids that exist nowhere -----------------------------------------------------------------------
+
+
+async def test_a_role_for_nobody_is_kept_with_a_hint(web: Web, owner: Owner) -> None:
+    """Discord knows nobody of that id. Of whom it could not be asked, nobody says that they are not there."""
+    web.people.known[404] = gone(404, seen_ms=NOON_MS)
+    hints = {}
+    for user_id in (9, 404, 12345):
+        status, body = await owner.put(f"{ROLES_PATH}/{user_id}", "viewer")
+        assert (status, body["role"]) == (200, "viewer")
+        hints[user_id] = body["hint"]
+    assert hints.pop(404).startswith("Discord knows nobody of this id")
+    assert set(hints.values()) == {None}
+    assert all("hint" not in row for row in await owner.data(ROLES_PATH))
+
+
+async def test_a_mapping_of_no_role_is_kept_with_a_hint(
+    web: Web, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where Discord lists the server's roles in time, and not this one; @everyone is always there."""
+    assert (await owner.put(f"{MAPPINGS}/77", "viewer"))[1]["hint"] is None  # nobody can say
+    web.members.existing[GUILD] = frozenset({77})
+    assert (await owner.put(f"{MAPPINGS}/77", "viewer"))[1]["hint"] is None
+    assert (await owner.put(f"{MAPPINGS}/{GUILD}", "viewer"))[1]["hint"] is None
+    status, body = await owner.put(f"{MAPPINGS}/78", "viewer")
+    assert (status, body["hint"][:26]) == (200, "The server has no role of ")
+
+    async def hang(guild_id: int) -> frozenset[int]:
+        del guild_id
+        await asyncio.Event().wait()
+        return frozenset()
+
+    monkeypatch.setattr(web.members, "guild_roles", hang)
+    monkeypatch.setattr(roles, "ASK_WITHIN_S", 0.01)
+    assert (await owner.put(f"{MAPPINGS}/78", "admin"))[1]["hint"] is None

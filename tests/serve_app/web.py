@@ -110,6 +110,7 @@ class Web:
             announcer=ForgettingAnnouncer(self.caches, self.announcer),
             caches=self.caches,
             roles=self.rbac,
+            discord_roles=self.members,
             insights=self.insights,
             monotonic_s=self.monotonic_s,
         )

@@ -116,6 +116,16 @@ export interface GapView {
   until: number;
 }
 /**
+ * The role that was just given; ``hint`` says when Discord knows nobody of this id.
+ */
+export interface GivenRole {
+  assigned_at: number;
+  assigned_by: UserView | null;
+  hint: string | null;
+  role: "owner" | "admin" | "moderator" | "viewer";
+  user: UserView;
+}
+/**
  * Whether this replica can do its work, and which of its needs is not met.
  */
 export interface Health {
@@ -296,6 +306,16 @@ export interface Totals {
   messages: number;
   open_poison: number;
   violations: number;
+}
+/**
+ * The mapping that was just made; ``hint`` says when the server has no role of this id on Discord.
+ */
+export interface NewMapping {
+  discord_role_id: string;
+  hint: string | null;
+  mapped_at: number;
+  mapped_by: UserView | null;
+  role: "owner" | "admin" | "moderator" | "viewer";
 }
 /**
  * What a moderator says of a violation.
