@@ -22,6 +22,7 @@ SAFE_METHODS = "GET HEAD OPTIONS"
 WATCHED = "/health /metrics"
 """Whoever watches over us is never refused for what others at its address did."""
 
+SOCKETS = "{ path_reg ^/ws(/|$) }"
 MAPPED_NETWORK = "::ffff:0:0/96"
 """IPv4 as a socket for both families shows it: each address is somebody by itself."""
 MARK = "guildhall: the front door"
@@ -210,6 +211,22 @@ def _refusals(limits: DoorLimits) -> list[str]:
             "body_too_large",
             f"A body may have {limits.body_bytes >> 10} KiB at most.",
             f"{{ req.body_size gt {limits.body_bytes} }}",
+        ),
+        # Nobody reads a body there: a client could send one for days.
+        _refuse(
+            400,
+            "body_not_allowed",
+            "Such a request has no body.",
+            f"{{ method {SAFE_METHODS} }} {{ req.body_size gt 0 }}",
+        ),
+        _refuse(
+            400,
+            "body_not_allowed",
+            "Such a request has no body.",
+            f"{{ method {SAFE_METHODS} }} {{ req.hdr(transfer-encoding) -m found }}",
+        ),
+        _refuse(
+            405, "http_error", "Method Not Allowed", "{ path_reg ^/ws(/|$) } !{ method GET }", 'allow "GET"'
         ),
         # Ray Serve's own addresses say what is deployed.
         _refuse(404, "not_found", "There is nothing here.", "{ path,url_dec -m beg -i /-/ }"),

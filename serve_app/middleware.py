@@ -63,16 +63,27 @@ class RequestMiddleware:
     async def _handle(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         started = time.perf_counter()
         status: int | None = None
+        body_comes = _declares_body(scope)
+
+        async def receive_noting() -> Message:
+            nonlocal body_comes
+            message = await receive()
+            if not message.get("more_body", False):
+                body_comes = False
+            return message
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                self._add_headers(MutableHeaders(scope=message), request_id, scope["path"])
+                headers = MutableHeaders(scope=message)
+                self._add_headers(headers, request_id, scope["path"])
+                if body_comes:
+                    headers["connection"] = "close"  # or a client could send the rest of it for days
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_headers)
+            await self._app(scope, receive_noting if body_comes else receive, send_with_headers)
         except Exception:
             # Starlette's own last resort lies outside of this one: its answer would carry no headers.
             log.exception("request_broke", method=scope["method"], path=scope["path"])
@@ -95,3 +106,10 @@ class RequestMiddleware:
         # Compressed beside what a stranger can place, a secret could be guessed by the answer's length.
         keeps_secrets = path.startswith("/api/auth/")
         headers.setdefault("cache-control", "no-store, no-transform" if keeps_secrets else "no-store")
+
+
+def _declares_body(scope: Scope) -> bool:
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0") != b"")
+        for name, value in scope["headers"]
+    )

@@ -356,7 +356,10 @@ GIANT_COOKIE = {"Cookie": "x" * 9_000}
         Refused(414, "address_too_long", path="/" + "x" * 5_000),
         Refused(413, "body_too_large", "POST", "/nothing", size=65_537),
         Refused(413, "body_too_large", size=65_537),
+        Refused(400, "body_not_allowed", size=1),
         Refused(405, "http_error", "BREW"),
+        Refused(405, "http_error", "POST", "/ws"),
+        Refused(405, "http_error", "POST", "/ws/x", size=20_000),
         Refused(404, "not_found", path="/-/routes"),
         Refused(404, "not_found", path="/-/HealthZ"),
         Refused(404, "not_found", path="/%2d/routes"),
@@ -466,6 +469,24 @@ async def test_the_whole_system_stands_behind_this_door(
     handshake = HANDSHAKE | GIANT_COOKIE
     async with http.get(f"{stack.url}/ws", headers=handshake) as answer:
         assert answer.status == 431
+
+
+@pytest.mark.parametrize("path", ["/api/nothing", "/api/auth/logout", "/servers/1", "/api/ping"])
+async def test_nobody_sends_one_body_for_ever(stack: DemoProcess, path: str) -> None:
+    """A byte at a time, after the answer is out: the connection ends with it."""
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n"
+    async with connection(stack.port) as (reader, writer):
+        writer.write(head.encode() + b"x" * 20_000)  # more than HAProxy waits for
+        answering = asyncio.create_task(reader.read())
+
+        async def ended() -> bool:
+            with contextlib.suppress(ConnectionError):
+                writer.write(b"x")
+            return answering.done()
+
+        assert await eventually(ended, within_s=8.0)
+        with contextlib.suppress(ConnectionError):
+            assert (await answering)[:10] == b"HTTP/1.1 4"
 
 
 async def test_what_goes_out_is_small(stack: DemoProcess) -> None:

@@ -47,7 +47,8 @@ async def send(web: Web, body: bytes, **headers: str) -> httpx2.Response:
 async def deliver(web: Web, parts: list[bytes], headers: dict[str, str], *, then: str = "") -> Any:
     """Send a body in parts, and perhaps "leave" or "stall" then, before it is whole.
 
-    Return the status, what was answered, and how many parts were taken.
+    Return the status, what was answered, and how many parts were taken. A connection on which more would
+    come is to be closed.
     """
     taken, sent = 0, []
     cookie = {"cookie": f"guildhall={web.browser.cookies['guildhall']}"}
@@ -81,6 +82,10 @@ async def deliver(web: Web, parts: list[bytes], headers: dict[str, str], *, then
     }
     await asyncio.wait_for(web.app(scope, receive, hear), 5)
     body = b"".join(message.get("body", b"") for message in sent[1:])
+    if sent:
+        declared = bool({"content-length", "transfer-encoding"} & headers.keys())
+        whole = taken >= len(parts) and not then
+        assert ((b"connection", b"close") in sent[0]["headers"]) is (declared and not whole)
     return (sent[0]["status"] if sent else None), body, taken
 
 
@@ -164,7 +169,7 @@ async def test_whoever_does_not_get_to_the_end_is_not_waited_for(
 ) -> None:
     """A body that stalls holds no place for long."""
     monkeypatch.setattr(inputs, "READ_WITHIN_S", 0.01)
-    status, body, _ = await deliver(echoing, [b"{"], {}, then="stall")
+    status, body, _ = await deliver(echoing, [b"{"], {"content-length": "9"}, then="stall")
     assert (status, json.loads(body)["error_code"]) == (408, "body_too_slow")
 
 
