@@ -56,10 +56,25 @@ def parse_snowflake(text: str) -> int | None:
     return value if 0 < value <= MAX_SNOWFLAKE else None
 
 
+ORDERED_FROM_MS = 1_814_400_000_000
+"""Ids of violations by messages from this time on (July 2027, UTC) begin with the time: it never changes."""
+
+
 def violation_id(guild_id: int, message_id: int, rule: str) -> UUID:
-    """Return the event id of "this message broke this rule": the same however often it is reported."""
+    """Return the event id of "this message broke this rule": the same however often it is reported.
+
+    Those of younger messages are UUIDs of version 8: 48 bits of Discord's time, in milliseconds, and 74 of a
+    hash. Neighbours in time are neighbours in the index, however many there are.
+    """
     seed = f"violation:{guild_id}:{message_id}:{rule}".encode()
-    return UUID(bytes=hashlib.blake2b(seed, digest_size=16).digest())
+    digest = hashlib.blake2b(seed, digest_size=16).digest()
+    ms = snowflake_ms(message_id)
+    if ms < ORDERED_FROM_MS:
+        return UUID(bytes=digest)
+    made = bytearray(ms.to_bytes(6, "big") + digest[6:])
+    made[6] = 0x80 | made[6] & 0x0F  # version 8: made by a rule of our own
+    made[8] = 0x80 | made[8] & 0x3F  # the variant of RFC 9562
+    return UUID(bytes=bytes(made))
 
 
 def hour_start(ts_ms: int) -> int:

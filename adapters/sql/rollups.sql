@@ -6,6 +6,9 @@ SELECT count_earlier_violations($1);
 -- name: recount_late
 SELECT recount_late_people($1);
 
+-- name: build_index
+SELECT build_list_indexes();
+
 -- name: differences
 -- Rollups that are not what counting the rows gives: none, at any moment. Of people who are to be asked, only
 -- that they are not missed. What is forgotten is on its way out.
