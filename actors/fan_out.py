@@ -28,6 +28,10 @@ class Item(NamedTuple):
     frame: bytes
 
 
+PROBE = Item(0, 0, 0, b"")
+"""In place of a frame: the relay is to say that it is there."""
+
+
 class _Waiting(Generic[T]):
     """What waits for one listener."""
 

@@ -160,6 +160,11 @@ class GuildActor(msgspec.Struct, eq=False, gc=False):
         """The relays through which somebody watches."""
         return self._audience.sockets.keys() if self._audience is not None else ()
 
+    def relays_of(self, user_id: int) -> set[str]:
+        """Return the relays through which a person watches."""
+        by_relay = self._audience.sockets if self._audience is not None else {}
+        return {relay_id for relay_id, sockets in by_relay.items() if user_id in sockets.values()}
+
     @property
     def sockets_of(self) -> Mapping[int, int]:
         """How many sockets watch, by the user they are of."""

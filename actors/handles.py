@@ -123,6 +123,14 @@ class HostHandle:
         """See ``GuildHost.watch``."""
         return await _answer(self._actor.watch.remote(relay_id, wanted))
 
+    async def evict_silent(self, guild_id: int, user_id: int) -> None:
+        """See ``GuildHost.evict_silent``."""
+        await _answer(self._actor.evict_silent.remote(guild_id, user_id))
+
+    async def prove(self, relay_id: str) -> None:
+        """See ``GuildHost.prove``."""
+        await _answer(self._actor.prove.remote(relay_id))
+
     async def stats(self) -> HostStats:
         """See ``GuildHost.stats``."""
         return await _answer(self._actor.stats.remote())

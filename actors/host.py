@@ -12,11 +12,12 @@ from typing import Any
 import msgspec
 import structlog
 
-from actors.fan_out import FanOut, Item
+from actors.fan_out import PROBE, FanOut, Item
 from actors.group_commit import CommitSettings, CommitStats, GroupCommit, poison_event
 from actors.guild import Admission, Answer, GuildActor, Unwatch, Watch, Watcher
 from actors.guild_table import GuildTable, TableSettings
 from actors.observers import MESSAGES, Change, Observers
+from actors.relay_proofs import RelayProofs
 from actors.showing import Showing
 from actors.watch_index import WatchIndex
 from domain.errors import (
@@ -120,6 +121,7 @@ class GuildHost:
         self._commit: GroupCommit
         self._fan_out: FanOut[Item] = FanOut()
         self._showing = Showing(self._fan_out, settings.frame_tick_ms / 1000)
+        self._proofs = RelayProofs(lambda relay_id: self._fan_out.send(relay_id, [PROBE]), now_ms)
         self._metrics_due: set[int] = set()
         self._watching = WatchIndex()
         self._observers = Observers()
@@ -240,10 +242,13 @@ class GuildHost:
                 async for items in lists:
                     yield items
         finally:
-            for guild_id in self._watching.pop(relay_id):
-                guild = self._table.get(guild_id)
-                if guild is not None and guild.dismiss_relay(relay_id):
-                    self._expect_back(guild)
+            self._relay_gone(relay_id)
+
+    def _relay_gone(self, relay_id: str) -> None:
+        for guild_id in self._watching.pop(relay_id):
+            guild = self._table.get(guild_id)
+            if guild is not None and guild.dismiss_relay(relay_id):
+                self._expect_back(guild)
 
     async def register(self, relay_id: str, requests: list[Watch | Unwatch]) -> list[Answer]:
         """Let many of a relay's sockets watch guilds or leave them, in this order; answer each, at once.
@@ -287,6 +292,20 @@ class GuildHost:
             # Or the stream may have ended: nothing would ever dismiss this socket.
             self._require_listener(relay_id)
             return self._admit(guilds[wanted.guild_id], relay_id, wanted)
+
+    async def evict_silent(self, guild_id: int, user_id: int) -> None:
+        """Make room for a person: sockets of theirs go whose relay does not say that it is there."""
+        guild = self._table.get(guild_id)
+        if guild is None:
+            return
+        for relay_id in await self._proofs.silent(guild.relays_of(user_id)):
+            log.warning("relay_is_silent", relay=relay_id)
+            self._fan_out.end(relay_id)
+            self._relay_gone(relay_id)  # not only when its stream ends: that waits for whoever reads it
+
+    async def prove(self, relay_id: str) -> None:
+        """Know that a relay is there, which was asked on its stream."""
+        self._proofs.answered(relay_id)
 
     def _admit(self, guild: GuildActor, relay_id: str, wanted: Watch) -> Admission:
         self._showing.flush_guild(guild)  # a frame lies before the admission or behind it, never across

@@ -56,6 +56,14 @@ class HostCalls(Protocol):
         """Register a socket on a guild, asleep or not."""
         ...
 
+    async def evict_silent(self, guild_id: int, user_id: int) -> None:
+        """Make room for a person, if relays that hold sockets of theirs are gone."""
+        ...
+
+    async def prove(self, relay_id: str) -> None:
+        """Say that a relay is there, which was asked on its stream."""
+        ...
+
     async def announce(self, guild_id: int, events: list[tuple[str, dict[str, Any]]]) -> None:
         """Publish on a guild's stream what was made durable elsewhere: kinds and data."""
         ...

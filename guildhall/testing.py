@@ -115,6 +115,10 @@ class Sim:
         """Set, for example ``put("traffic", rate=500)``."""
         return await self._ask("PUT", path, json=body)
 
+    async def delete(self, path: str, **body: Any) -> Any:
+        """Take away, for example ``delete("members", guild_id="1", user_id="2")``."""
+        return await self._ask("DELETE", path, json=body)
+
     async def guild(self, index: int) -> dict[str, Any]:
         """Return one of the first guilds, which the demo's people are in."""
         guild: dict[str, Any] = (await self.get("world"))["guilds"][index]

@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from actors.fan_out import Item
+from actors.fan_out import PROBE, Item
 from actors.guild import MAX_REPLAY_BYTES, Watch
 from actors.routing import GuildDirectory
 from domain.errors import HostUnreachable, NotOwner, TooManySockets
@@ -166,6 +166,8 @@ class Hub:
         """Hand a stream's frames to the sockets that are registered on it: the same bytes to each."""
         for (guild_id, epoch), of_guild in groupby(items, key=lambda item: item[:2]):
             subscriptions = self._by_guild.get(guild_id)
+            if guild_id == PROBE.guild_id and (asked := self._registrations.get(listener_id)):
+                asked.calls.prove()
             if not subscriptions:
                 continue
             for offsets, frame in _joined(of_guild):

@@ -7,12 +7,13 @@ millisecond apiece. One call carries all that came since the last.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from actors.guild import Admission, Answer, Unwatch, Watch
 from actors.routing import HostCalls
-from domain.errors import TooManySockets
+from domain.errors import HostUnreachable, TooManySockets
 
 T = TypeVar("T")
 
@@ -37,9 +38,20 @@ class WatchCalls:
         answer = await self._tell(wanted)
         if isinstance(answer, Admission):
             return answer
-        if answer == "too_many_sockets":
-            raise TooManySockets
+        if answer != "too_many_sockets":
+            with contextlib.suppress(TooManySockets):
+                return await self._host.watch(self._relay_id, wanted)
+        # Some of them may be this person's own from before, on a relay that died.
+        await self._host.evict_silent(wanted.guild_id, wanted.user_id)
         return await self._host.watch(self._relay_id, wanted)
+
+    def prove(self) -> None:
+        """Say that this relay is there."""
+        self._spawn(self._prove())
+
+    async def _prove(self) -> None:
+        with contextlib.suppress(HostUnreachable):  # then it goes with the stream
+            await self._host.prove(self._relay_id)
 
     async def unwatch(self, socket_id: int, guild_id: int) -> None:
         """Take a socket off a guild; raises ``HostUnreachable``."""

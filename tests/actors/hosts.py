@@ -202,6 +202,12 @@ class RecordingHost:
     async def unobserve(self, observer_id: str, guild_id: int, turn: int) -> None:
         raise NotImplementedError
 
+    async def evict_silent(self, guild_id: int, user_id: int) -> None:
+        raise NotImplementedError
+
+    async def prove(self, relay_id: str) -> None:
+        raise NotImplementedError
+
     async def stats(self) -> Any:
         raise NotImplementedError
 

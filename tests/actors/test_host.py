@@ -9,6 +9,8 @@ import json
 import msgspec
 import pytest
 
+from actors import relay_proofs
+from actors.fan_out import PROBE
 from actors.group_commit import CommitSettings
 from actors.guild import Admission, GuildActor, Unwatch, Watch
 from actors.guild_table import TableSettings
@@ -420,6 +422,30 @@ async def test_a_relay_that_goes_takes_its_watchers_along(host: HostUnderTest) -
     guild = host.actor._table.get(GUILD)
     assert guild is not None
     assert set(guild.relays) == {"new"}
+
+
+async def test_sockets_of_a_relay_that_does_not_answer_make_room(
+    host: HostUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of one that says that it is there stay; it is asked once however many come."""
+    monkeypatch.setattr(relay_proofs, "PROVE_WITHIN_S", 0.2)
+    alive, dead = await host.listen("alive"), await host.listen("dead")
+    await host.actor.watch("alive", Watch(1, GUILD, 10, None))
+    for socket_id in range(2, 6):
+        await host.actor.watch("dead", Watch(socket_id, GUILD, 10, None))
+    evicting = [asyncio.create_task(host.actor.evict_silent(GUILD, 10)) for _ in range(3)]
+    assert await alive.next() == [PROBE]
+    await host.actor.prove("alive")
+    await asyncio.gather(*evicting)
+    guild = host.actor._table.get(GUILD)
+    assert guild is not None
+    assert set(guild.relays) == {"alive"}
+    assert await dead.ended()  # if it reads again, it knows that it has to come back
+    for socket_id in range(2, 6):
+        await host.actor.watch("alive", Watch(socket_id, GUILD, 10, None))
+    await host.actor.evict_silent(GUILD, 10)
+    assert guild.sockets_of == {10: 5}
+    await host.actor.evict_silent(GUILD + 1, 10)
 
 
 async def test_a_relay_that_goes_while_a_guild_loads_leaves_nothing(

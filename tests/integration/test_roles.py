@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -13,12 +14,14 @@ from typing import Any
 import aiohttp
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from guildhall.testing import DemoProcess, Person, Sim
+from domain.errors import ServiceFailed
+from guildhall.testing import DemoProcess, Person, Sim, Watching
 from tests.waiting import eventually
 
 GONE_WITHIN_S = 3.0
-"""A second that a replica remembers, a second between two looks of the relay, and one for a busy machine."""
+"""A second, and two for a busy machine."""
 
 
 class Owner:
@@ -84,6 +87,82 @@ async def test_a_role_that_is_revoked_stops_working_everywhere(owner: Owner, out
         await eventually(closed, within_s=GONE_WITHIN_S)
         another = await outsider.watch()
         assert (await another.subscribe(owner.guild_id))["code"] == "not_allowed"
+
+
+async def refused(watching: Watching, guild_id: str) -> float:
+    """Hear until the socket is told that it may watch no longer; return how long that took."""
+    began = time.monotonic()
+    while (frame := await watching.hear())["op"] != "error":
+        pass
+    assert (frame["code"], frame["guild_id"]) == ("not_allowed", guild_id)
+    return time.monotonic() - began
+
+
+async def test_who_leaves_discord_is_deaf_within_a_second(
+    owner: Owner, outsider: Person, sim: Sim, stack: DemoProcess
+) -> None:
+    """Though their role was given here, and their session's list still has the server; back, they are in."""
+    member = {"guild_id": owner.guild_id, "user_id": outsider.user_id}
+
+    watching = await outsider.watch()
+
+    async def watches() -> bool:
+        return (await watching.subscribe(owner.guild_id))["op"] == "subscribed"
+
+    async def closed() -> bool:
+        return await status_of(outsider, owner.guild_id) == 403
+
+    async def slowest() -> float:
+        async with aiohttp.ClientSession() as http, http.get(f"{stack.url}/metrics") as answer:
+            families = {each.name: each for each in text_string_to_metric_families(await answer.text())}
+        found = families["guildhall_relay_revocation_slowest_seconds"].samples
+        return max(sample.value for sample in found)
+
+    async with owner.given(f"roles/{outsider.user_id}", "moderator"):
+        await eventually(watches, within_s=GONE_WITHIN_S)
+        try:
+            for method, path in ((sim.delete, "members"), (sim.post, "bans")):
+                await method(path, **member)
+                assert await refused(watching, owner.guild_id) < GONE_WITHIN_S
+                await eventually(closed, within_s=GONE_WITHIN_S)
+                await sim.post("members", **member)
+                await eventually(watches, within_s=GONE_WITHIN_S)
+        except BaseException:
+            with contextlib.suppress(ServiceFailed):  # is a member
+                await sim.post("members", **member)
+            raise
+    assert await eventually(slowest) < GONE_WITHIN_S
+
+
+async def test_a_role_that_discord_takes_away_is_gone_within_a_second(
+    owner: Owner, outsider: Person, sim: Sim
+) -> None:
+    """One that is mapped here, from a member, and by its deletion; and ADMINISTRATOR, from a role."""
+    guild_id = owner.guild_id
+    mapped = (await sim.put("roles", guild_id=guild_id, name="Watchers"))["id"]
+    member = {"guild_id": guild_id, "user_id": outsider.user_id}
+
+    watching = await outsider.watch()
+
+    async def watches() -> bool:
+        return (await watching.subscribe(guild_id))["op"] == "subscribed"
+
+    async with owner.given(f"role-mappings/{mapped}", "viewer"):
+        await sim.put("members", **member, role_ids=[mapped])
+        await eventually(watches, within_s=GONE_WITHIN_S)
+        await sim.put("members", **member, role_ids=[])
+        assert await refused(watching, guild_id) < GONE_WITHIN_S
+        await sim.put("members", **member, role_ids=[mapped])
+        await eventually(watches, within_s=GONE_WITHIN_S)
+        await sim.delete("roles", guild_id=guild_id, role_id=mapped)
+        assert await refused(watching, guild_id) < GONE_WITHIN_S
+
+    admins = (await sim.put("roles", guild_id=guild_id, name="Boss", permissions=8))["id"]
+    await sim.put("members", **member, role_ids=[admins])
+    await eventually(watches, within_s=GONE_WITHIN_S)
+    await sim.put("roles", guild_id=guild_id, role_id=admins, permissions=0)
+    assert await refused(watching, guild_id) < GONE_WITHIN_S
+    await sim.delete("roles", guild_id=guild_id, role_id=admins)
 
 
 async def test_a_change_is_told_to_those_who_watch(owner: Owner, outsider: Person) -> None:
@@ -177,11 +256,11 @@ async def test_a_frozen_rbac_actor_opens_nothing(stack: DemoProcess, owner: Owne
     process.suspend()
     try:
 
-        async def refused() -> Any:
+        async def unavailable() -> Any:
             status, body = await owner.ask("GET", "roles")
             return body if status == 503 else None
 
-        assert (await eventually(refused, within_s=30))["error_code"] == "roles_unavailable"
+        assert (await eventually(unavailable, within_s=30))["error_code"] == "roles_unavailable"
     finally:
         process.resume()
 
@@ -191,9 +270,19 @@ async def test_a_frozen_rbac_actor_opens_nothing(stack: DemoProcess, owner: Owne
     await eventually(answered, within_s=30)
 
 
-async def test_an_rbac_actor_that_was_killed_comes_back(stack: DemoProcess, owner: Owner) -> None:
-    """Ray restarts it; in between nobody gets more than they may, and what was given is still there."""
-    async with owner.given("roles/4711", "viewer"):
+async def test_an_rbac_actor_that_was_killed_comes_back(
+    stack: DemoProcess, owner: Owner, outsider: Person, sim: Sim
+) -> None:
+    """Ray restarts it; nobody gets more than they may, who watches goes on, and its next life is obeyed."""
+    watching, outsiders = await owner.person.watch(), await outsider.watch()
+    await watching.subscribe(owner.guild_id)
+    path = f"roles/{outsider.user_id}"
+    async with owner.given("roles/4711", "viewer"), owner.given(path, "viewer"):
+
+        async def watches() -> bool:
+            return (await outsiders.subscribe(owner.guild_id))["op"] == "subscribed"
+
+        await eventually(watches, within_s=GONE_WITHIN_S)
         os.kill(rbac_process(stack).pid, signal.SIGKILL)
         statuses = set()
 
@@ -206,3 +295,8 @@ async def test_an_rbac_actor_that_was_killed_comes_back(stack: DemoProcess, owne
         rows = await eventually(back, within_s=60)
         assert statuses <= {200, 503}
         assert "4711" in {row["user"]["id"] for row in rows}
+        message = await sim.post("messages", guild_id=owner.guild_id, content="kys")
+        for each in (watching, outsiders):  # nobody lost their view by it
+            assert await each.event("violation", message_id=message["id"])
+        assert (await owner.ask("DELETE", path))[0] == 204
+        assert await refused(outsiders, owner.guild_id) < GONE_WITHIN_S

@@ -67,6 +67,10 @@ class ScriptedHost:
         """Every watch and unwatch, in the order they came: what, socket, guild."""
         self.registered: set[tuple[str, int, int]] = set()
         self.streams: dict[str, asyncio.Queue[list[Item] | Exception | None]] = {}
+        self.evictions: list[tuple[int, int]] = []
+        """For whom room was to be made, and where."""
+        self.proofs: list[str] = []
+        """Relays that said that they are there."""
         self.at_once: Callable[[Call], None] | None = None
         """Answers a watch as it comes."""
         self.unwatching = asyncio.Event()
@@ -135,6 +139,12 @@ class ScriptedHost:
 
     async def ingest(self, payload: bytes) -> bytes:
         raise NotImplementedError
+
+    async def evict_silent(self, guild_id: int, user_id: int) -> None:
+        self.evictions.append((guild_id, user_id))
+
+    async def prove(self, relay_id: str) -> None:
+        self.proofs.append(relay_id)
 
     async def stats(self) -> Any:
         raise NotImplementedError

@@ -26,6 +26,9 @@ class Host(RecordingHost):
         self.let_go = asyncio.Event()
         self.problem: Exception | None = None
         self.answer: Answer = ADMITTED
+        self.full = self.makes_room = False
+        self.evictions: list[tuple[int, int]] = []
+        self.proofs: list[str] = []
 
     async def register(self, relay_id: str, requests: list[Watch | Unwatch]) -> list[Answer]:
         assert relay_id == "r"
@@ -38,7 +41,18 @@ class Host(RecordingHost):
     async def watch(self, relay_id: str, wanted: Watch) -> Admission:
         assert relay_id == "r"
         self.alone.append(wanted)
+        if self.full:
+            raise TooManySockets
         return ADMITTED
+
+    async def evict_silent(self, guild_id: int, user_id: int) -> None:
+        self.evictions.append((guild_id, user_id))
+        self.full = self.full and not self.makes_room
+
+    async def prove(self, relay_id: str) -> None:
+        self.proofs.append(relay_id)
+        if self.problem is not None:
+            raise self.problem
 
 
 def spawn(work: Any) -> asyncio.Task[Any]:
@@ -67,16 +81,41 @@ async def test_what_comes_while_a_call_is_under_way_shares_the_next() -> None:
 
 
 async def test_each_is_told_its_own_answer() -> None:
-    """One too many is refused; one that takes longer is asked for alone, and delays nobody."""
+    """One that takes longer is asked for alone, and delays nobody."""
     host = Host()
     host.let_go.set()
     calls = WatchCalls(host, "r", spawn)
-    host.answer = "too_many_sockets"
-    with pytest.raises(TooManySockets):
-        await calls.watch(wanted(1))
     host.answer = "ask_alone"
     assert await calls.watch(wanted(2)) == ADMITTED
     assert host.alone == [wanted(2)]
+    assert host.evictions == []
+
+
+@pytest.mark.parametrize("answer", ["too_many_sockets", "ask_alone"])
+async def test_where_there_is_no_room_some_is_made(answer: Answer) -> None:
+    """By relays that are gone; if there still is none, the socket is one too many."""
+    host = Host()
+    host.let_go.set()
+    calls = WatchCalls(host, "r", spawn)
+    host.answer, host.full = answer, True
+    host.makes_room = True
+    assert await calls.watch(wanted(1)) == ADMITTED
+    assert host.evictions == [(40, 1)]
+    host.makes_room, host.full = False, True
+    with pytest.raises(TooManySockets):
+        await calls.watch(wanted(1))
+    assert host.evictions == [(40, 1)] * 2
+
+
+async def test_a_relay_says_that_it_is_there() -> None:
+    """Once each time that it is asked; a host that is gone asks no more."""
+    host = Host()
+    calls = WatchCalls(host, "r", spawn)
+    calls.prove()
+    await until(lambda: host.proofs == ["r"])
+    host.problem = HostUnreachable("gone")
+    calls.prove()
+    await until(lambda: host.proofs == ["r", "r"])
 
 
 async def test_a_call_that_fails_fails_for_all_in_it_and_for_nobody_else() -> None:
