@@ -205,7 +205,7 @@ async def test_a_role_of_discord_opens_a_server(owner: Owner, outsider: Person, 
     async with owner.given(f"role-mappings/{owner.guild_id}", "viewer"):  # @everyone
         for _ in range(10):  # at either replica
             await eventually(opened, within_s=GONE_WITHIN_S)
-        assert await asked() == before + 1
+        assert await asked() <= before + 1  # not at all if it was asked before
 
         async def listed() -> Any:
             return (await outsider.get("/api/servers"))["data"]
