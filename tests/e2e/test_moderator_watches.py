@@ -91,6 +91,38 @@ async def test_what_people_type_is_text(page: Page, stack: DemoProcess, sim: Sim
     assert await page.locator(f"{ROW} img[src=x]").count() == 0
 
 
+async def test_what_people_type_stays_in_its_line(page: Page, stack: DemoProcess, sim: Sim) -> None:
+    """It turns no line around and covers none, and shows nobody's card; at any width."""
+    guild = await sim.guild(7)
+    await log_in(page, stack, "owner")
+    await open_server(page, guild["id"])
+    hostile = "\u202egpj.exe H" + "\u0301" * 80 + "e 4111 1111 1111 1111 discord.gg/turned"
+    await sim.post("messages", guild_id=guild["id"], content=hostile)
+    row = page.locator(ROW, has_text="discord.gg/turned")
+    await expect(row.locator(".excerpt bdi")).to_have_text(
+        "[U+202E]gpj.exe H" + "\u0301" * 3 + "e ••• discord.gg/turned"
+    )
+    for width in (1280, 360):
+        await page.set_viewport_size({"width": width, "height": 740})
+        assert await page.evaluate("document.documentElement.scrollWidth") == width
+        assert (
+            await row.evaluate("row => getComputedStyle(row.querySelector('bdi')).unicodeBidi") == "isolate"
+        )
+
+
+async def test_an_address_with_an_id_that_is_none_says_so(page: Page, stack: DemoProcess, sim: Sim) -> None:
+    """Instead of connecting for ever; it asks neither the API nor the stream about it."""
+    guild = await sim.guild(7)
+    await log_in(page, stack, "owner")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("websocket", lambda socket: asked.append(socket.url))
+    for wrong in (f"0{guild['id']}", "99999999999999999999", "0", "9223372036854775808"):
+        await page.goto(f"{stack.url}/servers/{wrong}")
+        await expect(page.get_by_text("There is nothing at this address")).to_be_visible()
+    assert not [url for url in asked if "/ws" in url or "/violations" in url or "/metrics" in url]
+
+
 async def test_the_page_works_on_a_phone(page: Page, stack: DemoProcess, sim: Sim) -> None:
     """At 360 pixels nothing is cut off, and the list is live there too."""
     guild = await sim.guild(5)
