@@ -34,6 +34,7 @@ from adapters.clock import now_ms
 from adapters.discord_api import GatewayInfo
 from domain.errors import GuildhallError, ServiceFailed
 from guildhall.children import FrontDoor, ResidentChild, RunnerChild
+from guildhall.cluster_lease import acquire_lease, clear_cluster
 from guildhall.connecting import until_connected
 from guildhall.deployments import deploy, relays_are_new, restart_relays
 from guildhall.settings import Settings, secret_of
@@ -58,19 +59,20 @@ LOGICAL_CPUS = 16
 class Cluster:
     """What runs on Ray. Owned by the process that started it: when that ends, so does all of it."""
 
-    def __init__(self, stages: Stages, settings: Settings, temp_dir: Path) -> None:
+    def __init__(self, stages: Stages, settings: Settings) -> None:
         self._stages = stages
         self._settings = settings
-        self._temp_dir = temp_dir
         self._wiring: Wiring
         self._supervisor = Supervisor(now_ms)
         self._supervising: asyncio.Task[None] | None = None
         self._director: ResidentChild[DirectorHandle] | None = None
         self._runners: list[RunnerChild] = []
+        self._lease: Any = None
+        """On a cluster that is not ours alone: kept for as long as we run on it."""
         self.dashboard_url = ""
         self.ray_address = ""
 
-    def start_ray(self) -> None:
+    def start_ray(self, temp_dir: Path) -> None:
         """Start a cluster on this machine, with its dashboard on loopback. Blocks."""
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         context = ray.init(
@@ -81,17 +83,32 @@ class Cluster:
             log_to_driver=False,
             configure_logging=False,
             object_store_memory=256 << 20,
-            _temp_dir=str(self._temp_dir),
+            _temp_dir=str(temp_dir),
         )
         self._note(context)
 
     def join_ray(self, address: str) -> None:
-        """Join the cluster at ``address``. Blocks."""
-        context = ray.init(address=address, namespace=NAMESPACE, log_to_driver=False)
+        """Join the cluster at ``address``. Blocks. Raises ``ServiceFailed`` when it does not let us in."""
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        try:
+            context = ray.init(address=address, namespace=NAMESPACE, log_to_driver=False)
+        except Exception as error:
+            first_line = str(error).partition("\n")[0]
+            raise ServiceFailed(f"The Ray cluster at {address} cannot be joined: {first_line}") from error
         self._note(context)
 
+    async def take_cluster(self) -> None:
+        """Take the cluster that was joined for this process, and clear away what a killed run has left there.
+
+        Raises:
+            ConfigurationInvalid: Guildhall runs on it already.
+
+        """
+        self._lease = await asyncio.to_thread(acquire_lease, self._settings.url)
+        await asyncio.to_thread(clear_cluster)
+
     def _note(self, context: Any) -> None:
-        self.dashboard_url = f"http://{context.dashboard_url}"
+        self.dashboard_url = f"http://{context.dashboard_url}" if context.dashboard_url else "none"
         self.ray_address = context.address_info["gcs_address"]
 
     def supervise(self) -> asyncio.Task[None]:
@@ -99,10 +116,10 @@ class Cluster:
         self._supervising = asyncio.create_task(self._supervisor.run(), name="The supervisor")
         return self._supervising
 
-    async def start_network(self, wiring: Wiring, gateway: GatewayInfo) -> None:
+    async def start_network(self, settings: Settings, wiring: Wiring, gateway: GatewayInfo) -> None:
         """Start hosts, Serve and shards; return when people can log in and events flow."""
-        settings, supervisor = self._settings, self._supervisor
-        self._wiring = wiring
+        self._settings, self._wiring = settings, wiring
+        supervisor = self._supervisor
         shard_count = settings.shards or gateway.shards
         with self._stages.stage(f"Director and {settings.hosts} guild hosts"):
             await _all_started(supervisor, self._own_residents(wiring))
@@ -195,6 +212,8 @@ class Cluster:
             with contextlib.suppress(GuildhallError, TimeoutError):
                 async with asyncio.timeout(STOP_WITHIN_S):
                     await asyncio.gather(*(actor.stop(reason) for actor in actors), return_exceptions=True)
+        if self._lease is not None:
+            await asyncio.to_thread(clear_cluster)
         if ray.is_initialized():
             await asyncio.to_thread(ray.shutdown)
 

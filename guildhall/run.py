@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import httpx2
 import stamina
@@ -31,6 +31,9 @@ from guildhall.services import Services, start_services
 from guildhall.settings import Settings, require_discord, require_free_port, secret_of
 from guildhall.simulator import BOT_TOKEN, CLIENT_ID, CLIENT_SECRET, Simulator
 from guildhall.stages import Stages
+
+if TYPE_CHECKING:
+    from guildhall.cluster import Cluster
 
 DEMO_SHARDS = 2
 
@@ -105,6 +108,8 @@ async def _start(
     if left := _left_by_a_killed_run(runtime_note):
         await end_leftovers(left)
     runtime_dir = _make_runtime_dir(runtime_note, stack)
+    # First: beside a Guildhall that runs there nothing may begin, not even a migration.
+    joined = await _join(cluster_address, settings, stages, stack, told) if cluster_address else None
     require_free_port(settings.host, settings.port)
 
     simulator: Simulator | None = None
@@ -121,20 +126,13 @@ async def _start(
         await _assign_demo_roles(simulator, services.database_url)
 
     token_file = folder.path / "ray-token"
-    if not cluster_address:
+    if joined is None:
         environment.prepare(runtime_dir, token_file, settings.door_limits)
-    with stages.stage("Ray"):
-        # Imported here, because Ray and Serve read the environment when they are imported.
-        from guildhall.cluster import Cluster  # noqa: PLC0415
-        from guildhall.wiring import Wiring  # noqa: PLC0415
+        cluster = _start_cluster(settings, runtime_dir, stages, stack, told)
+    else:
+        cluster = joined
+    from guildhall.wiring import Wiring  # noqa: PLC0415 - Ray and Serve read the environment when imported
 
-        cluster = Cluster(stages, settings, runtime_dir / "ray")
-        stack.push_async_callback(cluster.stop, "told to stop")
-        if cluster_address:
-            cluster.join_ray(cluster_address)
-        else:
-            cluster.start_ray()
-        _catch_signals(told)  # again: Ray put handlers of its own in their place
     wiring = Wiring(
         database_url=services.database_url,
         redis_url=services.redis_url,
@@ -154,7 +152,7 @@ async def _start(
         live_tick_ms=settings.live_tick_ms,
         user_resolvers=settings.user_resolvers,
     )
-    await cluster.start_network(wiring, gateway)
+    await cluster.start_network(settings, wiring, gateway)
     with stages.stage("Front door"):
         await _until_healthy(settings)
     return Running(
@@ -167,6 +165,35 @@ async def _start(
         supervising=cluster.supervise(),
         restart_relays=cluster.restart_relays,
     )
+
+
+def _start_cluster(
+    settings: Settings, runtime_dir: Path, stages: Stages, stack: AsyncExitStack, told: asyncio.Event
+) -> Cluster:
+    """Start a Ray cluster of our own, which ends with us."""
+    with stages.stage("Ray"):
+        from guildhall.cluster import Cluster  # noqa: PLC0415 - Ray reads the environment when imported
+
+        cluster = Cluster(stages, settings)
+        stack.push_async_callback(cluster.stop, "told to stop")
+        cluster.start_ray(runtime_dir / "ray")
+        _catch_signals(told)  # again: Ray put handlers of its own in their place
+    return cluster
+
+
+async def _join(
+    address: str, settings: Settings, stages: Stages, stack: AsyncExitStack, told: asyncio.Event
+) -> Cluster:
+    """Join somebody's Ray cluster, which stays when we go."""
+    with stages.stage("Ray cluster"):
+        from guildhall.cluster import Cluster  # noqa: PLC0415 - likewise
+
+        cluster = Cluster(stages, settings)
+        stack.push_async_callback(cluster.stop, "told to stop")
+        cluster.join_ray(address)
+        _catch_signals(told)  # likewise
+        await cluster.take_cluster()
+    return cluster
 
 
 def _make_runtime_dir(note: Path, stack: AsyncExitStack) -> Path:
