@@ -14,6 +14,7 @@ from actors.routing import Routing
 from actors.shard_runner import RunnerStats
 from domain.identify import expected_s
 from domain.network import HostView, NetworkStore, NetworkView, RunnerView, ShardsView
+from domain.supervision import SupervisionBoard
 
 log = structlog.get_logger()
 
@@ -51,16 +52,19 @@ class LiveNetwork:
         director: DirectorCalls,
         find_runners: Callable[[], Awaitable[Mapping[str, RunnerCalls]]],
         store: NetworkStore,
+        board: SupervisionBoard,
     ) -> None:
         self._director = director
         self._find_runners = find_runners
         self._store = store
+        self._board = board
 
     async def look(self) -> NetworkView:
         """See the port."""
-        routing, stats, runners, totals, gaps = await asyncio.gather(
+        routing, stats, supervised, runners, totals, gaps = await asyncio.gather(
             _soon(self._director.routing()),
             _soon(self._director.list_hosts()),
+            _soon(self._board.read()),
             self._runners(),
             self._store.totals(),
             self._store.gaps(limit=GAPS),
@@ -71,6 +75,7 @@ class LiveNetwork:
             hosts=_hosts(routing, stats or []),
             runners=[_runner(name, stats) for name, stats in sorted(runners.items())],
             shards=shards_view(runners.values()),
+            supervised=supervised,
             totals=totals,
             gaps=gaps,
         )

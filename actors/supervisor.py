@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Literal, Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 import structlog
 
-from domain.errors import ServiceFailed
+from domain.errors import GuildhallError, ServiceFailed
+from domain.supervision import ChildCondition, ChildView
 
 log = structlog.get_logger()
-
-State = Literal["starting", "healthy", "unhealthy", "backing_off"]
 
 KILL_TIMEOUT_S = 10.0
 
@@ -39,6 +38,14 @@ class ChildPolicy(msgspec.Struct, frozen=True):
     """A life that was healthy for so long makes the next backoff the first one again."""
 
 
+class Complaint(NamedTuple):
+    """Why a child is not well although it answers."""
+
+    why: str
+    waits: bool = False
+    """Whether it waits for something that a new life would have to wait for as well."""
+
+
 class Child(Protocol):
     """Something that lives for long, outside of this process. Any exception is an answer: it is not well."""
 
@@ -50,8 +57,8 @@ class Child(Protocol):
         """Say how far a start is; asked while ``start`` runs. Every change gives it more time."""
         ...
 
-    async def probe(self) -> str | None:
-        """Return None when it is well, or in a few words why it is not although it answers."""
+    async def probe(self) -> Complaint | None:
+        """Return None when it is well, or why it is not although it answers."""
         ...
 
     async def kill(self) -> None:
@@ -59,24 +66,12 @@ class Child(Protocol):
         ...
 
 
-class ChildState(msgspec.Struct, frozen=True):
-    """How a child is, for health and the page."""
-
-    name: str
-    state: State
-    since_ms: int
-    """Since when it is in this state."""
-    restarts: int
-    error: str | None
-    """What went wrong last; it stays after the recovery."""
-
-
 class _Kept:
     """A child with what is remembered of its lives."""
 
     def __init__(self, name: str, child: Child, policy: ChildPolicy, now_ms: int) -> None:
         self.name, self.child, self.policy = name, child, policy
-        self.state: State = "starting"
+        self.state: ChildCondition = "starting"
         self.since_ms = now_ms
         self.restarts = 0
         self.error: str | None = None
@@ -102,10 +97,16 @@ class Supervisor:
         await self._begin(kept)
         self._turn(kept, "healthy")
 
-    def board(self) -> list[ChildState]:
+    def board(self) -> list[ChildView]:
         """Return how every child is, by name."""
         return [
-            ChildState(kept.name, kept.state, kept.since_ms, kept.restarts, kept.error)
+            ChildView(
+                name=kept.name,
+                state=kept.state,
+                since=kept.since_ms,
+                restarts=kept.restarts,
+                error=kept.error,
+            )
             for _, kept in sorted(self._kept.items())
         ]
 
@@ -134,6 +135,7 @@ class Supervisor:
                     complaint = await kept.child.probe()
             except Exception as error:  # noqa: BLE001 - whatever it was, the child did not answer well
                 missed += 1
+                log.info("child_not_well", child=kept.name, missed=missed, error=repr(error))
                 if missed >= policy.missed_probes:
                     return _words(error)
                 continue
@@ -142,10 +144,10 @@ class Supervisor:
                 unwell_since = None
                 self._turn(kept, "healthy")
                 continue
-            unwell_since = loop.time() if unwell_since is None else unwell_since
-            self._turn(kept, "unhealthy", complaint)
+            self._turn(kept, "unhealthy", complaint.why)
+            unwell_since = loop.time() if unwell_since is None or complaint.waits else unwell_since
             if loop.time() - unwell_since >= policy.unhealthy_for_s:
-                return complaint
+                return complaint.why
 
     async def _replace(self, kept: _Kept, why: str) -> None:
         """End what is left of a life and begin another, however often that takes."""
@@ -160,6 +162,7 @@ class Supervisor:
                 await self._begin(kept)
             except Exception as error:  # noqa: BLE001 - whatever it was, it is tried again
                 why = _words(error)
+                log.warning("child_not_started", child=kept.name, error=repr(error))
                 kept.failures += 1
                 continue
             self._turn(kept, "healthy")
@@ -204,7 +207,7 @@ class Supervisor:
         most = min(policy.max_backoff_s, policy.first_backoff_s * 2.0 ** min(kept.failures, 16))
         return most * (0.5 + self._jitter() / 2)
 
-    def _turn(self, kept: _Kept, state: State, error: str | None = None) -> None:
+    def _turn(self, kept: _Kept, state: ChildCondition, error: str | None = None) -> None:
         if state != kept.state:
             kept.state, kept.since_ms = state, self._now_ms()
         if error is not None:
@@ -221,5 +224,7 @@ async def _within(asking: Awaitable[Hashable], seconds: float) -> Hashable:
 
 
 def _words(error: Exception) -> str:
-    """Return what an error says, for a person; a time that ran out says nothing by itself."""
-    return str(error) or {"TimeoutError": "It does not answer."}.get(type(error).__name__, repr(error))
+    """Return what is wrong, for a person. Errors that are not ours may quote anything: only their kind."""
+    if isinstance(error, GuildhallError):
+        return str(error)
+    return "It does not answer." if isinstance(error, TimeoutError) else f"It broke: {type(error).__name__}."

@@ -27,6 +27,7 @@ from adapters.memory import (
     MemoryRoleStore,
     MemorySessions,
     MemorySettingsStore,
+    MemorySupervision,
     MemoryWarningStore,
 )
 from adapters.memory.samples import person
@@ -71,6 +72,7 @@ async def owner_browser(
             caches=Caches(clock),  # nobody tells it of changes, so it remembers nothing
             guild_settings=MemorySettingsStore(rows),
             warnings=MemoryWarningStore(rows),
+            supervision=MemorySupervision(clock),
             limiter=MemoryRateLimiter(_NO_LIMIT),
             roles=Rbac(
                 open_roles,

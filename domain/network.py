@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from domain.supervision import ChildView
 from domain.views import View
 
 
@@ -89,6 +90,8 @@ class NetworkView(View):
     hosts: list[HostView]
     runners: list[RunnerView]
     shards: ShardsView
+    supervised: list[ChildView] | None
+    """How those are who live for long; null when nobody can say."""
     totals: Totals
     gaps: list[GapView]
     """The newest, at most fifty."""

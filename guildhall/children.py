@@ -10,6 +10,7 @@ import httpx2
 
 from actors.handles import RUNNER_PREFIX, RunnerHandle, end_actor, restart_actor
 from actors.shard_runner import RunnerStats
+from actors.supervisor import Complaint
 from domain.errors import GuildhallError, HostUnreachable
 
 RETRY_S = 0.5
@@ -35,10 +36,15 @@ class RunnerChild:
         """Return what it did so far."""
         return await self._living().stats()
 
-    async def probe(self) -> str | None:
-        """Ask it what it does."""
-        await self._living().stats()
-        return None
+    async def probe(self) -> Complaint | None:
+        """Ask it how its shards are. Those that wait for Discord's leave would have to in any life."""
+        progress = (await self._living().stats()).progress
+        if progress.refusal is not None:
+            return Complaint(progress.refusal)
+        if progress.connected >= progress.shards:
+            return None
+        why = f"{progress.connected} of {progress.shards} shards are connected."
+        return Complaint(why, waits=progress.waits_for is not None)
 
     async def kill(self) -> None:
         """End the actor by its name: one whose start failed holds it as well, and its handle may be lost."""
@@ -87,16 +93,17 @@ class ResidentChild(Generic[H]):
         """Return what it says of itself."""
         return await self.probe()
 
-    async def probe(self) -> str | None:
+    async def probe(self) -> Complaint | None:
         """Ask it; one that answers that what it needs is away is alive."""
         if self.handle is None:
             raise HostUnreachable(f"{self._name} has not begun.")
         try:
-            return await self._ping(self.handle)
+            why = await self._ping(self.handle)
         except HostUnreachable:
             raise
         except GuildhallError as error:
-            return str(error)
+            return Complaint(str(error), waits=True)
+        return None if why is None else Complaint(why)
 
     async def _alive(self, _: H) -> None:
         await self.probe()
@@ -130,14 +137,14 @@ class FrontDoor:
         """Serve does not say how far it is."""
         return None
 
-    async def probe(self) -> str | None:
+    async def probe(self) -> Complaint | None:
         """Knock. A door that is too busy to answer is not well; only one that stays so is deployed again."""
         try:
             async with httpx2.AsyncClient(timeout=DOOR_TIMEOUT_S) as client:
                 answer = await client.get(self._url)
         except httpx2.HTTPError as error:
-            return f"Nobody answers at the front door: {type(error).__name__}."
-        return f"The front door answers with {answer.status_code}." if answer.is_server_error else None
+            return Complaint(f"Nobody answers at the front door: {type(error).__name__}.")
+        return Complaint(f"It answers with {answer.status_code}.") if answer.is_server_error else None
 
     async def kill(self) -> None:
         """Leave it: what stands is replaced under way."""

@@ -30,9 +30,11 @@ from actors.handles import (
     find_runners,
 )
 from actors.supervisor import ChildPolicy, Supervisor
+from actors.tasks import TaskSet
 from adapters.clock import now_ms
 from adapters.discord_api import GatewayInfo
-from domain.errors import GuildhallError, ServiceFailed
+from adapters.redis_supervision import RedisSupervision
+from domain.errors import GuildhallError, ServiceFailed, StoreUnavailable
 from guildhall.children import FrontDoor, ResidentChild, RunnerChild
 from guildhall.cluster_lease import acquire_lease, clear_cluster
 from guildhall.connecting import until_connected
@@ -46,6 +48,7 @@ log = structlog.get_logger()
 STOP_WITHIN_S = 10.0
 RELAYS_NEW_WITHIN_S = 300.0
 LOOK_AT_RELAYS_EVERY_S = 0.5
+PUBLISH_EVERY_S = 2.0
 DIRECTOR = ChildPolicy(unhealthy_for_s=120.0)
 """It may wait for hosts that start, and for a database that comes back."""
 
@@ -65,6 +68,8 @@ class Cluster:
         self._wiring: Wiring
         self._supervisor = Supervisor(now_ms)
         self._supervising: asyncio.Task[None] | None = None
+        self._tasks = TaskSet("cluster")
+        self._board: RedisSupervision | None = None
         self._director: ResidentChild[DirectorHandle] | None = None
         self._runners: list[RunnerChild] = []
         self._lease: Any = None
@@ -113,8 +118,16 @@ class Cluster:
 
     def supervise(self) -> asyncio.Task[None]:
         """Look after everything that was started, until ``stop``; the task ends only if that broke."""
+        self._board = RedisSupervision(self._wiring.redis_url, now_ms)
+        self._tasks.every("write up the children", PUBLISH_EVERY_S, self._publish)
         self._supervising = asyncio.create_task(self._supervisor.run(), name="The supervisor")
         return self._supervising
+
+    async def _publish(self) -> None:
+        """Write up how the children are, for health and for who operates the network."""
+        if self._board is not None:
+            with contextlib.suppress(StoreUnavailable):  # then nobody can say, and the next round comes soon
+                await self._board.publish(self._supervisor.board())
 
     async def start_network(self, settings: Settings, wiring: Wiring, gateway: GatewayInfo) -> None:
         """Start hosts, Serve and shards; return when people can log in and events flow."""
@@ -207,6 +220,9 @@ class Cluster:
         if self._supervising is not None:
             self._supervising.cancel()
             await asyncio.gather(self._supervising, return_exceptions=True)
+        await self._tasks.stop()
+        if self._board is not None:
+            await self._board.close()
         director = self._director.handle if self._director else None
         for actors in (self._runners, [director] if director else []):
             with contextlib.suppress(GuildhallError, TimeoutError):

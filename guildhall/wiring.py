@@ -60,6 +60,7 @@ from adapters.redis_identify import RedisIdentifyGrants
 from adapters.redis_open_sockets import RedisOpenSockets
 from adapters.redis_people import RedisPeople
 from adapters.redis_sessions import RedisSessions
+from adapters.redis_supervision import RedisSupervision
 from adapters.redis_together import TogetherRedis
 from adapters.role_store import PostgresRoleStore
 from adapters.sealing import Sealer
@@ -122,6 +123,7 @@ async def open_api_ports(wiring: Wiring) -> ApiPorts:
     hearing = asyncio.create_task(sessions.hear_of_ends(ended), name="hear-of-ends")
     counts = RedisCounts(redis, now_ms)
     discord = DiscordMembers(api_base=wiring.api_base, token=wiring.bot_token)
+    board = RedisSupervision(redis, now_ms)
 
     directory = GuildDirectory(AnyDirector())
     watch = GuildWatch(directory)
@@ -155,7 +157,8 @@ async def open_api_ports(wiring: Wiring) -> ApiPorts:
         warnings=PostgresWarningStore(pool),
         limiter=RedisRateLimiter(redis, wiring.rates),
         insights=insights,
-        network=LiveNetwork(AnyDirector(), find_runners, PostgresNetworkStore(pool)),
+        network=LiveNetwork(AnyDirector(), find_runners, PostgresNetworkStore(pool), board),
+        supervision=board,
         counts=counts,
         replica=secrets.token_hex(4),
     )

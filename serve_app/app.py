@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from pydantic import BaseModel
@@ -15,6 +15,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from domain.errors import GuildhallError
 from domain.replica_counts import ReplicaCounts
+from domain.supervision import SupervisionBoard
 from serve_app import (
     audit_log,
     auth,
@@ -46,12 +47,17 @@ from serve_app.whole_changes import CHANGE_WITHIN_S, DRAIN_S, MAX_CHANGES, Chang
 _health = APIRouter(tags=["operations"], route_class=PlainRoute)
 
 
+NetworkState = Literal["ok", "degraded", "unknown"]
+
+
 class Health(BaseModel):
     """Whether this replica can do its work, and which of its needs is not met."""
 
     status: str
     database: str
     sessions: str
+    network: NetworkState
+    """Whether all actors are well. No matter of this replica: it answers by what is stored all the same."""
 
 
 LOOK_EVERY_S = 0.25
@@ -68,9 +74,21 @@ async def health(request: Request, response: Response) -> Health:
 
 
 async def _look(ports: ApiPorts) -> Health:
-    database, sessions = await asyncio.gather(_state(ports.store.ping), _state(ports.sessions.ping))
+    database, sessions, network = await asyncio.gather(
+        _state(ports.store.ping), _state(ports.sessions.ping), _network_state(ports.supervision)
+    )
     status = "ok" if database == sessions == "ok" else "degraded"
-    return Health(status=status, database=database, sessions=sessions)
+    return Health(status=status, database=database, sessions=sessions, network=network)
+
+
+async def _network_state(board: SupervisionBoard) -> NetworkState:
+    try:
+        children = await board.read()
+    except GuildhallError:
+        return "unknown"
+    if children is None:
+        return "unknown"
+    return "ok" if all(child.state == "healthy" for child in children) else "degraded"
 
 
 class Pong(BaseModel):

@@ -21,6 +21,7 @@ from domain.replica_counts import CountsBoard
 from domain.roles import GuildRoleSource, Roles
 from domain.sessions import EndedSessions, LoginProvider, SessionLookup
 from domain.socket_limits import OpenSockets, SocketLimits
+from domain.supervision import SupervisionBoard
 from domain.user_warnings import WarningStore
 from serve_app.cache import Caches
 from serve_app.sessions import Sessions
@@ -85,6 +86,7 @@ class ApiPorts(NamedTuple):
     insights: InsightStore
     network: Network
     counts: CountsBoard
+    supervision: SupervisionBoard
     replica: str
     """What this replica is called among all of both kinds; another life has another name."""
     monotonic_s: Callable[[], float] = time.monotonic

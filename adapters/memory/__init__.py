@@ -20,6 +20,7 @@ from adapters.memory.roles import MemoryMembers, MemoryRoleStore
 from adapters.memory.sessions import MemoryEndedSessions, MemorySessions
 from adapters.memory.settings import MemorySettingsStore
 from adapters.memory.spool import MemorySpool
+from adapters.memory.supervision import MemorySupervision
 from adapters.memory.user_warnings import MemoryWarningStore
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "MemorySessions",
     "MemorySettingsStore",
     "MemorySpool",
+    "MemorySupervision",
     "MemoryWarningStore",
     "SharedSockets",
 ]

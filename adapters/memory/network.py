@@ -17,6 +17,7 @@ class MemoryNetwork:
             hosts=[],
             runners=[],
             shards=ShardsView(total=0, connected=0),
+            supervised=[],
             totals=Totals(guilds=0, guilds_online=0, messages=0, violations=0, open_poison=0),
             gaps=[],
         )

@@ -15,11 +15,12 @@ from actors.network import LiveNetwork
 from actors.outbox import OutboxStats
 from actors.routing import Routing
 from actors.shard_runner import RunnerStats
-from adapters.memory import MemoryDatabase, MemoryNetworkStore
+from adapters.memory import MemoryClock, MemoryDatabase, MemoryNetworkStore, MemorySupervision
 from domain.errors import HostUnreachable, StoreUnavailable
 from domain.network import GapView, ShardsView
 from domain.placement import place
 from domain.ports import BotProgress
+from domain.supervision import ChildView
 
 STATS = HostStats(
     host_id="h0",
@@ -84,7 +85,8 @@ class World:
         self.runners: Mapping[str, Runner] = {"r0": Runner(RUNNER)}
         self.database = MemoryDatabase()
         self.store = MemoryNetworkStore(self.database)
-        self.network = LiveNetwork(self.director, self._find, self.store)
+        self.board = MemorySupervision(MemoryClock())
+        self.network = LiveNetwork(self.director, self._find, self.store, self.board)
 
     async def _find(self) -> Mapping[str, Runner]:
         return self.runners
@@ -133,6 +135,16 @@ async def test_shards_that_are_not_connected_yet_are_counted(world: World) -> No
     wait_s = 60 + 14 * 5.5
     assert seen.shards == ShardsView(total=80, connected=50, expected_s=wait_s, waits_for="its turn")
     assert [(one.shards, one.shards_connected) for one in seen.runners] == [(32, 4), (32, 30), (16, 16)]
+
+
+async def test_the_supervised_are_shown(world: World) -> None:
+    """Unless nobody can say how they are."""
+    assert (await world.network.look()).supervised is None
+    child = ChildView(name="rbac", state="starting", since=1, restarts=2, error="It does not answer.")
+    await world.board.publish([child])
+    assert (await world.network.look()).supervised == [child]
+    world.board.available = False
+    assert (await world.network.look()).supervised is None
 
 
 async def test_without_the_director_the_rest_is_shown(world: World) -> None:

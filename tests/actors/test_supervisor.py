@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from actors.supervisor import Child, ChildPolicy, Supervisor
+from actors.supervisor import Child, ChildPolicy, Complaint, Supervisor
 from domain.errors import BotRefused, HostUnreachable, ServiceFailed
 from tests.simulation.virtual_loop import VirtualLoop
 
@@ -37,7 +37,7 @@ class Actor:
         self.starts: list[float] = []
         self.kills = 0
         self.alive = self.hangs = False
-        self.complaint: str | None = None
+        self.complaint: Complaint | None = None
         self.problem: Exception | None = None
         self.so_far: Hashable = None
 
@@ -56,7 +56,7 @@ class Actor:
     async def progress(self) -> Hashable:
         return self.so_far
 
-    async def probe(self) -> str | None:
+    async def probe(self) -> Complaint | None:
         if self.hangs:
             await asyncio.Event().wait()
         if self.problem is not None:
@@ -231,13 +231,17 @@ def test_one_that_says_it_is_not_well_is_shown_and_at_last_replaced() -> None:
     async def scenario(supervisor: Supervisor) -> None:
         actor = Actor(Names(), "r0")
         async with Supervised(supervisor, ChildPolicy(unhealthy_for_s=100), r0=actor):
-            actor.complaint = "blind: shard 3"
+            actor.complaint = Complaint("blind: shard 3")
             await asyncio.sleep(5)
             [state] = supervisor.board()
             assert (state.state, state.error) == ("unhealthy", "blind: shard 3")
             await asyncio.sleep(80)
             assert actor.kills == 0
-            await asyncio.sleep(30)
+            actor.complaint = Complaint("it has to wait", waits=True)
+            await asyncio.sleep(300)
+            assert actor.kills == 0
+            actor.complaint = Complaint("blind: shard 3")
+            await asyncio.sleep(110)
             assert actor.kills == 1
             actor.complaint = None
             await asyncio.sleep(5)

@@ -12,6 +12,7 @@ from fastapi.responses import StreamingResponse
 
 from adapters.memory.samples import violation
 from domain.errors import StoreUnavailable
+from domain.supervision import ChildView
 from serve_app.middleware import CONTENT_SECURITY_POLICY
 from tests.serve_app.declared import declared
 from tests.serve_app.test_servers import happen
@@ -158,13 +159,13 @@ async def test_health_names_what_is_away(web: Web) -> None:
     answer = await web.browser.get("/health")
     assert (answer.status_code, answer.json()) == (
         200,
-        {"status": "ok", "database": "ok", "sessions": "ok"},
+        {"status": "ok", "database": "ok", "sessions": "ok", "network": "unknown"},
     )
     web.database.available = False
     answer = await web.browser.get("/health")
     assert (answer.status_code, answer.json()) == (
         503,
-        {"status": "degraded", "database": "away", "sessions": "ok"},
+        {"status": "degraded", "database": "away", "sessions": "ok", "network": "unknown"},
     )
     head = await web.browser.head("/health")
     assert (head.status_code, head.content) == (503, b"")
@@ -172,6 +173,20 @@ async def test_health_names_what_is_away(web: Web) -> None:
     assert (await web.browser.get("/health")).json()["sessions"] == "away"
     web.sessions.available = True
     assert (await web.browser.head("/health")).status_code == 200
+
+
+async def test_health_tells_how_the_network_is(web: Web) -> None:
+    """It is no reason to take a replica away: what is stored is answered all the same."""
+    well = ChildView(name="rbac", state="healthy", since=1, restarts=4, error="It does not answer.")
+    lost = ChildView(name="runner r0", state="unhealthy", since=1, restarts=0, error="1 of 2 shards.")
+    for children, said in (([well], "ok"), ([well, lost], "degraded")):
+        await web.supervision.publish(children)
+        answer = await web.browser.get("/health")
+        assert (answer.status_code, answer.json()["network"]) == (200, said)
+        web.clock.advance(1_000)
+    web.supervision.available = False
+    web.clock.advance(1_000)
+    assert (await web.browser.get("/health")).json()["network"] == "unknown"
 
 
 @pytest.mark.parametrize("given", ["abcdefgh", "0123-4567_89.ab", "x" * 64])

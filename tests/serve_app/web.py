@@ -27,6 +27,7 @@ from adapters.memory import (
     MemoryRateLimiter,
     MemorySessions,
     MemorySettingsStore,
+    MemorySupervision,
     MemoryWarningStore,
 )
 from adapters.memory.samples import person
@@ -84,6 +85,7 @@ class Web:
         self.announcer = MemoryAnnouncer()
         self.caches = Caches(self.clock)
         self.counts = MemoryCounts(self.clock)
+        self.supervision = MemorySupervision(self.clock)
         self.members = MemoryMembers()
         self.rbac = memory_rbac(self.database, self.members, self.monotonic_s)
         self.opened = self.closed = 0
@@ -105,6 +107,7 @@ class Web:
             warnings=self.warnings,
             network=self.network,
             counts=self.counts,
+            supervision=self.supervision,
             replica="replica",
             limiter=self.limiter,
             announcer=ForgettingAnnouncer(self.caches, self.announcer),

@@ -74,6 +74,16 @@ export interface CacheView {
   shared: number;
 }
 /**
+ * An actor, or the front door, as its supervisor sees it.
+ */
+export interface ChildView {
+  error: string | null;
+  name: string;
+  restarts: number;
+  since: number;
+  state: "starting" | "healthy" | "unhealthy" | "backing_off";
+}
+/**
  * Whose warnings were cleared: those who had any.
  */
 export interface Cleared {
@@ -130,6 +140,7 @@ export interface GivenRole {
  */
 export interface Health {
   database: string;
+  network: "ok" | "degraded" | "unknown";
   sessions: string;
   status: string;
 }
@@ -268,6 +279,7 @@ export interface NetworkView {
   placement_version: number | null;
   runners: RunnerView[];
   shards: ShardsView;
+  supervised: ChildView[] | null;
   totals: Totals;
 }
 /**
