@@ -23,6 +23,12 @@ class PostgresNetworkStore:
             row = await self._pool.fetchrow(_SQL["totals"])
         return Totals(**dict(row or {}))
 
+    async def online_guilds(self, shard_ids: tuple[int, ...], shard_count: int) -> list[int]:
+        """Return the guilds of these shards in which the bot is known to be online."""
+        with unavailable_when_away():
+            rows = await self._pool.fetch(_SQL["online_guilds"], shard_count, list(shard_ids))
+        return [row["guild_id"] for row in rows]
+
     async def gaps(self, *, limit: int) -> list[GapView]:
         """See the port."""
         with unavailable_when_away():

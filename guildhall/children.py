@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Generic, TypeVar
 
 import httpx2
 
 from actors.handles import RUNNER_PREFIX, RunnerHandle, end_actor, restart_actor
+from actors.runner_presence import RunnerSign
 from actors.shard_runner import RunnerStats
 from actors.supervisor import Complaint
 from domain.errors import GuildhallError, HostUnreachable
@@ -22,10 +24,16 @@ H = TypeVar("H")
 class RunnerChild:
     """A shard runner. Each life is an actor of its own, under the same name."""
 
-    def __init__(self, runner_id: str, create: Callable[[], RunnerHandle]) -> None:
+    def __init__(
+        self, runner_id: str, shard_ids: tuple[int, ...], create: Callable[[], RunnerHandle]
+    ) -> None:
+        self.runner_id = runner_id
         self._name = f"{RUNNER_PREFIX}{runner_id}"
+        self._shard_ids = shard_ids
         self._create = create
         self._handle: RunnerHandle | None = None
+        self._answered_s = time.monotonic()
+        self._connected = False
 
     async def start(self) -> None:
         """Connect its shards; return when Discord has described their guilds."""
@@ -34,11 +42,15 @@ class RunnerChild:
 
     async def progress(self) -> RunnerStats:
         """Return what it did so far."""
-        return await self._living().stats()
+        return await self._stats()
+
+    def sign(self) -> RunnerSign:
+        """Return what is known of it now."""
+        return RunnerSign(self._shard_ids, time.monotonic() - self._answered_s, self._connected)
 
     async def probe(self) -> Complaint | None:
         """Ask it how its shards are. Those that wait for Discord's leave would have to in any life."""
-        progress = (await self._living().stats()).progress
+        progress = (await self._stats()).progress
         if progress.refusal is not None:
             return Complaint(progress.refusal)
         if progress.connected >= progress.shards:
@@ -55,10 +67,13 @@ class RunnerChild:
         if self._handle is not None:
             await self._handle.stop(reason)
 
-    def _living(self) -> RunnerHandle:
+    async def _stats(self) -> RunnerStats:
         if self._handle is None:
             raise HostUnreachable(f"{self._name} has not begun.")
-        return self._handle
+        stats = await self._handle.stats()
+        self._answered_s = time.monotonic()
+        self._connected = stats.progress.connected >= stats.progress.shards
+        return stats
 
 
 class ResidentChild(Generic[H]):

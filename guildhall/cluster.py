@@ -29,6 +29,7 @@ from actors.handles import (
     find_resolver,
     find_runners,
 )
+from actors.runner_presence import RunnerPresence
 from actors.supervisor import ChildPolicy, Supervisor
 from actors.tasks import TaskSet
 from adapters.clock import now_ms
@@ -41,14 +42,22 @@ from guildhall.connecting import until_connected
 from guildhall.deployments import deploy, relays_are_new, restart_relays
 from guildhall.settings import Settings, secret_of
 from guildhall.stages import Stages
-from guildhall.wiring import Wiring, create_director, create_rbac, create_resolver, plan_runners
+from guildhall.wiring import (
+    Wiring,
+    create_director,
+    create_rbac,
+    create_resolver,
+    find_online_guilds,
+    open_presence_outbox,
+    plan_runners,
+)
 
 log = structlog.get_logger()
 
 STOP_WITHIN_S = 10.0
 RELAYS_NEW_WITHIN_S = 300.0
 LOOK_AT_RELAYS_EVERY_S = 0.5
-PUBLISH_EVERY_S = 2.0
+LOOK_EVERY_S = 2.0
 DIRECTOR = ChildPolicy(unhealthy_for_s=120.0)
 """It may wait for hosts that start, and for a database that comes back."""
 
@@ -72,6 +81,7 @@ class Cluster:
         self._board: RedisSupervision | None = None
         self._director: ResidentChild[DirectorHandle] | None = None
         self._runners: list[RunnerChild] = []
+        self._shard_count = 0
         self._lease: Any = None
         """On a cluster that is not ours alone: kept for as long as we run on it."""
         self.dashboard_url = ""
@@ -119,7 +129,8 @@ class Cluster:
     def supervise(self) -> asyncio.Task[None]:
         """Look after everything that was started, until ``stop``; the task ends only if that broke."""
         self._board = RedisSupervision(self._wiring.redis_url, now_ms)
-        self._tasks.every("write up the children", PUBLISH_EVERY_S, self._publish)
+        self._tasks.every("write up the children", LOOK_EVERY_S, self._publish)
+        self._tasks.keep("presence", self._tell_presence)
         self._supervising = asyncio.create_task(self._supervisor.run(), name="The supervisor")
         return self._supervising
 
@@ -129,11 +140,21 @@ class Cluster:
             with contextlib.suppress(StoreUnavailable):  # then nobody can say, and the next round comes soon
                 await self._board.publish(self._supervisor.board())
 
+    async def _tell_presence(self) -> None:
+        """Tell for runners that do not answer that their guilds are offline."""
+        find_online = partial(find_online_guilds, self._wiring.database_url, self._shard_count)
+        async with open_presence_outbox() as outbox:
+            presence = RunnerPresence(find_online, outbox.add, now_ms)
+            while True:
+                await asyncio.sleep(LOOK_EVERY_S)
+                with contextlib.suppress(StoreUnavailable):  # the next look comes soon
+                    await presence.look({runner.runner_id: runner.sign() for runner in self._runners})
+
     async def start_network(self, settings: Settings, wiring: Wiring, gateway: GatewayInfo) -> None:
         """Start hosts, Serve and shards; return when people can log in and events flow."""
         self._settings, self._wiring = settings, wiring
         supervisor = self._supervisor
-        shard_count = settings.shards or gateway.shards
+        shard_count = self._shard_count = settings.shards or gateway.shards
         with self._stages.stage(f"Director and {settings.hosts} guild hosts"):
             await _all_started(supervisor, self._own_residents(wiring))
         with self._stages.stage(f"Serve with HAProxy, {shard_count} shards on the gateway"):
@@ -185,8 +206,8 @@ class Cluster:
             spool_max_bytes=settings.spool_max_bytes,
         )
         names = []
-        for runner_id, create in plans.items():
-            runner = RunnerChild(runner_id, create)
+        for runner_id, plan in plans.items():
+            runner = RunnerChild(runner_id, plan.shard_ids, plan.create)
             self._runners.append(runner)
             names.append(f"runner {runner_id}")
             self._supervisor.own(names[-1], runner)

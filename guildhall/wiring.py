@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -32,7 +34,7 @@ from actors.handles import (
 from actors.host import HostSettings
 from actors.member_roles import MemberRoles, MemberRolesSettings
 from actors.network import LiveNetwork
-from actors.outbox import OutboxSettings
+from actors.outbox import Outbox, OutboxSettings
 from actors.people import ResolvedPeople
 from actors.routing import GuildDirectory
 from actors.shard_runner import RunnerSettings
@@ -47,6 +49,7 @@ from adapters.discord_members import DiscordMembers
 from adapters.discord_people import DiscordPeople
 from adapters.guild_store import PostgresGuildStore
 from adapters.insight_store import PostgresInsightStore
+from adapters.memory import MemorySpool
 from adapters.network_store import PostgresNetworkStore
 from adapters.people_table import PeopleTable
 from adapters.postgres import API_CONNECTIONS, RELAY_CONNECTIONS, USER_TABLE_CONNECTIONS, open_pool
@@ -74,8 +77,16 @@ from serve_app.guild_watch import GuildWatch
 from serve_app.ports import MAX_BODY_BYTES, ApiPorts, RelayPorts, WebSettings
 from serve_app.sessions import Sessions
 
+PRESENCE_SPOOL_BYTES = 64 << 20
 BOT_PERMISSIONS = 1 << 13 | 1 << 10 | 1 << 7 | 1 << 40
 """Manage messages, view channels, view the audit log, moderate members."""
+
+
+class RunnerPlan(NamedTuple):
+    """One shard runner of the network."""
+
+    shard_ids: tuple[int, ...]
+    create: Callable[[], RunnerHandle]
 
 
 class Wiring(msgspec.Struct, frozen=True):
@@ -258,13 +269,13 @@ def plan_runners(
     gateway_url: str,
     spool_dir: Path,
     spool_max_bytes: int,
-) -> dict[str, Callable[[], RunnerHandle]]:
-    """Return, by id, what creates the runners that together connect all shards, each with a spool of its own.
+) -> dict[str, RunnerPlan]:
+    """Return, by id, how to create the runners that together connect all shards; each has its own spool.
 
     Created again after its death, a runner takes up the spool of its earlier life.
     """
     outbox = OutboxSettings(spool=SpoolBounds(bytes_in_all=spool_max_bytes))
-    plans: dict[str, Callable[[], RunnerHandle]] = {}
+    plans: dict[str, RunnerPlan] = {}
     for first in range(0, shard_count, per_runner):
         shards = ShardSettings(
             token=token,
@@ -274,7 +285,7 @@ def plan_runners(
             gateway_url=gateway_url,
         )
         runner_id = f"r{len(plans)}"
-        plans[runner_id] = partial(
+        create = partial(
             remote.create_runner,
             runner_id,
             RunnerSettings(runner_id, outbox=outbox),
@@ -285,7 +296,33 @@ def plan_runners(
             partial(SqliteSpool, spool_dir / f"{runner_id}.sqlite"),
             find_rbac,
         )
+        plans[runner_id] = RunnerPlan(shards.shard_ids, create)
     return plans
+
+
+@asynccontextmanager
+async def open_presence_outbox() -> AsyncIterator[Outbox]:
+    """Open the way to the hosts for what is told of runners that do not answer."""
+    directory = GuildDirectory(AnyDirector())
+    await directory.start()
+    # In memory: with this process all runners end, and their next lives tell anew how they are.
+    bounds = SpoolBounds(bytes_in_all=PRESENCE_SPOOL_BYTES)
+    outbox = Outbox(f"presence@{now_ms()}", directory, MemorySpool(), now_ms, OutboxSettings(spool=bounds))
+    await outbox.start()
+    outbox.listening()
+    try:
+        yield outbox
+    finally:
+        await outbox.stop()
+
+
+async def find_online_guilds(database_url: str, shard_count: int, shard_ids: tuple[int, ...]) -> list[int]:
+    """Return the guilds of these shards that are online; for once in an outage, on a connection for once."""
+    pool = await open_pool(database_url, max_size=1, name="guildhall-supervisor")
+    try:
+        return await PostgresNetworkStore(pool).online_guilds(shard_ids, shard_count)
+    finally:
+        pool.terminate()
 
 
 def _ask_for_members(wiring: Wiring) -> MemberRoles:

@@ -12,6 +12,12 @@ FROM (
     SELECT count(*)::bigint AS open_poison FROM poison_events WHERE settled_at IS NULL
 ) AS poison;
 
+-- name: online_guilds
+-- Of some shards; Discord gives a guild to the shard that its id names.
+SELECT guild_id FROM guilds
+WHERE bot_present AND bot_online AND (guild_id >> 22) % $1 = ANY ($2::bigint[])
+ORDER BY guild_id;
+
 -- name: gaps
 SELECT source, reason, since, until, lost_events, recorded_at FROM coverage_gaps
 ORDER BY gap_id DESC LIMIT $1;

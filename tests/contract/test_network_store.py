@@ -42,6 +42,20 @@ async def test_what_happened_in_the_last_hours_is_counted(postgres_dsn: str) -> 
     await pool.close()
 
 
+async def test_the_online_guilds_of_shards_are_found(postgres_dsn: str) -> None:
+    """By the shard that Discord gives each to; not those that the bot left, or where it is offline."""
+    pool = await open_pool(postgres_dsn, max_size=1)
+    number = fresh_id()
+    ids = [((number * 4 + shard) << 22) | 1 for shard in range(4)]
+    offline, gone = ids[0] + 1, ids[0] + 2
+    rows = [(guild_id, True, True) for guild_id in ids] + [(offline, True, False), (gone, False, True)]
+    insert = "INSERT INTO guilds (guild_id, bot_present, bot_online) VALUES ($1, $2, $3)"
+    await pool.executemany(insert, rows)
+    found = set(await PostgresNetworkStore(pool).online_guilds((0, 3), 4))
+    assert found & {*ids, offline, gone} == {ids[0], ids[3]}
+    await pool.close()
+
+
 async def test_the_newest_gaps_come_first(postgres_dsn: str) -> None:
     connection = await asyncpg.connect(postgres_dsn)
     for number in range(3):
