@@ -106,7 +106,9 @@ class Cluster:
         """Join the cluster at ``address``. Blocks. Raises ``ServiceFailed`` when it does not let us in."""
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         try:
-            context = ray.init(address=address, namespace=NAMESPACE, log_to_driver=False)
+            context = ray.init(
+                address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.WARNING
+            )
         except Exception as error:
             first_line = str(error).partition("\n")[0]
             raise ServiceFailed(f"The Ray cluster at {address} cannot be joined: {first_line}") from error
