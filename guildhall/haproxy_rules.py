@@ -22,6 +22,15 @@ SAFE_METHODS = "GET HEAD OPTIONS"
 WATCHED = "/health /metrics"
 """Whoever watches over us is never refused for what others at its address did."""
 
+SERVES_OWN_HEADERS = (
+    "x-request-timeout-seconds",
+    "x-request-disconnect-disabled",
+    "x-session-id",
+    "serve_multiplexed_model_id",
+    "serve-multiplexed-model-id",
+    "x-serve-router- -m beg",
+)
+"""By these Ray Serve is told how to treat a request: to end it early, say. No client's business."""
 SOCKETS = "{ path_reg ^/ws(/|$) }"
 MAPPED_NETWORK = "::ffff:0:0/96"
 """IPv4 as a socket for both families shows it: each address is somebody by itself."""
@@ -80,6 +89,7 @@ def frontend(limits: DoorLimits) -> str:
             *_who(limits),
             *_refusals(limits),
             "http-request set-header x-request-id %[var(txn.id)]",
+            *(f"http-request del-header {name}" for name in SERVES_OWN_HEADERS),
             f"http-request disable-l7-retry if !{{ method {SAFE_METHODS} }}",
             # What must not be compressed beside what a stranger can place says `no-transform`.
             "compression algo gzip",

@@ -402,6 +402,22 @@ async def test_a_request_id_is_ours_and_there_is_one(door: Door, http: aiohttp.C
     assert re.fullmatch(r"[0-9a-f-]{36}", request_id)
 
 
+async def test_nobody_tells_serve_how_to_treat_their_request(door: Door, http: aiohttp.ClientSession) -> None:
+    """The headers by which Ray Serve is told end at the door."""
+    told = {
+        "X-Request-Timeout-Seconds": "0.001",
+        "X-Request-Disconnect-Disabled": "?1",
+        "X-Session-ID": "\xff",
+        "Serve_Multiplexed_Model_ID": "1",
+        "Serve-Multiplexed-Model-ID": "1",
+        "X-Serve-Router-Replica": "1",
+    }
+    async with http.get(door.url, headers=told | {"X-Other": "1"}) as answer:
+        came = (await answer.json()).keys()
+    assert "x-other" in came
+    assert not came & {name.lower() for name in told}
+
+
 async def test_every_answer_carries_the_headers(door: Door, http: aiohttp.ClientSession) -> None:
     """Those that a replica left out; what it says itself stays, and nobody says what it runs on."""
     async with http.get(door.url) as answer:
