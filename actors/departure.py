@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Protocol
 
-from actors.gathering import Gathering
 from actors.routing import GuildDirectory
 from actors.spool_index import UNLOADED
 from actors.spool_writer import SpoolWriter, decoded
 from domain.events import Batch, Event, Gap
 
 
+class NextLane(Protocol):
+    """Another lane, as what leaves one sees it."""
+
+    def take_over(self, events: list[Event]) -> None:
+        """Put events that were spooled elsewhere behind everything that is here already."""
+        ...
+
+
 class Neighbours(Protocol):
     """The other lanes, as one lane sees them: where to hand what is not its own any more."""
 
-    def take_over(self, host_id: str, events: list[Event]) -> None:
-        """Put events that were spooled in another lane into the lane to this host."""
-        ...
-
-    def route(self, events: Iterable[Event]) -> None:
-        """Put events into the lanes that lead to their guilds' owners."""
+    def lane_to(self, host_id: str) -> NextLane:
+        """Return the lane to this host."""
         ...
 
     def moved_away(self, host_id: str) -> None:
@@ -39,7 +42,6 @@ class Departure:
     def __init__(
         self,
         host_id: str,
-        waiting: Gathering,
         *,
         directory: GuildDirectory,
         writer: SpoolWriter,
@@ -47,27 +49,11 @@ class Departure:
         spool_waiting: Callable[[], None],
     ) -> None:
         self._host_id = host_id
-        self._waiting = waiting
         self._directory = directory
         self._writer = writer
         self._index = writer.index
         self._neighbours = neighbours
         self._spool_waiting = spool_waiting
-
-    def from_memory(self, batch: Batch) -> None:
-        """Hand over a batch that was never spooled and all that waits; what belongs here comes back."""
-        events = (*batch.events, *self._waiting.take_all())
-        gaps = (*batch.gaps, *self._waiting.take_gaps())
-        try:
-            self._neighbours.route(events)
-        except Exception:
-            self._waiting.put_back(events, gaps)
-            raise
-        if self._is_gone():
-            for gap in gaps:
-                self._neighbours.report(gap)
-        else:
-            self._waiting.add_gaps(gaps)
 
     async def from_spool(self, source: str) -> None:
         """Hand over what the spool holds of other hosts' guilds, batch by batch.
@@ -108,12 +94,14 @@ class Departure:
             for gap in gaps:
                 self._neighbours.report(gap)
             gaps = ()
+        ways = [(self._neighbours.lane_to(host_id), events) for host_id, events in by_host.items()]
+        # All or nothing: whatever could go wrong has not.
         if not (stays or gaps):
             self._index.remove(position)
         elif len(stays) < len(batch.events):
             self._index.rewrite(position, Batch(batch.source, batch.number, stays, gaps))
-        for host_id, events in by_host.items():
-            self._neighbours.take_over(host_id, events)
+        for lane, events in ways:
+            lane.take_over(events)
 
     def _is_gone(self) -> bool:
         """Whether this lane's host is no host any more, and there are others."""

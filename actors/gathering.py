@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import structlog
 
+from actors.coverage import Coverage, Mark
 from actors.spool_index import when
 from domain.events import Batch, Event, Gap, MessagesCounted, encode_batch
 
@@ -15,37 +17,51 @@ log = structlog.get_logger()
 Encoded = tuple[Batch, bytes]
 
 
+class Item(NamedTuple):
+    """An event that waits, and the gateway's events that it tells of."""
+
+    event: Event
+    marks: tuple[Mark, ...] = ()
+
+
 class Gathering:
     """Events in order, counts that add up, and the gaps to tell; makes numbered batches of one source."""
 
-    def __init__(self, source: str, now_ms: Callable[[], int]) -> None:
+    def __init__(self, source: str, now_ms: Callable[[], int], coverage: Coverage | None = None) -> None:
         self.lost_events = 0
         self._source = source
         self._now_ms = now_ms
+        self._coverage = coverage or Coverage()
         self._number = 0
-        self._events: deque[Event] = deque()
-        self._counts: dict[tuple[int, int], int] = {}
+        self._items: deque[Item] = deque()
+        self._counts: dict[tuple[int, int], tuple[int, list[Mark]]] = {}
         self._gaps: list[Gap] = []
 
     def __len__(self) -> int:
-        return len(self._events) + len(self._counts)
+        return len(self._items) + len(self._counts)
 
     def __bool__(self) -> bool:
-        return bool(self._events or self._counts or self._gaps)
+        return bool(self._items or self._counts or self._gaps)
 
     @property
     def events(self) -> int:
         """Events that wait, counts aside."""
-        return len(self._events)
+        return len(self._items)
 
-    def add(self, event: Event) -> None:
+    def add(self, event: Event, mark: Mark | None = None) -> None:
         """Let an event wait."""
-        self._events.append(event)
+        if mark is not None:
+            self._coverage.waits(mark, when(event, self._now_ms()))
+        self._items.append(Item(event, () if mark is None else (mark,)))
 
-    def count(self, guild_id: int, hour_ms: int) -> None:
+    def count(self, guild_id: int, hour_ms: int, mark: Mark | None = None, ts_ms: int = 0) -> None:
         """Count a message."""
         key = (guild_id, hour_ms)
-        self._counts[key] = self._counts.get(key, 0) + 1
+        count, marks = self._counts.get(key, (0, []))
+        if mark is not None:
+            self._coverage.waits(mark, ts_ms)
+            marks.append(mark)
+        self._counts[key] = (count + 1, marks)
 
     def add_gaps(self, gaps: Iterable[Gap]) -> None:
         """Let gaps wait: one for all losses, so that they stay few; blind times as they are."""
@@ -61,35 +77,31 @@ class Gathering:
         gaps, self._gaps = tuple(self._gaps), []
         return gaps
 
-    def take(self, room: int) -> tuple[Event, ...]:
-        """Return the next events, counts among them; they wait no more."""
+    def take(self, room: int) -> tuple[Item, ...]:
+        """Return the next events, counts among them; they wait no more. All counts of a guild go together."""
         for_counts = min(1, len(self._counts), room - 1)  # a storm of events must not hold the counts up
-        events = [self._events.popleft() for _ in range(min(room - for_counts, len(self._events)))]
-        counted = list(self._counts)[: room - len(events)]
-        events.extend(
-            MessagesCounted(guild, hour, self._counts.pop((guild, hour))) for guild, hour in counted
-        )
-        return tuple(events)
+        items = [self._items.popleft() for _ in range(min(room - for_counts, len(self._items)))]
+        for guild_id in {guild for guild, _ in list(self._counts)[: room - len(items)]}:
+            for key in [key for key in self._counts if key[0] == guild_id]:
+                count, marks = self._counts.pop(key)
+                items.append(Item(MessagesCounted(*key, count), tuple(marks)))
+        return tuple(items)
 
-    def take_all(self) -> tuple[Event, ...]:
-        """Return all events and counts; they wait no more."""
-        return self.take(len(self) + 1)
-
-    def put_back(self, events: tuple[Event, ...], gaps: tuple[Gap, ...]) -> None:
-        """Let what was taken wait again, before everything else."""
-        self._events.extendleft(reversed(events))
-        self._gaps[:0] = gaps
-
-    def batch(self, events: tuple[Event, ...], gaps: tuple[Gap, ...]) -> Encoded:
+    def batch(self, items: tuple[Item, ...], gaps: tuple[Gap, ...]) -> Encoded:
         """Make the next batch, encoded; what cannot be encoded is lost, and its gap goes along.
 
-        Whatever else goes wrong, all of it waits again.
+        It is to be in the spool before anything else happens. If something goes wrong, all of it waits again.
         """
         try:
-            return self._encoded(events, gaps)
+            encoded = self._encoded(tuple(item.event for item in items), gaps)
         except Exception:
-            self.put_back(events, gaps)
+            self._items.extendleft(reversed(items))
+            self._gaps[:0] = gaps
             raise
+        for event, marks in items:
+            for mark in marks:
+                self._coverage.is_batched(event.guild_id, mark)
+        return encoded
 
     def _encoded(self, events: tuple[Event, ...], gaps: tuple[Gap, ...]) -> Encoded:
         self._number += 1

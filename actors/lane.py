@@ -1,37 +1,40 @@
-"""One lane: the events on their way to one host, in memory or through the spool, in order."""
+"""One lane: the events on their way to one host, each batch through the spool, in order."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import NamedTuple
 
 import structlog
 
+from actors.coverage import Mark
 from actors.delivery import Delivery, LaneSettings, Outcome
 from actors.departure import Departure, Neighbours
-from actors.gathering import Gathering
+from actors.gathering import Gathering, Item
 from actors.routing import GuildDirectory
 from actors.spool_writer import SpoolWriter, decoded
 from domain.events import Batch, Event, Gap
+from domain.ports import SpooledBatch
 
 log = structlog.get_logger()
 
 
-class _Flight:
-    """A batch on its way, which may get a place in the spool meanwhile."""
+class _Flight(NamedTuple):
+    """A batch on its way, and its place in the spool."""
 
-    def __init__(self, batch: Batch, payload: bytes, position: int | None = None) -> None:
-        self.batch = batch
-        self.payload = payload
-        self.position = position
+    batch: Batch
+    payload: bytes
+    position: int
 
 
 class Lane:
     """Delivers to one host, one batch in flight at a time.
 
-    *Direct* while the host takes what comes: a batch is made of what waits in memory, and sent until it is
-    taken. *Spooling* once the host is away or too much waits: the batch in flight and everything behind it
-    go to the spool, and only its first batch is ever sent. An empty spool makes the lane direct again.
+    Every batch is on disk before it is sent, so that a later life sends the same one, under the same number,
+    and its host knows whether it has it. *Direct* while the host takes what comes: a batch is made of what
+    waits in memory. *Spooling* once the host is away or too much waits: everything behind the batch in flight
+    goes to the spool too, and only its first batch is ever sent. An empty spool makes the lane direct again.
     """
 
     def __init__(
@@ -52,16 +55,17 @@ class Lane:
         self._delivery = Delivery(host_id, directory, settings)
         self._departure = Departure(
             host_id,
-            waiting,
             directory=directory,
             writer=writer,
             neighbours=neighbours,
-            spool_waiting=self._spool_waiting,
+            spool_waiting=self.spool,
         )
         self._writer = writer
         self._index = writer.index
         self._settings = settings
-        self._flight: _Flight | None = None
+        self._direct = 0
+        """The position of the batch that was made of what waited, and is on its way."""
+        self._away = False
         self._spool_timer: asyncio.TimerHandle | None = None
         self._something = asyncio.Event()
         self._urgent = asyncio.Event()
@@ -73,7 +77,17 @@ class Lane:
     @property
     def spooling(self) -> bool:
         """Whether what comes goes to the spool."""
-        return self._index.holds(self.host_id)
+        return self._away or self._index.next(self.host_id, self._direct) is not None
+
+    @property
+    def spooled(self) -> SpooledBatch | None:
+        """The first batch that is late; one that is merely on its way is not."""
+        return self._index.next(self.host_id, 0 if self._away else self._direct)
+
+    @property
+    def on_its_way(self) -> SpooledBatch | None:
+        """The batch that is on its way and not late."""
+        return self._index.get(self._direct) if self._direct and not self._away else None
 
     async def stop(self) -> None:
         """Stop delivering, and spool what no host has taken."""
@@ -85,45 +99,47 @@ class Lane:
 
     # -- what comes in ----------------------------------------------------------------------------
 
-    def add(self, event: Event) -> None:
+    def add(self, event: Event, mark: Mark | None = None) -> None:
         """Queue an event."""
-        self.waiting.add(event)
+        self.waiting.add(event, mark)
         self._urgent.set()
         if self.waiting.events >= self._settings.batch_events:
             self._full.set()
         self._came()
 
-    def count(self, guild_id: int, hour_ms: int) -> None:
+    def count(self, guild_id: int, hour_ms: int, mark: Mark | None = None, ts_ms: int = 0) -> None:
         """Count a message."""
-        self.waiting.count(guild_id, hour_ms)
+        self.waiting.count(guild_id, hour_ms, mark, ts_ms)
         self._came()
 
     def take_over(self, events: list[Event]) -> None:
         """Spool events that were in another lane's spool, behind everything that is here already."""
         self.spool()
         for start in range(0, len(events), self._settings.batch_events):
-            self._append(tuple(events[start : start + self._settings.batch_events]), ())
+            self._append(tuple(map(Item, events[start : start + self._settings.batch_events])), ())
         self._wake()
 
     def report(self, gap: Gap) -> None:
-        """Have a gap delivered once, whatever happens to this process: it goes through the spool."""
+        """Have a gap delivered once, whatever happens to this process."""
         self.spool()
         self._append((), (gap,))
         self._wake()
 
     def spool(self) -> None:
-        """Put the batch in flight and everything that waits into the spool, in order."""
-        flight = self._flight
-        if flight is not None and flight.position is None:
-            flight.position = self._index.append(self.host_id, flight.batch, flight.payload)
-        self._spool_waiting()
+        """Put everything that waits into the spool, in order, behind the batch in flight."""
+        if gaps := self.waiting.take_gaps():
+            self._append((), gaps)
+        while self.waiting:
+            # A loss that is only found now goes along with the batch it was in.
+            self._append(self.waiting.take(self._settings.batch_events), ())
+        self._writer.wake()
 
     def _came(self) -> None:
         if not self.spooling:
             if len(self.waiting) > self._settings.waiting_events:
                 self.spool()
         elif self.waiting.events >= self._settings.batch_events:
-            self._spool_waiting()
+            self.spool()
         elif self._spool_timer is None:
             loop = asyncio.get_running_loop()
             self._spool_timer = loop.call_later(self._settings.spool_wait_s, self._spool_gathered)
@@ -136,19 +152,11 @@ class Lane:
     def _spool_gathered(self) -> None:
         self._spool_timer = None
         if self.spooling:
-            self._spool_waiting()
+            self.spool()
 
-    def _spool_waiting(self) -> None:
-        if gaps := self.waiting.take_gaps():
-            self._append((), gaps)
-        while self.waiting:
-            # A loss that is only found now goes along with the batch it was in.
-            self._append(self.waiting.take(self._settings.batch_events), ())
-        self._writer.wake()
-
-    def _append(self, events: tuple[Event, ...], gaps: tuple[Gap, ...]) -> None:
-        batch, payload = self.waiting.batch(events, gaps)
-        self._index.append(self.host_id, batch, payload)
+    def _append(self, items: tuple[Item, ...], gaps: tuple[Gap, ...]) -> _Flight:
+        batch, payload = self.waiting.batch(items, gaps)
+        return _Flight(batch, payload, self._index.append(self.host_id, batch, payload))
 
     # -- the loop ---------------------------------------------------------------------------------
 
@@ -162,9 +170,7 @@ class Lane:
                 await asyncio.sleep(self._settings.longest_retry_s)
 
     async def _step(self) -> None:
-        if self._flight is not None and self._flight.position is None:
-            await self._fly(self._flight)  # once more: something broke
-        elif self.spooling:
+        if self.spooling:
             await self._drain()
         elif self.waiting:
             await self._send_directly()
@@ -191,17 +197,20 @@ class Lane:
             return
         room = min(self._settings.batch_events, self._delivery.credit or self._settings.batch_events)
         gaps = self.waiting.take_gaps()
-        self._flight = _Flight(*self.waiting.batch(self.waiting.take(room), gaps))
-        await self._fly(self._flight)
-
-    async def _fly(self, flight: _Flight) -> None:
-        """Deliver a batch that is not spooled; one that takes too long is, and everything behind it."""
-        away = asyncio.get_running_loop().call_later(self._settings.spool_after_s, self.spool)
+        flight = self._append(self.waiting.take(room), gaps)
+        self._direct = flight.position
+        # One that takes too long makes everything behind it go to the spool.
+        away = asyncio.get_running_loop().call_later(self._settings.spool_after_s, self._is_away)
         try:
+            await self._writer.written()
             await self._settle(flight)
         finally:
             away.cancel()
-        self._flight = None
+            self._direct, self._away = 0, False
+
+    def _is_away(self) -> None:
+        self._away = True
+        self.spool()
 
     async def _drain(self) -> None:
         """Deliver the first batch of the spool."""
@@ -219,9 +228,7 @@ class Lane:
             # It may have left another lane. A later life that found it there still would send it once more.
             await self._writer.written()
         await self._delivery.wait_for_credit(len(batch.events))
-        self._flight = _Flight(batch, payload, first.position)
-        await self._settle(self._flight)
-        self._flight = None
+        await self._settle(_Flight(batch, payload, first.position))
 
     async def _settle(self, flight: _Flight) -> None:
         """Bring a batch to its end: taken, moved, or refused."""
@@ -232,17 +239,14 @@ class Lane:
             await self._finish(flight)
         elif outcome is Outcome.REFUSED:
             await self._give_up(flight)
-        elif flight.position is None:
-            self._flight = None
-            self._departure.from_memory(flight.batch)
         else:
             await self._departure.from_spool(flight.batch.source)
 
     async def _finish(self, flight: _Flight) -> None:
-        self._flight = None
-        if flight.position is not None:
-            self._index.remove(flight.position)
-            # Only then the next one: of all that a later life finds, no more than the first was ever sent.
+        # Not waited for when direct: a later life that finds it still sends it again, and is told that it is
+        # taken. It goes with the next write.
+        self._index.remove(flight.position)
+        if flight.position != self._direct:
             await self._writer.written()
 
     async def _give_up(self, flight: _Flight) -> None:
@@ -254,10 +258,7 @@ class Lane:
         log.error("batch_given_up", host=self.host_id, source=batch.source, number=batch.number)
         # Gaps that are refused by themselves go nowhere: to tell them again would never end.
         gaps = (*batch.gaps, self.waiting.lose(list(batch.events))) if batch.events else ()
-        if flight.position is None:
-            self._flight = None
-            self.waiting.add_gaps(gaps)
-        elif gaps:
+        if gaps:
             self._index.rewrite(flight.position, Batch(batch.source, batch.number, (), gaps))
             await self._writer.written()
         else:

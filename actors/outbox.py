@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import msgspec
 
+from actors.coverage import Coverage, Mark
 from actors.delivery import LaneSettings
 from actors.gathering import Gathering
 from actors.lane import Lane
 from actors.routing import GuildDirectory
 from actors.spool_index import SpoolBounds, SpoolIndex
-from actors.spool_writer import SpoolWriter, WriterSettings, decoded
+from actors.spool_writer import Checkpoint, SpoolWriter, WriterSettings, decoded
+from domain.detection import SeenText
 from domain.events import Event, Gap
 from domain.ids import hour_start
-from domain.ports import Spool
+from domain.ports import EarlierLife, Position, ShardState, Spool
 
 
 class OutboxSettings(msgspec.Struct, frozen=True):
@@ -47,11 +49,10 @@ class Outbox:
     meanwhile, may be told in another order, but nothing twice. Counts do not depend on it, and an action
     that is told before its violation waits for it in the store.
 
-    A batch keeps its source and number from its making until it is taken, also in the spool and across
-    lives, so a host can tell that it has it already. Killed, an outbox loses what was only in memory:
-    while its hosts take what comes, a batch in flight a lane and what gathered behind it; in an outage,
-    what came in the last ``spool_wait_s``. Killed while its disk takes nothing, it loses more, and what
-    left one lane for another may be told twice.
+    A batch keeps its source and number from its making until it is taken, on disk and across lives, so a host
+    can tell that it has it already. With the batches goes what the gateway had told when they were made: a
+    later life has Discord tell the rest. Killed, an outbox thus loses nothing that Discord still has; killed
+    while its disk takes nothing, it may tell counts twice, and so what left one lane for another.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Outbox:
         self._now_ms = now_ms
         self._settings = settings or OutboxSettings()
         self._index = SpoolIndex(self._settings.spool, now_ms)
+        self._coverage = Coverage()
         self._writer = SpoolWriter(spool, self._index, now_ms, self._settings.writer)
         self._lanes: dict[str, Lane] = {}
         self._homes: dict[int, str] = {}
@@ -75,34 +77,53 @@ class Outbox:
         self._untold_ms: int | None = None
         """Until when an earlier life heard everything, if that was found out late."""
 
-    async def start(self) -> int | None:
-        """Take up what an earlier life left; return until when that one heard everything, if one was."""
-        alive_ms = await self._writer.start(self._opened_late)
+    async def start(self) -> EarlierLife:
+        """Take up what an earlier life left; return what the bot needs to go on from there."""
+        contents = await self._writer.start(self._opened_late)
+        shards = self._coverage.load(contents.saved)
         for host_id in self._index.lanes:
             await self._find_homes(host_id)
         for host_id in self._index.lanes:
             self._lane(host_id)
-        return alive_ms
+        return EarlierLife(contents.alive_ms, shards, contents.guilds, contents.seen)
 
-    def add(self, event: Event) -> None:
-        """Queue an event for the host that owns its guild. Never waits."""
-        self._lane_of(event.guild_id).add(event)
+    def add(self, event: Event, at: Position | None = None) -> None:
+        """Queue an event for the host that owns its guild. Never waits.
 
-    def count_message(self, guild_id: int, ts_ms: int) -> None:
+        ``at`` is what the gateway told it with. Told again after a resume, it is queued once all the same.
+        """
+        mark = None if at is None else Mark(at, counted=False)
+        if mark is None or self._coverage.is_new(event.guild_id, mark):
+            self._lane_of(event.guild_id).add(event, mark)
+
+    def count_message(self, guild_id: int, ts_ms: int, at: Position | None = None) -> None:
         """Count a message; counts of one guild and hour travel together."""
-        self._lane_of(guild_id).count(guild_id, hour_start(ts_ms))
+        mark = None if at is None else Mark(at, counted=True)
+        if mark is None or self._coverage.is_new(guild_id, mark):
+            self._lane_of(guild_id).count(guild_id, hour_start(ts_ms), mark, ts_ms)
 
     def report(self, gap: Gap) -> None:
         """Have a gap told to some host, once, whatever happens to this process."""
         routing = self._directory.routing
         self._lane(min(routing.hosts, default=routing.placement.owners[0])).report(gap)
 
-    def listening(self, heard_until_ms: Callable[[], int | None] | None = None) -> None:
-        """Have the spool note from now on until when this life heard everything; without a say, until now.
+    def listening(
+        self,
+        shards: Callable[[], tuple[ShardState, ...]] | None = None,
+        changed_guilds: Callable[[], dict[int, bytes | None]] = dict,
+        seen: Callable[[], tuple[SeenText, ...]] = tuple,
+    ) -> None:
+        """Have the spool note from now on how the shards stand; without a say, all is heard until now.
 
-        What is reported as a gap is on disk no later than a time behind it.
+        That goes to disk together with the batches that it goes with, and with what is reported as a gap.
         """
-        self._writer.heard_until_ms = heard_until_ms or self._now_ms
+
+        def checkpoint() -> Checkpoint:
+            standing = shards() if shards is not None else (ShardState(0, self._now_ms()),)
+            saved, alive_ms = self._coverage.save(standing)
+            return Checkpoint(alive_ms, saved, changed_guilds(), seen())
+
+        self._writer.checkpoint = checkpoint
         self._listening_since_ms = self._now_ms()
         self._tell_untold()
         self._writer.wake()
@@ -110,14 +131,16 @@ class Outbox:
     def stats(self) -> OutboxStats:
         """Return what went through."""
         lanes = list(self._lanes.values())
+        on_its_way = [lane.on_its_way for lane in lanes if lane.on_its_way is not None]
+        late = [lane.spooled for lane in lanes if lane.spooled is not None]
         return OutboxStats(
             waiting_events=sum(len(lane.waiting) for lane in lanes),
             sent_events=sum(lane.sent_events for lane in lanes),
             sent_batches=sum(lane.sent_batches for lane in lanes),
             lost_events=sum(lane.waiting.lost_events for lane in lanes) + self._index.lost_events,
-            spooled_batches=self._index.batches,
-            spooled_bytes=self._index.bytes,
-            oldest_spooled_ms=self._index.oldest_ms,
+            spooled_batches=self._index.batches - len(on_its_way),
+            spooled_bytes=self._index.bytes - sum(batch.size for batch in on_its_way),
+            oldest_spooled_ms=min((batch.since_ms for batch in late), default=None),
         )
 
     async def flush(self) -> None:
@@ -134,17 +157,9 @@ class Outbox:
 
     # -- what lanes ask of each other -------------------------------------------------------------
 
-    def take_over(self, host_id: str, events: list[Event]) -> None:
+    def lane_to(self, host_id: str) -> Lane:
         """See :class:`actors.departure.Neighbours`."""
-        self._lane(host_id).take_over(events)
-
-    def route(self, events: Iterable[Event]) -> None:
-        """See :class:`actors.departure.Neighbours`."""
-        placement = self._directory.routing.placement
-        lanes = [(event, self._lane(placement.owner_of(event.guild_id))) for event in events]
-        for event, lane in lanes:  # all or nothing: whatever could go wrong has not
-            self._homes[event.guild_id] = lane.host_id
-            lane.add(event)
+        return self._lane(host_id)
 
     def moved_away(self, host_id: str) -> None:
         """See :class:`actors.departure.Neighbours`."""
@@ -173,7 +188,7 @@ class Outbox:
         if lane is None:
             lane = self._lanes[host_id] = Lane(
                 host_id,
-                Gathering(f"{self._source}>{host_id}", self._now_ms),
+                Gathering(f"{self._source}>{host_id}", self._now_ms, self._coverage),
                 directory=self._directory,
                 writer=self._writer,
                 neighbours=self,

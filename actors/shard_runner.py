@@ -24,7 +24,7 @@ from domain.detection import (
 )
 from domain.events import ActionSettled, Event, Gap, ViolationDetected
 from domain.ids import violation_id
-from domain.ports import BotConnection, BotProgress, Spool
+from domain.ports import BotConnection, BotProgress, Position, Spool
 
 log = structlog.get_logger()
 
@@ -96,12 +96,13 @@ class ShardRunner:
         # A runner's life is a source of its own: its numbers start at one again.
         source = f"{self._settings.runner_id}@{self._now_ms()}"
         self._outbox = Outbox(source, directory, self._open_spool(), self._now_ms, self._settings.outbox)
-        alive_ms = await self._outbox.start()
+        earlier = await self._outbox.start()
         self._deleters = [asyncio.create_task(self._delete_forever()) for _ in range(DELETERS)]
         self._authority.start()
         self._bot = self._connect()
-        await self._bot.start(self, alive_ms)
-        self._outbox.listening(self._bot.heard_until_ms)
+        self._detector.recall(earlier.seen)
+        await self._bot.start(self, earlier)
+        self._outbox.listening(self._bot.shards, self._bot.changed_guilds, self._detector.take_news)
 
     async def stop(self, reason: str) -> None:
         """Leave the gateway, then deliver what is left, for a bounded time."""
@@ -130,9 +131,9 @@ class ShardRunner:
             self._bot.progress(),
         )
 
-    def on_event(self, event: Event) -> None:
+    def on_event(self, event: Event, at: Position | None = None) -> None:
         """Report an event as it is."""
-        self._outbox.add(event)
+        self._outbox.add(event, at)
 
     def on_authority(self, notice: AuthorityNotice) -> None:
         """Tell at once, and beside the events, who lost or gained authority."""
@@ -142,16 +143,16 @@ class ShardRunner:
         """Report a time in which a shard did not listen."""
         self._outbox.report(gap)
 
-    def on_message(self, message: Message) -> None:
+    def on_message(self, message: Message, at: Position | None = None) -> None:
         """Count a message; if it breaks a rule, report that at once and have it deleted."""
         self._messages += 1
-        self._outbox.count_message(message.guild_id, message.ts_ms)
+        self._outbox.count_message(message.guild_id, message.ts_ms, at)
         finding = self._detector.inspect(message)
         if finding is None:
             return
         self._violations += 1
         violation = _violation(message, finding)
-        self._outbox.add(violation)
+        self._outbox.add(violation, at)
         try:
             self._deletions.put_nowait(_Deletion(violation, message))
         except asyncio.QueueFull:

@@ -71,12 +71,6 @@ class SpoolIndex:
         """How many batches are spooled."""
         return len(self._batches)
 
-    @property
-    def oldest_ms(self) -> int | None:
-        """The time of the first event of the oldest batch."""
-        firsts = [self._batches[positions[0]].since_ms for positions in self._lanes.values()]
-        return min(firsts, default=None)
-
     def holds(self, lane: str) -> bool:
         """Whether a lane has something spooled."""
         return lane in self._lanes

@@ -10,9 +10,10 @@ import msgspec
 import structlog
 
 from actors.spool_index import SpoolIndex
+from domain.detection import SeenText
 from domain.errors import MalformedBatch, StoreUnavailable
 from domain.events import Batch, decode_batch
-from domain.ports import Spool, SpoolChanges
+from domain.ports import Spool, SpoolChanges, SpoolContents
 
 log = structlog.get_logger()
 
@@ -26,6 +27,15 @@ class WriterSettings(msgspec.Struct, frozen=True):
     complain_every_ms: int = 60_000
 
 
+class Checkpoint(msgspec.Struct, frozen=True):
+    """What is true at the moment of a write, and goes to disk with the batches."""
+
+    alive_ms: int | None = None
+    saved: bytes | None = None
+    guilds: dict[int, bytes | None] = {}
+    seen: tuple[SeenText, ...] = ()
+
+
 class SpoolWriter:
     """Writes what the index changed: all that gathered since the last write in one transaction.
 
@@ -36,8 +46,9 @@ class SpoolWriter:
         self, spool: Spool, index: SpoolIndex, now_ms: Callable[[], int], settings: WriterSettings
     ) -> None:
         self.index = index
-        self.heard_until_ms: Callable[[], int | None] | None = None
-        """Tells until when this life heard everything; None until it listens."""
+        self.checkpoint: Callable[[], Checkpoint] | None = None
+        """Tells what goes to disk with the batches; None until this life listens."""
+        self._guilds: dict[int, bytes | None] = {}
         self._spool = spool
         self._now_ms = now_ms
         self._settings = settings
@@ -48,15 +59,15 @@ class SpoolWriter:
         self._complained_ms: int | None = None
         self.task: asyncio.Task[None] | None = None
 
-    async def start(self, opened_late: Callable[[int | None], None]) -> int | None:
-        """Open the spool; return until when an earlier life heard everything.
+    async def start(self, opened_late: Callable[[int | None], None]) -> SpoolContents:
+        """Open the spool; return what an earlier life left there.
 
         While it cannot be opened, what would go there stays in memory; ``opened_late`` is then told what
         would have been returned, once it can. The batches that it holds are left to the next life: told
         now, what they say of a guild would be older than what is known of it.
         """
         self._opened_late = opened_late
-        alive_ms: int | None = None
+        contents = SpoolContents()
         try:
             contents = await self._spool.open()
         except StoreUnavailable as error:
@@ -66,9 +77,8 @@ class SpoolWriter:
         else:
             self._opened = True
             self.index.load(contents)
-            alive_ms = contents.alive_ms
         self.task = asyncio.create_task(self._write_forever(), name="spool")
-        return alive_ms
+        return contents
 
     async def stop(self) -> None:
         """Write what is left, and let go."""
@@ -125,9 +135,13 @@ class SpoolWriter:
                 self._opened = True
                 self._opened_late(contents.alive_ms)
             changes = self.index.changes()
-            alive_ms = self.heard_until_ms() if self.heard_until_ms is not None else None
-            if changes.put or changes.removed or alive_ms is not None:
-                await self._spool.write(SpoolChanges(changes.put, changes.removed, alive_ms))
+            now = self.checkpoint() if self.checkpoint is not None else Checkpoint()
+            self._guilds |= now.guilds
+            guilds = dict(self._guilds)
+            if changes.put or changes.removed or guilds or now.saved is not None:
+                await self._spool.write(
+                    SpoolChanges(changes.put, changes.removed, now.alive_ms, now.saved, guilds, now.seen)
+                )
         except StoreUnavailable as error:
             self._failing = True
             self._complain(error)
@@ -137,6 +151,9 @@ class SpoolWriter:
         else:
             self._failing = False
             self.index.wrote(changes)
+            for guild_id, known in guilds.items():
+                if self._guilds.get(guild_id) is known:
+                    self._guilds.pop(guild_id, None)
 
     def _complain(self, error: StoreUnavailable) -> None:
         now_ms = self._now_ms()

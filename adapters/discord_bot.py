@@ -15,7 +15,8 @@ from discord.http import Route
 
 from adapters.clock import now_ms
 from adapters.discord_authority import guild_authority, member_authority, on_member_update
-from adapters.gateway_shard import GatewayShard
+from adapters.gateway_shard import GatewayShard, Session
+from adapters.guild_snapshot import encode_guild, restore_guild
 from adapters.identify_turns import IdentifyTurns
 from adapters.shard_hearing import ShardHearing
 from domain.authority import GuildAuthority, MemberAuthority
@@ -31,7 +32,7 @@ from domain.events import (
     UserRef,
 )
 from domain.identify import IdentifyGrants, IdentifyRules, SessionStarts
-from domain.ports import BotHandler, BotProgress
+from domain.ports import BotHandler, BotProgress, EarlierLife, GatewaySession, ShardState
 from domain.text import storable
 
 log = structlog.get_logger()
@@ -43,6 +44,16 @@ AWAY_AFTER_S = 5.0
 
 _UNKNOWN_MESSAGE, _UNKNOWN_CHANNEL = 10008, 10003
 _DISALLOWED_INTENTS = 4014
+
+_CHANGES_A_GUILD = frozenset(
+    {
+        *("guild_available", "guild_join", "guild_update", "guild_remove", "guild_unavailable"),
+        *("guild_channel_create", "guild_channel_update", "guild_channel_delete"),
+        *("guild_role_create", "guild_role_update", "guild_role_delete"),
+        *("thread_create", "thread_join", "thread_update", "thread_remove", "raw_thread_delete"),
+        *("member_join", "raw_member_remove"),  # they change the number of members
+    }
+)
 
 
 class ShardSettings(msgspec.Struct, frozen=True):
@@ -68,7 +79,7 @@ class DiscordBot:
         self._connection: asyncio.Task[None] | None = None
         self._refusal: str | None = None
 
-    async def start(self, handler: BotHandler, heard_until_ms: int | None = None) -> None:
+    async def start(self, handler: BotHandler, earlier: EarlierLife | None = None) -> None:
         """See the port."""
         settings = self._settings
         # discord.py has no setting for these: its own constants are where the address is changed.
@@ -83,10 +94,7 @@ class DiscordBot:
         except (discord.HTTPException, OSError) as error:
             raise BotRefused(f"Discord does not let the bot log in now: {error}.") from error
         self._turns = IdentifyTurns(self._open_grants(), self._session_starts, settings.identify)
-        for shard_id in settings.shard_ids:
-            self._shards[shard_id] = GatewayShard(client, shard_id, self._turns)
-            if heard_until_ms is not None:
-                client.hearing.was_heard(shard_id, heard_until_ms)
+        self._go_on(earlier or EarlierLife())
         self._connection = asyncio.create_task(self._stay_connected(), name="gateway")
 
     async def stop(self) -> None:
@@ -96,9 +104,13 @@ class DiscordBot:
             await asyncio.gather(self._connection, return_exceptions=True)
             await self._client.close()
 
-    def heard_until_ms(self) -> int | None:
+    def shards(self) -> tuple[ShardState, ...]:
         """See the port."""
-        return self._client.heard_until_ms()
+        return self._client.states()
+
+    def changed_guilds(self) -> dict[int, bytes | None]:
+        """See the port."""
+        return self._client.changed_guilds()
 
     def progress(self) -> BotProgress:
         """See the port."""
@@ -112,6 +124,17 @@ class DiscordBot:
             budget_wait_ms=self._turns.budget_wait_ms,
             refusal=self._refusal or min(failures, default=None),
         )
+
+    def _go_on(self, earlier: EarlierLife) -> None:
+        """Make the shards, and let each go on where an earlier life of this runner left it."""
+        known = {state.shard_id: state for state in earlier.shards}
+        for shard_id in self._settings.shard_ids:
+            state = known.get(shard_id, ShardState(shard_id, earlier.heard_until_ms))
+            session = None if state.session is None else Session(*msgspec.structs.astuple(state.session))
+            self._shards[shard_id] = GatewayShard(self._client, shard_id, self._turns, session)
+            if state.heard_ms is not None:
+                self._client.hearing.was_heard(shard_id, state.heard_ms)
+        self._client.restore(earlier.guilds)
 
     async def _stay_connected(self) -> None:
         """Keep all shards connected; end when Discord never wants one of them back."""
@@ -166,6 +189,8 @@ class _Client(discord.AutoShardedClient):
         self._undescribed: set[int] = set()
         """Shards with a new session, whose guilds discord.py has not told of yet."""
         self.hearing = ShardHearing()
+        self._changed: set[int] = set()
+        """Guilds of which something is known that is not kept yet."""
         self._handled: dict[str, Callable[..., None]] = {
             "message": self._message,
             "guild_available": self._guild_available,
@@ -185,6 +210,7 @@ class _Client(discord.AutoShardedClient):
 
     def dispatch(self, event: str, /, *args: Any, **kwargs: Any) -> None:
         """Handle an event at once, in the gateway's order, and not some time later in a task of its own."""
+        self._note_change(event, args)
         handle = self._handled.get(event)
         if handle is not None:
             try:
@@ -203,7 +229,7 @@ class _Client(discord.AutoShardedClient):
     def _message(self, message: discord.Message) -> None:
         if message.guild is None:
             return
-        self._hear(message.guild.id)
+        shard = self._hear(message.guild.id)
         if message.author.bot or message.webhook_id is not None:
             return
         self._handler.on_message(
@@ -216,7 +242,8 @@ class _Client(discord.AutoShardedClient):
                 content=storable(message.content),
                 mentions=len({user.id for user in message.mentions}),
                 ts_ms=int(message.created_at.timestamp() * 1000),
-            )
+            ),
+            shard.position(),
         )
 
     def _guild_available(self, guild: discord.Guild) -> None:
@@ -269,7 +296,10 @@ class _Client(discord.AutoShardedClient):
             self._leaving[shard_id] = self.loop.call_later(AWAY_AFTER_S, self._is_away, shard_id)
 
     def _shard_resumed(self, shard_id: int) -> None:
-        self._gateway[shard_id].answered()
+        shard = self._gateway[shard_id]
+        if shard.is_first and now_ms() - (self.hearing.until_ms(shard_id) or 0) > AWAY_AFTER_S * 1000:
+            self._away.add(shard_id)  # nobody was there to say so
+        shard.answered()
         self.hearing.resumed(shard_id, now_ms())
         self._is_back(shard_id)
 
@@ -286,22 +316,55 @@ class _Client(discord.AutoShardedClient):
         if guild is not None:  # else it was not described yet, and who is what there, nobody was told
             self._handler.on_authority(member_authority(guild, user_id, role_ids, now_ms()))
 
-    def heard_until_ms(self) -> int | None:
-        """Look whether heartbeats were answered meanwhile; return until when all shards heard everything."""
-        for shard_id, shard in self._gateway.items():
-            self.hearing.pulse(shard_id, shard.latency_s, now_ms())
-        return self.hearing.until_ms()
+    def states(self) -> tuple[ShardState, ...]:
+        """Look whether heartbeats were answered meanwhile; return how each shard stands."""
+        return tuple(self._state(shard) for shard in self._gateway.values())
+
+    def _state(self, shard: GatewayShard) -> ShardState:
+        shard_id, session = shard.shard_id, shard.session()
+        self.hearing.pulse(shard_id, shard.latency_s, now_ms())
+        heard_ms = self.hearing.until_ms(shard_id)
+        # A session that is taken up again does not describe its guilds: not before that is done.
+        if session is None or shard_id in self._undescribed or self.hearing.is_missing(shard_id):
+            return ShardState(shard_id, heard_ms)
+        return ShardState(shard_id, heard_ms, GatewaySession(*session))
+
+    def restore(self, guilds: dict[int, bytes]) -> None:
+        """Know again what an earlier life knew of the guilds whose shards go on; forget the others."""
+        for guild_id, payload in guilds.items():
+            shard = self._gateway.get((guild_id >> 22) % self._settings.shard_count)
+            if shard is not None and shard.session() is not None:
+                restore_guild(self, payload)
+            else:
+                self._changed.add(guild_id)
+
+    def changed_guilds(self) -> dict[int, bytes | None]:
+        """Return what is known of the guilds that changed since the last call."""
+        changed, self._changed = self._changed, set()
+        known = {guild_id: self.get_guild(guild_id) for guild_id in changed}
+        return {guild_id: encode_guild(guild) if guild else None for guild_id, guild in known.items()}
+
+    def _note_change(self, event: str, args: tuple[Any, ...]) -> None:
+        """Note the guild of an event that changes what is kept of guilds."""
+        if event not in _CHANGES_A_GUILD:
+            return
+        for arg in args:
+            guild = arg if isinstance(arg, discord.Guild) else getattr(arg, "guild", None)
+            guild_id = guild.id if guild is not None else getattr(arg, "guild_id", None)
+            if guild_id is not None:
+                self._changed.add(guild_id)
 
     def is_described(self, shard_id: int) -> bool:
         """Return whether a shard is connected, and its guilds are known."""
         return self._gateway[shard_id].connected and shard_id not in self._undescribed
 
-    def _hear(self, guild_id: int) -> None:
-        self.hearing.heard((guild_id >> 22) % self._settings.shard_count, now_ms())
+    def _hear(self, guild_id: int) -> GatewayShard:
+        shard = self._gateway[(guild_id >> 22) % self._settings.shard_count]
+        self.hearing.heard(shard.shard_id, now_ms())
+        return shard
 
     def _tell(self, event: Event) -> None:
-        self._hear(event.guild_id)
-        self._handler.on_event(event)
+        self._handler.on_event(event, self._hear(event.guild_id).position())
 
     def _is_away(self, shard_id: int) -> None:
         del self._leaving[shard_id]

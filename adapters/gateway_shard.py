@@ -19,6 +19,7 @@ import yarl
 from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 
 from adapters.identify_turns import IdentifyTurns, Turn
+from domain.ports import Position
 
 log = structlog.get_logger()
 
@@ -76,6 +77,8 @@ class GatewayShard:
         self.shard_id = shard_id
         self.connected = False
         """Whether Discord answered the last IDENTIFY or RESUME, on a connection that stands."""
+        self.is_first = True
+        """Whether it was never connected in this life."""
         self.failure: str | None = None
         self._client = client
         self._turns = turns
@@ -98,6 +101,11 @@ class GatewayShard:
         if socket is not None and socket.session_id is not None and socket.sequence is not None:
             return Session(socket.session_id, str(socket.gateway), socket.sequence)
         return self._session
+
+    def position(self) -> Position | None:
+        """Return the place of the event that is being dispatched."""
+        session = self.session()
+        return None if session is None else Position(self.shard_id, session.session_id, session.sequence)
 
     async def run(self) -> None:
         """Stay connected until cancelled; raise ``ConnectionClosed`` when Discord never wants us back."""
@@ -146,6 +154,7 @@ class GatewayShard:
     def answered(self) -> None:
         """Note that Discord said READY or RESUMED."""
         self.connected = True
+        self.is_first = False
         self.failure = None
         self._unanswered = 0
         self._turn_used = False

@@ -63,9 +63,15 @@ class ShardHearing:
         since_ms = self._missed_since_ms.pop(shard_id, None)
         return None if since_ms is None else Gap(since_ms, max(since_ms, at_ms), 0, "blind")
 
-    def until_ms(self) -> int | None:
-        """Return until when all shards that ever heard something have heard everything; None if none did."""
-        return min(
-            [*self._heard_ms.values(), *self._cut_off_since_ms.values(), *self._missed_since_ms.values()],
-            default=None,
-        )
+    def is_missing(self, shard_id: int) -> bool:
+        """Return whether a shard missed a time for good that was not told yet."""
+        return shard_id in self._missed_since_ms
+
+    def until_ms(self, shard_id: int) -> int | None:
+        """Return until when a shard has heard everything; None if it never heard anything."""
+        times = [
+            known[shard_id]
+            for known in (self._heard_ms, self._cut_off_since_ms, self._missed_since_ms)
+            if shard_id in known
+        ]
+        return min(times, default=None)

@@ -14,12 +14,14 @@ import msgspec
 import structlog
 
 from adapters.queries import load_queries
+from domain.detection import SeenText
 from domain.errors import StoreUnavailable
-from domain.ports import SpoolChanges, SpoolContents, SpooledBatch
+from domain.ports import SEEN_KEPT_MS, SpoolChanges, SpoolContents, SpooledBatch
 
 log = structlog.get_logger()
 
-SCHEMA = 1
+SCHEMA = 2
+"""Schema 1 had no sessions; a file of it is taken over as it is."""
 LOCKED_FOR_S = 2.0
 WAL_BYTES = 16 << 20
 
@@ -103,18 +105,25 @@ class SqliteSpool:
         connection.execute("PRAGMA journal_mode = WAL")
         # NORMAL does not wait for the disk at each commit. A killed process loses nothing by that, what it
         # wrote is the kernel's; a power cut may take the last commits, but never one without those behind
-        # it: batches that were removed come back and are known by their numbers, and the newest ones are
-        # lost as if they had still been in memory. FULL would buy those few for a disk flush per batch.
+        # it: batches that were removed come back and are known by their numbers; with the newest goes the
+        # position behind them, so Discord tells those events again while it has the session. Violations are
+        # known by their ids; messages that were counted in that moment count twice. FULL would save that, for
+        # a disk flush a batch.
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
+        # Each batch passes through here, and a checkpoint waits for the disk: seldom, then.
+        connection.execute("PRAGMA wal_autocheckpoint = 4000")
         [version] = connection.execute("PRAGMA user_version").fetchone()
-        if version not in (0, SCHEMA):
+        if version not in range(SCHEMA + 1):
             raise _Broken(f"schema {version} is not ours")
         if version == SCHEMA:
             return
         with _transaction(connection):
             connection.execute(self._queries["create_batches"])
             connection.execute(self._queries["create_life"])
+            connection.execute(self._queries["create_saved"])
+            connection.execute(self._queries["create_guilds"])
+            connection.execute(self._queries["create_seen"])
             connection.execute(f"PRAGMA user_version = {SCHEMA}")
 
     def _load(self) -> SpoolContents:
@@ -124,7 +133,14 @@ class SqliteSpool:
             raise _Broken(verdict)
         rows = connection.execute(self._queries["load_batches"]).fetchall()
         alive = connection.execute(self._queries["load_alive"]).fetchone()
-        return SpoolContents(tuple(SpooledBatch(*row) for row in rows), alive[0] if alive else None)
+        saved = connection.execute(self._queries["load_saved"]).fetchone()
+        return SpoolContents(
+            tuple(SpooledBatch(*row) for row in rows),
+            alive[0] if alive else None,
+            bytes(saved[0]) if saved else None,
+            {guild_id: bytes(known) for guild_id, known in connection.execute(self._queries["load_guilds"])},
+            tuple(SeenText(*row) for row in connection.execute(self._queries["load_seen"])),
+        )
 
     def _write(self, changes: SpoolChanges) -> None:
         connection = self._require()
@@ -138,6 +154,16 @@ class SqliteSpool:
             )
             if changes.alive_ms is not None:
                 connection.execute(self._queries["put_alive"], (changes.alive_ms,))
+            if changes.saved is not None:
+                connection.execute(self._queries["put_saved"], (changes.saved,))
+            if changes.seen:
+                connection.executemany(self._queries["put_seen"], changes.seen)
+                oldest_ms = max(each.ts_ms for each in changes.seen) - SEEN_KEPT_MS
+                connection.execute(self._queries["forget_seen"], (2 * len(changes.seen), oldest_ms))
+            gone = [(guild_id,) for guild_id, known in changes.guilds.items() if known is None]
+            connection.executemany(self._queries["remove_guild"], gone)
+            known_now = [item for item in changes.guilds.items() if item[1] is not None]
+            connection.executemany(self._queries["put_guild"], known_now)
 
     def _read(self, position: int) -> bytes | None:
         row = self._require().execute(self._queries["read_payload"], (position,)).fetchone()

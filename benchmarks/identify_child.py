@@ -18,6 +18,7 @@ from adapters.redis_identify import RedisIdentifyGrants
 from domain.authority import AuthorityNotice
 from domain.detection import Message
 from domain.events import Event, Gap
+from domain.ports import Position
 
 LOOK_EVERY_S = 0.05
 
@@ -32,10 +33,10 @@ class Orders(msgspec.Struct, frozen=True):
 class _Listener:
     """Takes what a bot tells; implements :class:`domain.ports.BotHandler`."""
 
-    def on_message(self, message: Message) -> None:
+    def on_message(self, message: Message, at: Position | None = None) -> None:
         """Take a message."""
 
-    def on_event(self, event: Event) -> None:
+    def on_event(self, event: Event, at: Position | None = None) -> None:
         """Take an event."""
 
     def on_gap(self, gap: Gap) -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import string
 from collections import OrderedDict, deque
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -74,15 +74,26 @@ class DetectionRules(msgspec.Struct, frozen=True):
     """Bound on authors whose last messages are remembered; the longest silent is forgotten first."""
 
 
+class SeenText(NamedTuple):
+    """A text that was seen a moment ago: whose, and a mark of it."""
+
+    message_id: int
+    guild_id: int
+    author_id: int
+    mark: bytes
+    ts_ms: int
+
+
 class Detector:
-    """Finds what is wrong with messages. Owns the memory of recent texts; losing it costs one repeat."""
+    """Finds what is wrong with messages. Owns the memory of recent texts, which can be given to another."""
 
     def __init__(self, rules: DetectionRules, compile_pattern: CompilePattern) -> None:
         self._rules = rules
         self._invite = compile_pattern(r"(?i)\bdiscord(?:\.gg|(?:app)?\.com/invite)/[a-z0-9-]{2,}")
         self._phishing = compile_pattern(_any_domain(rules.phishing_domains))
         self._words = tuple(word.casefold() for word in rules.banned_words if word)
-        self._recent: OrderedDict[tuple[int, int], deque[tuple[int, bytes]]] = OrderedDict()
+        self._recent: OrderedDict[tuple[int, int], deque[SeenText]] = OrderedDict()
+        self._news: deque[SeenText] = deque(maxlen=rules.remembered_authors)
 
     def inspect(self, message: Message) -> Finding | None:
         """Return the gravest rule that the message breaks, or None."""
@@ -103,15 +114,37 @@ class Detector:
         text = normalised(message.content)
         if not text:
             return False
-        key = (message.guild_id, message.author.user_id)
+        mark = hashlib.blake2b(text.encode(), digest_size=8).digest()
+        seen = SeenText(message.message_id, message.guild_id, message.author.user_id, mark, message.ts_ms)
+        recent = self._remember(seen)
+        self._news.append(seen)
+        self._forget_the_silent(message.ts_ms)
+        # Not those behind it: told again, a message is no repetition of what came after it.
+        return sum(1 for each in recent if each.mark == mark and each.message_id <= seen.message_id) >= (
+            self._rules.repeats
+        )
+
+    def take_news(self) -> tuple[SeenText, ...]:
+        """Return what was seen since the last call, for a detector that is to go on from here."""
+        news = tuple(self._news)
+        self._news.clear()
+        return news
+
+    def recall(self, seen: Iterable[SeenText]) -> None:
+        """Remember what another detector saw before; told again, a message counts once."""
+        for each in sorted(seen):
+            self._remember(each)
+
+    def _remember(self, seen: SeenText) -> deque[SeenText]:
+        key = (seen.guild_id, seen.author_id)
         recent = self._recent.setdefault(key, deque(maxlen=16))
         self._recent.move_to_end(key)
-        mark = hashlib.blake2b(text.encode(), digest_size=8).digest()
-        while recent and recent[0][0] < message.ts_ms - self._rules.repeat_window_ms:
+        if any(each.message_id == seen.message_id for each in recent):
+            return recent
+        while recent and recent[0].ts_ms < seen.ts_ms - self._rules.repeat_window_ms:
             recent.popleft()
-        recent.append((message.ts_ms, mark))
-        self._forget_the_silent(message.ts_ms)
-        return sum(1 for _, seen in recent if seen == mark) >= self._rules.repeats
+        recent.append(seen)
+        return recent
 
     def _forget_the_silent(self, now_ms: int) -> None:
         """Forget whose messages no new one can be a repetition of, and more if there are too many.
@@ -122,7 +155,7 @@ class Detector:
         while self._recent:
             longest_silent = next(iter(self._recent.values()))
             spare = len(self._recent) <= self._rules.remembered_authors
-            if spare and longest_silent[-1][0] >= until_ms:
+            if spare and longest_silent[-1].ts_ms >= until_ms:
                 return
             self._recent.popitem(last=False)
 

@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from domain.authority import AuthorityNotice
-from domain.detection import Message
+from domain.detection import Message, SeenText
 from domain.events import Event, Gap, UserRef
 from domain.guild import Effect, GuildState, HourCounts
 from domain.placement import Placement
@@ -221,14 +221,47 @@ class DashboardStore(Protocol):
         ...
 
 
+class Position(msgspec.Struct, frozen=True, array_like=True):
+    """An event's place in what Discord told a shard in one session."""
+
+    shard_id: int
+    session_id: str
+    sequence: int
+
+
+class GatewaySession(msgspec.Struct, frozen=True, array_like=True):
+    """What a session is taken up with again, behind the event of this number."""
+
+    session_id: str
+    resume_url: str
+    sequence: int
+
+
+class ShardState(msgspec.Struct, frozen=True, array_like=True):
+    """Until when a shard heard everything, and its session if that can be taken up again."""
+
+    shard_id: int
+    heard_ms: int | None
+    session: GatewaySession | None = None
+
+
+class EarlierLife(msgspec.Struct, frozen=True):
+    """What an earlier life of a runner left behind. ``guilds`` is what it knew of guilds, as it wrote it."""
+
+    heard_until_ms: int | None = None
+    shards: tuple[ShardState, ...] = ()
+    guilds: dict[int, bytes] = {}
+    seen: tuple[SeenText, ...] = ()
+
+
 class BotHandler(Protocol):
     """What a bot connection tells, one call at a time and in Discord's order within a guild."""
 
-    def on_message(self, message: Message) -> None:
+    def on_message(self, message: Message, at: Position | None = None) -> None:
         """Somebody who is no bot posted a message."""
         ...
 
-    def on_event(self, event: Event) -> None:
+    def on_event(self, event: Event, at: Position | None = None) -> None:
         """Something happened in a guild that is reported as it is."""
         ...
 
@@ -259,11 +292,11 @@ class BotProgress(msgspec.Struct, frozen=True):
 class BotConnection(Protocol):
     """A runner's shards on Discord's gateway, and what they may do there."""
 
-    async def start(self, handler: BotHandler, heard_until_ms: int | None = None) -> None:
+    async def start(self, handler: BotHandler, earlier: EarlierLife | None = None) -> None:
         """Log in and begin to connect all shards, which may take as long as Discord's limits on it ask for.
 
-        ``heard_until_ms`` is until when an earlier life of these shards heard everything, if there was one:
-        what they missed since is told by ``on_gap``.
+        Sessions of an earlier life are taken up again: Discord tells what happened since. What it does not
+        tell any more, ``on_gap`` does.
 
         Raises:
             BotRefused: the token is wrong, or Discord cannot be asked.
@@ -279,17 +312,26 @@ class BotConnection(Protocol):
         """Leave the gateway."""
         ...
 
-    def heard_until_ms(self) -> int | None:
-        """Return until when every shard that ever heard something is known to have heard everything.
+    def shards(self) -> tuple[ShardState, ...]:
+        """Return how each shard stands now: everything up to its session's number was handed on.
 
-        None when none has yet. It stands still while a shard is cut off or says nothing, and when the gateway
-        was left. A time that is missed for good is passed only when ``on_gap`` has told it.
+        Its time stands still while it is cut off or says nothing, and when the gateway was left. A time that
+        is missed for good is passed only when ``on_gap`` has told it. Without a session the next life begins
+        anew.
         """
+        ...
+
+    def changed_guilds(self) -> dict[int, bytes | None]:
+        """Return what changed of the guilds since the last call, to be kept; None: the bot is not there."""
         ...
 
     async def delete_message(self, channel_id: int, message_id: int) -> bool:
         """Delete a message; return whether it is gone, by us or by others."""
         ...
+
+
+SEEN_KEPT_MS = 60_000
+"""How long texts are kept for a later life; repetitions are looked for within half of that."""
 
 
 class SpooledBatch(msgspec.Struct, frozen=True):
@@ -318,6 +360,10 @@ class SpoolContents(msgspec.Struct, frozen=True):
     batches: tuple[SpooledBatch, ...] = ()
     alive_ms: int | None = None
     """Until when the earlier life heard everything, as it last said; None when there was none."""
+    saved: bytes | None = None
+    """What it left to say of its sessions."""
+    guilds: dict[int, bytes] = {}
+    seen: tuple[SeenText, ...] = ()
 
 
 class SpoolChanges(msgspec.Struct, frozen=True):
@@ -327,6 +373,12 @@ class SpoolChanges(msgspec.Struct, frozen=True):
     """Batches with their bytes, in place of what is at their positions."""
     removed: tuple[int, ...] = ()
     alive_ms: int | None = None
+    saved: bytes | None = None
+    """In place of what was saved before."""
+    guilds: dict[int, bytes | None] = {}
+    """What is known of guilds, by id, in place of what is there; None takes it out."""
+    seen: tuple[SeenText, ...] = ()
+    """Texts that were seen since the last write. What is older than ``SEEN_KEPT_MS`` goes."""
 
 
 class Spool(Protocol):

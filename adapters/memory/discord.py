@@ -15,7 +15,14 @@ from domain.authority import AuthorityNotice
 from domain.detection import Message
 from domain.errors import BotRefused, LoginFailed
 from domain.events import Event, Gap
-from domain.ports import BotHandler, BotProgress
+from domain.ports import (
+    BotHandler,
+    BotProgress,
+    EarlierLife,
+    GatewaySession,
+    Position,
+    ShardState,
+)
 from domain.sessions import Identity, SessionGuild, Tokens
 
 
@@ -109,6 +116,7 @@ class MemoryBot:
 
     ``refusal`` makes ``start`` raise ``BotRefused``. ``on_delete`` decides how a deletion ends, and may
     hold it or raise; without it every deletion succeeds. ``heard_ms`` is until when it says to have heard.
+    With ``keeps_session`` a runner's next life, given the same bot, is told again what it does not have.
     """
 
     def __init__(self, *, refusal: str | None = None) -> None:
@@ -117,16 +125,23 @@ class MemoryBot:
         self.deleted: list[tuple[int, int]] = []
         self.connected = False
         self.heard_ms = NOON_MS
+        self.keeps_session = False
+        self.session_id = secrets.token_hex(4)
+        self.told: list[Message | Event] = []
+        self.earlier = EarlierLife()
         self._handler: BotHandler | None = None
 
-    async def start(self, handler: BotHandler, heard_until_ms: int | None = None) -> None:
+    async def start(self, handler: BotHandler, earlier: EarlierLife | None = None) -> None:
         """See the port."""
         if self.refusal is not None:
             raise BotRefused(self.refusal)
         self._handler = handler
         self.connected = True
-        if heard_until_ms is not None:
-            handler.on_gap(Gap(heard_until_ms, max(heard_until_ms, self.heard_ms), 0, "blind"))
+        self.earlier = earlier or EarlierLife()
+        heard_ms = self.earlier.heard_until_ms
+        if heard_ms is None or self._take_up(self.earlier):
+            return
+        handler.on_gap(Gap(heard_ms, max(heard_ms, self.heard_ms), 0, "blind"))
 
     def progress(self) -> BotProgress:
         """See the port."""
@@ -136,9 +151,14 @@ class MemoryBot:
         """See the port."""
         self.connected = False
 
-    def heard_until_ms(self) -> int:
+    def shards(self) -> tuple[ShardState, ...]:
         """See the port."""
-        return self.heard_ms
+        session = GatewaySession(self.session_id, "ws://discord.invalid", len(self.told))
+        return (ShardState(0, self.heard_ms, session if self.keeps_session else None),)
+
+    def changed_guilds(self) -> dict[int, bytes | None]:
+        """See the port."""
+        return {}
 
     async def delete_message(self, channel_id: int, message_id: int) -> bool:
         """See the port."""
@@ -149,11 +169,32 @@ class MemoryBot:
 
     def post(self, message: Message) -> None:
         """Let somebody post a message."""
-        self._connected_handler().on_message(message)
+        self._tell(message)
 
     def tell(self, event: Event) -> None:
         """Let something happen in a guild."""
-        self._connected_handler().on_event(event)
+        self._tell(event)
+
+    def _tell(self, what: Message | Event) -> None:
+        self._connected_handler()
+        self.told.append(what)
+        self._hand_on(len(self.told))
+
+    def _hand_on(self, sequence: int) -> None:
+        what, at = self.told[sequence - 1], Position(0, self.session_id, sequence)
+        if isinstance(what, Message):
+            self._connected_handler().on_message(what, at)
+        else:
+            self._connected_handler().on_event(what, at)
+
+    def _take_up(self, earlier: EarlierLife) -> bool:
+        """Tell again what was told behind where a session is taken up; return whether there is one."""
+        sessions = [shard.session for shard in earlier.shards if shard.session is not None]
+        if not self.keeps_session or [each.session_id for each in sessions] != [self.session_id]:
+            return False
+        for sequence in range(sessions[0].sequence + 1, len(self.told) + 1):
+            self._hand_on(sequence)
+        return True
 
     def miss(self, gap: Gap) -> None:
         """Let the bot find that it missed a time, and hear again."""

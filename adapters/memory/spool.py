@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from domain.detection import SeenText
 from domain.errors import StoreUnavailable
-from domain.ports import SpoolChanges, SpoolContents, SpooledBatch
+from domain.ports import SEEN_KEPT_MS, SpoolChanges, SpoolContents, SpooledBatch
 
 
 class MemorySpool:
@@ -16,13 +17,18 @@ class MemorySpool:
         self.available = True
         self.batches: dict[int, tuple[SpooledBatch, bytes]] = {}
         self.alive_ms: int | None = None
+        self.saved: bytes | None = None
+        self.guilds: dict[int, bytes] = {}
+        self.seen: dict[int, SeenText] = {}
         self.writes = 0
 
     async def open(self) -> SpoolContents:
         """See the port."""
         self._require()
         ordered = [self.batches[position][0] for position in sorted(self.batches)]
-        return SpoolContents(tuple(ordered), self.alive_ms)
+        return SpoolContents(
+            tuple(ordered), self.alive_ms, self.saved, dict(self.guilds), tuple(self.seen.values())
+        )
 
     async def write(self, changes: SpoolChanges) -> None:
         """See the port."""
@@ -34,6 +40,20 @@ class MemorySpool:
             self.batches[batch.position] = (batch, payload)
         if changes.alive_ms is not None:
             self.alive_ms = changes.alive_ms
+        if changes.saved is not None:
+            self.saved = changes.saved
+        for guild_id, known in changes.guilds.items():
+            if known is None:
+                self.guilds.pop(guild_id, None)
+            else:
+                self.guilds[guild_id] = known
+        self.seen |= {each.message_id: each for each in changes.seen}
+        newest_ms = max((each.ts_ms for each in changes.seen), default=0)
+        self.seen = {
+            message_id: each
+            for message_id, each in self.seen.items()
+            if each.ts_ms >= newest_ms - SEEN_KEPT_MS
+        }
 
     async def read(self, position: int) -> bytes | None:
         """See the port."""

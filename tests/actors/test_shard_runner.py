@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 from collections.abc import AsyncIterator
 
@@ -16,8 +17,9 @@ from actors.spool_writer import WriterSettings
 from adapters.memory import MemoryBot, MemoryClock, MemorySpool
 from adapters.memory.samples import NOON_MS, described, message
 from domain.authority import AuthorityNotice, MemberAuthority
+from domain.detection import DetectionRules, Detector, Message
 from domain.errors import BotRefused
-from domain.events import ActionSettled, Gap, MessagesCounted, ViolationDetected, decode_batch
+from domain.events import ActionSettled, Batch, Gap, MessagesCounted, ViolationDetected, decode_batch
 from domain.ids import violation_id
 from domain.ports import SpoolChanges
 from tests.actors.hosts import Director, RecordingHost, settled, until
@@ -45,8 +47,10 @@ class RecordingAuthority:
 class Runner:
     """A runner that speaks to one recording host."""
 
-    def __init__(self, clock: MemoryClock, spool: MemorySpool | None = None) -> None:
-        self.bot, self.host = MemoryBot(), RecordingHost()
+    def __init__(
+        self, clock: MemoryClock, spool: MemorySpool | None = None, bot: MemoryBot | None = None
+    ) -> None:
+        self.bot, self.host = bot or MemoryBot(), RecordingHost()
         self.spool = spool or MemorySpool()
         self.authority = RecordingAuthority()
         director = Director({"h0": self.host})
@@ -283,25 +287,25 @@ async def test_a_missed_time_is_on_disk_before_the_heartbeat_passes_it(clock: Me
     class Spool(MemorySpool):
         """Notes what is there whenever the heartbeat moves."""
 
-        seen: list[tuple[int, list[Gap]]]
+        noted: list[tuple[int, list[Gap]]]
 
         async def write(self, changes: SpoolChanges) -> None:
             moved = changes.alive_ms != self.alive_ms
             await super().write(changes)
             if moved and self.alive_ms is not None:
                 there = [gap for _, payload in self.batches.values() for gap in decode_batch(payload).gaps]
-                self.seen.append((self.alive_ms, there))
+                self.noted.append((self.alive_ms, there))
 
     spool = Spool()
-    spool.seen = []
+    spool.noted = []
     runner = Runner(clock, spool)
     runner.host.open.clear()
     await runner.actor.start()
-    await until(lambda: len(spool.seen) == 1)
+    await until(lambda: len(spool.noted) == 1)
     gap = Gap(NOON_MS, NOON_MS + 7_000, 0, "blind")
     runner.bot.miss(gap)
-    await until(lambda: len(spool.seen) == 2)
-    assert spool.seen == [(NOON_MS, []), (NOON_MS + 7_000, [gap])]
+    await until(lambda: len(spool.noted) == 2)
+    assert spool.noted == [(NOON_MS, []), (NOON_MS + 7_000, [gap])]
     runner.host.open.set()
     await runner.flush()
     assert runner.gaps() == [gap]
@@ -322,3 +326,39 @@ async def test_a_stopped_runner_hears_nothing_any_more(clock: MemoryClock) -> No
     runner.host.open.set()
     await stopping
     assert runner.spool.alive_ms == NOON_MS
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_a_runner_that_is_killed_goes_on_where_its_disk_stands(clock: MemoryClock, seed: int) -> None:
+    """Killed again and again, host well or busy: each violation is one, and each message is counted once."""
+    chance, spool, bot = random.Random(seed), MemorySpool(), MemoryBot()
+    bot.keeps_session = True
+    taken: dict[tuple[str, int], Batch] = {}
+    said = 0
+    for life in range(5):
+        runner = Runner(clock, spool, bot)
+        runner.host.open.set() if chance.random() < 0.5 or life == 4 else runner.host.open.clear()
+        clock.advance(1)  # each life is a source of its own
+        await runner.actor.start()
+        for _ in range(chance.randint(1, 12)):
+            said += 1
+            text = chance.choice((INVITE, f"nothing but {said}", "the same as ever"))
+            bot.post(message(chance.randint(1, 3), said, text))
+            if chance.random() < 0.5:
+                await asyncio.sleep(chance.choice((0, 0.001, 0.003)))
+        if life == 4:
+            await runner.flush()
+            await runner.actor.stop("the test is over")
+        else:
+            await runner.kill()
+        # What reached a host was taken, also where its answer was lost.
+        taken |= {(batch.source, batch.number): batch for batch in runner.host.batches}
+        assert runner.gaps() == []
+    events = [event for batch in taken.values() for event in batch.events]
+    counted = sum(event.count for event in events if isinstance(event, MessagesCounted))
+    assert counted == said
+    detector = Detector(DetectionRules(), re.compile)
+    posts = [post for post in bot.told if isinstance(post, Message)]
+    offences = [post.message_id for post in posts if detector.inspect(post) is not None]
+    told = [event.message_id for event in events if isinstance(event, ViolationDetected)]
+    assert sorted(told) == offences

@@ -11,12 +11,15 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from adapters.memory import MemorySpool
+from adapters.queries import load_queries
 from adapters.sqlite_spool import SqliteSpool
+from domain.detection import SeenText
 from domain.errors import StoreUnavailable
-from domain.ports import Spool, SpoolChanges, SpoolContents, SpooledBatch
+from domain.ports import SEEN_KEPT_MS, Spool, SpoolChanges, SpoolContents, SpooledBatch
 
 OpenSpool = Callable[[], Spool]
 
@@ -70,6 +73,23 @@ async def test_a_batch_takes_the_place_of_another_and_can_be_removed(reopen: Ope
     spool = reopen()
     assert [b.position for b in (await spool.open()).batches] == [2, 3]
     assert await spool.read(2) == b"instead"
+
+
+async def test_what_a_life_knew_is_there_in_the_next(reopen: OpenSpool) -> None:
+    """Its sessions, its guilds but those it left, and the texts of the last minute."""
+    spool = reopen()
+    await spool.open()
+    first = SeenText(1 << 62, 1, 2, b"12345678", 1_000)
+    later = SeenText((1 << 62) + 1, 1, 2, b"12345678", 1_000 + SEEN_KEPT_MS)
+    last = SeenText((1 << 62) + 2, 1, 2, b"12345678", 1_001 + SEEN_KEPT_MS)
+    await spool.write(SpoolChanges(saved=b"old", guilds={1: b"one", 2: b"two"}, seen=(first,)))
+    await spool.write(SpoolChanges(saved=b"new", guilds={1: b"renamed", 2: None, 3: None}, seen=(later,)))
+    await spool.close()
+    spool = reopen()
+    assert await spool.open() == SpoolContents((), None, b"new", {1: b"renamed"}, (first, later))
+    await spool.write(SpoolChanges(seen=(last,)))
+    await spool.close()
+    assert (await reopen().open()).seen == (later, last)
 
 
 async def test_writes_keep_their_order(reopen: OpenSpool) -> None:
@@ -212,4 +232,26 @@ async def test_a_write_that_cannot_be_done_leaves_nothing_behind(file: Path) -> 
     assert await spool.read(1) is None
     await spool.write(SpoolChanges((batch(3, b"three"),)))
     assert await spool.read(3) == b"three"
+    await spool.close()
+
+
+async def test_a_file_of_the_release_before_is_taken_over(file: Path) -> None:
+    """With its batches; it has no sessions yet."""
+    file.parent.mkdir()
+    old = sqlite3.connect(file)
+    queries = load_queries("sqlite_spool.sql")
+    old.execute(queries["create_batches"])
+    old.execute(queries["create_life"])
+    known, payload = batch(1, b"one")
+    old.execute(queries["put_batch"], (*msgspec.structs.astuple(known)[:-1], payload))
+    old.execute(queries["put_alive"], (7,))
+    old.execute("PRAGMA user_version = 1")
+    old.commit()
+    old.close()
+    spool = SqliteSpool(file)
+    assert await spool.open() == SpoolContents((known,), 7)
+    await spool.write(SpoolChanges(saved=b"new"))
+    await spool.close()
+    spool = SqliteSpool(file)
+    assert (await spool.open()).saved == b"new"
     await spool.close()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 import yarl
 from discord.gateway import DiscordWebSocket
@@ -15,14 +16,16 @@ from msgspec.structs import replace
 
 from adapters.clock import now_ms
 from adapters.discord_bot import DiscordBot, ShardSettings
+from adapters.guild_snapshot import encode_guild
 from adapters.memory import MemoryIdentifyGrants
 from discord_sim.app import DiscordSim, Settings
 from discord_sim.gateway_session import GatewayOptions
 from discord_sim.world import ADMINISTRATOR, Guild
 from domain.authority import AuthorityNotice, GuildAuthority, MemberAuthority
 from domain.detection import Message
-from domain.events import Event, Gap
+from domain.events import Event, Gap, GuildDescribed
 from domain.identify import IdentifyRules
+from domain.ports import EarlierLife, Position
 from tests.waiting import eventually
 
 DEADLINE_S = 20.0
@@ -34,16 +37,21 @@ class Listener:
 
     def __init__(self) -> None:
         self.texts: list[str] = []
+        self.messages: list[Message] = []
+        self.events: list[Event] = []
         self.gaps: list[Gap] = []
         self.authority: list[AuthorityNotice] = []
         self._changed = asyncio.Event()
 
-    def on_message(self, message: Message) -> None:
+    def on_message(self, message: Message, at: Position | None = None) -> None:
+        del at
         self.texts.append(message.content)
+        self.messages.append(message)
         self._changed.set()
 
-    def on_event(self, event: Event) -> None:
-        del event
+    def on_event(self, event: Event, at: Position | None = None) -> None:
+        del at
+        self.events.append(event)
 
     def on_authority(self, notice: AuthorityNotice) -> None:
         self.authority.append(notice)
@@ -63,8 +71,9 @@ class Listener:
 class Bot:
     """A bot of two shards, its listener, and what happens around it."""
 
-    def __init__(self, sim: DiscordSim, http: aiohttp.ClientSession, adapter: DiscordBot) -> None:
-        self.adapter, self.heard = adapter, Listener()
+    def __init__(self, sim: DiscordSim, http: aiohttp.ClientSession, make: Callable[[], DiscordBot]) -> None:
+        self.adapter, self.heard = make(), Listener()
+        self._make = make
         self._http, self._sim = http, sim
         self._guilds = {
             shard: next(
@@ -72,6 +81,39 @@ class Bot:
             )
             for shard in SHARDS
         }
+
+    async def begin(self, earlier: EarlierLife | None = None) -> None:
+        """Connect, and return when all shards are."""
+        await self.adapter.start(self.heard, earlier)
+        await eventually(self.is_connected)
+
+    def left(self, positions: dict[int, int] | None = None) -> EarlierLife:
+        """Return what a life leaves that is killed now, with some shards' positions further back."""
+        behind = positions or {}
+        shards = tuple(
+            msgspec.structs.replace(
+                shard,
+                session=msgspec.structs.replace(
+                    shard.session, sequence=behind.get(shard.shard_id, shard.session.sequence)
+                ),
+            )
+            for shard in self.adapter.shards()
+            if shard.session is not None
+        )
+        guilds = {guild_id: known for guild_id, known in self.adapter.changed_guilds().items() if known}
+        return EarlierLife(self.heard_until_ms(), shards, guilds)
+
+    async def next_life(self, earlier: EarlierLife) -> None:
+        """Kill this life, and begin another with what it left."""
+        await self.adapter.stop()
+        self.adapter, self.heard = self._make(), Listener()
+        await self.begin(earlier)
+
+    def sequence(self, shard_id: int) -> int:
+        """Return how far a shard is."""
+        [session] = [each.session for each in self.adapter.shards() if each.shard_id == shard_id]
+        assert session is not None
+        return session.sequence
 
     async def say(self, shard: int, text: str) -> None:
         """Let somebody post where a shard listens."""
@@ -96,11 +138,15 @@ class Bot:
 
         await eventually(is_heard)
 
+    def heard_until_ms(self) -> int | None:
+        """Return until when all shards heard everything."""
+        return min((shard.heard_ms for shard in self.adapter.shards() if shard.heard_ms), default=None)
+
     async def heard_beyond(self, time_ms: int) -> None:
         """Return when all shards are known to have heard what was before some time."""
 
         async def is_heard() -> bool:
-            return (self.adapter.heard_until_ms() or 0) > time_ms
+            return (self.heard_until_ms() or 0) > time_ms
 
         await eventually(is_heard)
 
@@ -153,9 +199,9 @@ async def bot(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bot]:
         settings = ShardSettings(
             sim.settings.token, SHARDS, len(SHARDS), f"{sim.url}/api/v10", sim.gateway_url, rules
         )
-        bot = Bot(sim, http, DiscordBot(settings, lambda: MemoryIdentifyGrants(rules)))
-        await bot.adapter.start(bot.heard)
-        await eventually(bot.is_connected)
+        grants = MemoryIdentifyGrants(rules)
+        bot = Bot(sim, http, lambda: DiscordBot(settings, lambda: grants))
+        await bot.begin()
         yield bot
         await bot.adapter.stop()
 
@@ -178,7 +224,7 @@ async def test_a_session_that_cannot_be_resumed_leaves_one_gap(bot: Bot, fault: 
     await bot.say(0, "never heard")
     await bot.hears(1, "the other shard goes on")
     missed_ms = now_ms()
-    until_ms = bot.adapter.heard_until_ms()
+    until_ms = bot.heard_until_ms()
     assert until_ms is not None
     assert before_ms <= until_ms <= cut_off_ms
     await bot.heard.until(lambda: bool(bot.heard.gaps))
@@ -201,7 +247,7 @@ async def test_a_resumed_session_leaves_no_gap(bot: Bot) -> None:
     cut_off_ms = now_ms()
     await bot.say(0, "replayed")
     await bot.hears(1, "the other shard goes on")
-    assert before_ms <= (bot.adapter.heard_until_ms() or 0) <= cut_off_ms
+    assert before_ms <= (bot.heard_until_ms() or 0) <= cut_off_ms
     await bot.heard.until(lambda: "replayed" in bot.heard.texts)
     await bot.heard_beyond(now_ms())
     assert bot.heard.gaps == []
@@ -288,7 +334,53 @@ async def test_nothing_is_heard_after_leaving(bot: Bot) -> None:
     await bot.adapter.stop()
     left_ms = now_ms()
     await bot.say(0, "after")
-    assert (bot.adapter.heard_until_ms() or 0) <= left_ms
-    looked_again = bot.adapter.heard_until_ms()
+    assert (bot.heard_until_ms() or 0) <= left_ms
+    looked_again = bot.heard_until_ms()
     assert looked_again is not None
-    assert looked_again == bot.adapter.heard_until_ms() <= left_ms
+    assert looked_again == bot.heard_until_ms() <= left_ms
+
+
+async def test_the_next_life_takes_the_sessions_up(bot: Bot) -> None:
+    """From the position that the last one left: no IDENTIFY, no gap, and guilds known as they were."""
+    await bot.hears(0, "durable")
+    position = bot.sequence(0)
+    await bot.hears(0, "heard, and lost with the process")
+    channel = bot.heard.messages[-1].channel_name
+    earlier = bot.left({0: position})
+    await bot.next_life(earlier)
+    await bot.hears(0, "afterwards")
+    await bot.hears(1, "the other shard too")
+    assert bot.heard.texts[0] == "heard, and lost with the process"
+    assert sorted(bot.heard.texts[1:]) == ["afterwards", "the other shard too"]
+    assert channel is not None
+    assert bot.heard.messages[0].channel_name == channel
+    assert bot.heard.gaps == []
+    assert (await bot.stats())["identifies"] == len(SHARDS)
+    assert (await bot.stats())["resumes"] == len(SHARDS)
+
+
+async def test_what_is_known_of_guilds_goes_on_from_life_to_life(bot: Bot) -> None:
+    """Names, owner and roles; what is not told again is not forgotten either, however often it dies."""
+    before = {guild.id: encode_guild(guild) for guild in bot.adapter._client.guilds}
+    earlier = bot.left()
+    await bot.next_life(earlier)
+    assert {guild.id: encode_guild(guild) for guild in bot.adapter._client.guilds} == before
+    assert bot.adapter.changed_guilds() == {}
+    assert not any(isinstance(event, GuildDescribed) for event in bot.heard.events)
+
+
+async def test_a_session_that_is_gone_begins_anew_with_a_gap(bot: Bot) -> None:
+    """From where the life before had everything; for the shard whose session it is, and for no other."""
+    await bot.hears(0, "before")
+    earlier = bot.left()
+    await bot.adapter.stop()
+    sessions = bot._sim.simulation.gateway.sessions
+    for session in [session for session in sessions.values() if session.shard_id == 0]:
+        del sessions[session.session_id]
+    cut_off_ms = now_ms()
+    await bot.next_life(earlier)
+    [gap] = bot.heard.gaps
+    assert gap.since_ms == next(shard.heard_ms for shard in earlier.shards if shard.shard_id == 0)
+    assert gap.until_ms >= cut_off_ms
+    await bot.hears(0, "again")
+    assert (await bot.stats())["identifies"] == len(SHARDS) + 1

@@ -116,7 +116,7 @@ class Runner:
         source = f"{self.name}@{self._now_ms()}"
         spool = SimulatedSpool(self.disk, self._network, self._chance)
         outbox = Outbox(source, directory, spool, self._now_ms, self._settings)
-        alive_ms = await outbox.start()
+        alive_ms = (await outbox.start()).heard_until_ms
         self.lives.append(life)
         self.outbox = outbox
         if not self._network.faults.small_spool:

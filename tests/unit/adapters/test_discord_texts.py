@@ -22,8 +22,9 @@ def test_names_from_the_gateway() -> None:
 def test_messages_and_guilds_from_the_gateway() -> None:
     """Content, channel and guild names."""
     heard: list[object] = []
-    handler = SimpleNamespace(on_message=heard.append, on_event=heard.append)
-    client = SimpleNamespace(_handler=handler, _hear=lambda _: None)
+    handler = SimpleNamespace(on_message=lambda message, _: heard.append(message), on_event=heard.append)
+    shard = SimpleNamespace(position=lambda: None)
+    client = SimpleNamespace(_handler=handler, _hear=lambda _: shard)
     author = SimpleNamespace(id=1, name="n", display_name="n", avatar=None, bot=False)
     message = SimpleNamespace(
         guild=SimpleNamespace(id=1),

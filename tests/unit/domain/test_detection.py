@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import string
 from typing import Any
@@ -179,12 +180,34 @@ def test_the_gravest_rule_speaks(engine: CompilePattern) -> None:
     assert detector.inspect(message(content=rest)) == Finding("banned_word", "banned-words", "medium")
 
 
+_message_ids = itertools.count(1)
+
+
 def repeat(detector: Detector, *seconds: float, **changes: Any) -> list[bool]:
     return [
-        detector.inspect(message(**({"content": "buy now"} | changes | {"ts_ms": NOON_MS + int(s * 1000)})))
+        detector.inspect(
+            message(
+                **(
+                    {"content": "buy now"}
+                    | changes
+                    | {"ts_ms": NOON_MS + int(s * 1000), "message_id": next(_message_ids)}
+                )
+            )
+        )
         is not None
         for s in seconds
     ]
+
+
+def test_what_one_detector_saw_another_goes_on_with() -> None:
+    """Told again, a message counts once, and is no repetition of those that came after it."""
+    first = Detector(DetectionRules(), re.compile)
+    texts = [message(content="buy now", message_id=number, ts_ms=NOON_MS + number) for number in (1, 2, 3, 4)]
+    assert [first.inspect(text) is not None for text in texts[:3]] == [False, False, True]
+    second = Detector(DetectionRules(), re.compile)
+    second.recall(first.take_news())
+    assert first.take_news() == ()
+    assert [second.inspect(text) is not None for text in texts[1:]] == [False, True, True]
 
 
 @pytest.mark.parametrize(
