@@ -61,9 +61,8 @@ class _Deletion(NamedTuple):
 class ShardRunner:
     """Owns its shards' connections, and what is on the way to the hosts.
 
-    Killed, it loses what was in memory only, at most a batch a host and what gathered behind it; what it
-    had spooled, the next runner of its name delivers. The time from where all its shards had heard
-    everything until that one listens is told as a gap.
+    Killed, it loses nothing that Discord still has: the next runner of its name delivers what is on disk, and
+    takes the sessions up from there. Where Discord has a session no more, that is told as a gap.
     """
 
     def __init__(  # noqa: PLR0917 - remote.py hands them over in order

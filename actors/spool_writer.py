@@ -24,6 +24,8 @@ class WriterSettings(msgspec.Struct, frozen=True):
     alive_every_s: float = 3.0
     """How often a runner notes until when it heard everything; a kill may add this to its blind time."""
     retry_s: float = 1.0
+    tries: int = 3
+    """So many writes in a row must fail until nobody waits for the disk any more."""
     complain_every_ms: int = 60_000
 
 
@@ -122,13 +124,18 @@ class SpoolWriter:
                     await self._changed.wait()
             self._changed.clear()
             done, self._next_write = self._next_write, asyncio.Event()
-            await self._write()
+            tries = 1 if self._failing else self._settings.tries
+            while tries and not await self._write():
+                tries -= 1
+                await asyncio.sleep(self._settings.retry_s if tries else 0)
+            self._failing = tries == 0
             done.set()
             if self._failing:
                 await asyncio.sleep(self._settings.retry_s)
                 self._changed.set()
 
-    async def _write(self) -> None:
+    async def _write(self) -> bool:
+        """Write what changed; return whether the disk took it."""
         try:
             if not self._opened:
                 contents = await self._spool.open()
@@ -143,17 +150,17 @@ class SpoolWriter:
                     SpoolChanges(changes.put, changes.removed, now.alive_ms, now.saved, guilds, now.seen)
                 )
         except StoreUnavailable as error:
-            self._failing = True
             self._complain(error)
+            return False
         except Exception:  # lanes wait for what this writes
-            self._failing = True
             log.exception("spool_broke")
+            return False
         else:
-            self._failing = False
             self.index.wrote(changes)
             for guild_id, known in guilds.items():
                 if self._guilds.get(guild_id) is known:
                     self._guilds.pop(guild_id, None)
+            return True
 
     def _complain(self, error: StoreUnavailable) -> None:
         now_ms = self._now_ms()
