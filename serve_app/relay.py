@@ -64,15 +64,26 @@ class Relay:
         self._idle: IdleSockets
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one connection."""
+        """Handle one connection. A socket is served right here: what it waits in, it holds for hours."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
-        elif scope["type"] == "websocket":
-            await self._serve_socket(scope, receive, send)
-        else:
+            return
+        if scope["type"] != "websocket":
             headers = [(b"content-type", b"text/plain"), (b"upgrade", b"websocket")]
             await send({"type": "http.response.start", "status": 426, "headers": headers})
             await send({"type": "http.response.body", "body": b"This address speaks WebSocket only."})
+            return
+        await receive()
+        address = address_of(HTTPConnection(scope))
+        if not self._taken.enter_address(address):
+            await _refuse(send, CloseCode.TRY_AGAIN_LATER, "Too many connections from this address.")
+            return
+        try:
+            socket = await self._open(scope, send)
+            if socket is not None:
+                await self._read_forever(socket, receive)
+        finally:
+            self._taken.leave_address(address)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -112,19 +123,6 @@ class Relay:
         await self._gate.stop()
         await self._ports.close()
         await send({"type": "lifespan.shutdown.complete"})
-
-    async def _serve_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await receive()
-        address = address_of(HTTPConnection(scope))
-        if not self._taken.enter_address(address):
-            await _refuse(send, CloseCode.TRY_AGAIN_LATER, "Too many connections from this address.")
-            return
-        try:
-            socket = await self._open(scope, send)
-            if socket is not None:
-                await self._read_forever(socket, receive)
-        finally:
-            self._taken.leave_address(address)
 
     async def _open(self, scope: Scope, send: Send) -> Socket | None:
         """Accept a connection and find out whose it is; return None when it was closed instead.

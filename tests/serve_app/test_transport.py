@@ -33,15 +33,19 @@ class Application:
     def __init__(self) -> None:
         self.sockets: list[Socket] = []
         self.scopes: list[Scope] = []
+        self.headers: list[Any] = []
+        """What stood there before the handshake was over."""
         self.heard: list[Message] = []
         self.under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
+        headers = scope["headers"]
         await send({"type": "websocket.accept"})
         wire: RelayProtocol = scope["extensions"][EXTENSION]
         wire.begin()
         self.scopes.append(scope)
+        self.headers.append(headers)
         self.sockets.append(Socket(1, "", wire))
         self.under_way += 1
         try:
@@ -141,7 +145,30 @@ async def test_serve_makes_no_task_of_its_own_for_a_socket(running: Running) -> 
     """It is told so by its own header; the tests of the whole system see that it still honours it."""
     async with connect(running.address):
         await running.socket()
-        assert (b"x-request-disconnect-disabled", b"?1") in running.application.scopes[0]["headers"]
+        assert (b"x-request-disconnect-disabled", b"?1") in running.application.headers[0]
+
+
+async def test_an_open_socket_holds_nothing_of_its_handshake(running: Running) -> None:
+    """Nor a dictionary of its attributes: when uvicorn has a new one, it belongs among the slots."""
+    async with connect(running.address):
+        wire = (await running.socket()).wire
+        assert isinstance(wire, RelayProtocol)
+        assert wire.__dict__ == {}
+        assert running.application.scopes == [{}]
+
+
+async def test_plain_sends_wait_for_a_reader_that_is_behind(running: Running) -> None:
+    """Before the handshake is over, as uvicorn does; who waits goes on when all is taken."""
+    async with connect(running.address):
+        wire = (await running.socket()).wire
+        assert isinstance(wire, RelayProtocol)
+        wire.pause_writing()
+        waiting = asyncio.create_task(wire.writable.wait())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        wire.resume_writing()
+        await asyncio.wait_for(waiting, 5)
+        await wire.writable.wait()
 
 
 async def test_a_close_is_said_and_ends_the_reading_at_once(running: Running) -> None:
