@@ -32,8 +32,10 @@ from domain.sessions import (
     GUILDS_KEPT_MS,
     IDLE_MS,
     LOGIN_MS,
+    MAX_SESSIONS,
     SESSION_MS,
     Memberships,
+    OpenSession,
     PendingLogin,
     Session,
     SessionGuild,
@@ -73,11 +75,17 @@ class RedisSessions:
     """Implements :class:`domain.sessions.SessionStore`."""
 
     def __init__(
-        self, redis: str | TogetherRedis, sealer: Sealer, now_ms: Callable[[], int] = wall_clock_ms
+        self,
+        redis: str | TogetherRedis,
+        sealer: Sealer,
+        now_ms: Callable[[], int] = wall_clock_ms,
+        *,
+        most: int = MAX_SESSIONS,
     ) -> None:
         self._redis = connect(redis)
         self._sealer = sealer
         self._now_ms = now_ms
+        self._most = most
         self._unavailable_when_away = Fuse(SessionsUnavailable, self._redis.breaker)
         self._seen: LRUCache[str, _Seen] = LRUCache(MAX_SEEN)
 
@@ -98,7 +106,10 @@ class RedisSessions:
                 pipe.pexpire(_index_key(user_id), SESSION_MS)
                 guilds = _GuildList(session.guilds, session.created_at_ms)
                 pipe.set(_guilds_key(user_id), _encode(guilds), px=GUILDS_KEPT_MS)
-                await pipe.execute()
+                pipe.zcard(_index_key(user_id))
+                found = await pipe.execute()
+            if found[-1] > self._most:
+                await self._end_oldest(user_id)
         return token
 
     async def get(self, token: str, *, touch: bool = True) -> Session | None:
@@ -179,6 +190,36 @@ class RedisSessions:
             await self._redis.delete(_guilds_key(kept.user.user_id))
         return self._open_if_possible(kept)
 
+    async def end_one(self, user_id: int, session_id: str) -> tuple[bool, Tokens | None]:
+        """See the port."""
+        with self._unavailable_when_away():
+            if await self._redis.zscore(_index_key(user_id), session_id) is None:
+                return False, None
+            [kept] = await self._end([session_id])
+            await self._redis.zrem(_index_key(user_id), session_id)
+            if kept is None:
+                return False, None
+            if await self._is_logged_in(user_id):
+                return True, None
+            await self._redis.delete(_guilds_key(user_id))
+        return True, self._open_if_possible(kept)
+
+    async def sessions_of(self, user_id: int) -> list[OpenSession]:
+        """See the port."""
+        with self._unavailable_when_away():
+            session_ids = [_text(each) for each in await self._redis.zrevrange(_index_key(user_id), 0, -1)]
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for session_id in session_ids:
+                    pipe.get(_session_key(session_id))
+                    pipe.pttl(_session_key(session_id))
+                found = await pipe.execute()
+        now_ms = self._now_ms()
+        return [
+            OpenSession(session_id, kept.created_at_ms, now_ms - IDLE_MS + left_ms)
+            for session_id, kept_raw, left_ms in zip(session_ids, found[::2], found[1::2], strict=True)
+            if (kept := _read(kept_raw, _Kept)) is not None and not self._is_over(kept)
+        ]
+
     async def end_all(self, user_id: int) -> Tokens | None:
         """See the port."""
         with self._unavailable_when_away():
@@ -253,6 +294,15 @@ class RedisSessions:
                 pipe.publish(ENDED_CHANNEL, session_id)
             answers = await pipe.execute()
         return [_read(found, _Kept) for found in answers[: len(session_ids)]]
+
+    async def _end_oldest(self, user_id: int) -> None:
+        """End the sessions that a person has too many of; those that ended by themselves are none of them."""
+        await self._is_logged_in(user_id)
+        index = _index_key(user_id)
+        oldest = [_text(each) for each in await self._redis.zrange(index, 0, -self._most - 1)]
+        if oldest:
+            await self._end(oldest)
+            await self._redis.zrem(index, *oldest)
 
     async def _is_logged_in(self, user_id: int) -> bool:
         """Return whether any session of a person is left; what ended by itself leaves the index."""

@@ -13,6 +13,9 @@ from domain.events import UserRef
 SESSION_MS = 7 * 24 * 3_600_000
 """However busy it is, a session ends this long after its login."""
 
+MAX_SESSIONS = 10
+"""Of one person; a login beyond it ends the oldest."""
+
 IDLE_MS = 24 * 3_600_000
 """A session that nobody uses for this long is over."""
 
@@ -65,6 +68,15 @@ class Memberships(NamedTuple):
     def guild(self, guild_id: int) -> SessionGuild | None:
         """Return the person's membership in a guild, or None."""
         return next((guild for guild in self.guilds if guild.guild_id == guild_id), None)
+
+
+class OpenSession(msgspec.Struct, frozen=True):
+    """One of a person's sessions, as they are shown it."""
+
+    session_id: str
+    created_at_ms: int
+    used_at_ms: int
+    """When it was last used."""
 
 
 class PendingLogin(msgspec.Struct, frozen=True):
@@ -149,7 +161,10 @@ class SessionStore(Protocol):
     """
 
     async def create(self, session: Session, tokens: Tokens | None = None) -> str:
-        """Keep a session, and its guilds as the person's list; return the token that its cookie carries."""
+        """Keep a session, and its guilds as the person's list; return the token that its cookie carries.
+
+        Of a person who has too many the oldest end, as by ``end``.
+        """
         ...
 
     async def get(self, token: str, *, touch: bool = True) -> Session | None:
@@ -175,6 +190,14 @@ class SessionStore(Protocol):
         Returns its tokens when it was the person's last session, so that Discord can be told: to revoke one
         pair ends every pair that the person gave us.
         """
+        ...
+
+    async def end_one(self, user_id: int, session_id: str) -> tuple[bool, Tokens | None]:
+        """End one of a person's sessions like ``end``; return whether it was one, and what ``end`` does."""
+        ...
+
+    async def sessions_of(self, user_id: int) -> list[OpenSession]:
+        """Return a person's sessions, the newest login first; keeps none of them alive."""
         ...
 
     async def end_all(self, user_id: int) -> Tokens | None:

@@ -149,6 +149,7 @@ async def _start(
         rates=settings.rates,
         max_body_bytes=settings.limit_body_bytes,
         socket_limits=settings.socket_limits,
+        max_sessions=settings.limit_sessions,
         live_tick_ms=settings.live_tick_ms,
         user_resolvers=settings.user_resolvers,
     )

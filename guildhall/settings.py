@@ -19,6 +19,7 @@ from adapters.sealing import Sealer
 from domain.errors import ConfigurationInvalid
 from domain.ids import parse_snowflake
 from domain.rates import Rates
+from domain.sessions import MAX_SESSIONS
 from domain.socket_limits import Allowance, SocketLimits
 from guildhall.haproxy_rules import DoorLimits
 
@@ -121,6 +122,8 @@ class Settings(BaseSettings):
     """How many bytes of missed events one person may have replayed in a minute, at each relay."""
     idle_socket_s: Annotated[float, Field(ge=1.0, le=86_400.0)] = SocketLimits().idle_s
     """A WebSocket that watches no server for so long is closed."""
+    limit_sessions: Annotated[int, Field(ge=1, le=1_000)] = MAX_SESSIONS
+    """How many sessions one person may have; with one more, the oldest ends."""
 
     limit_connections: Annotated[int, Field(ge=1, le=100_000)] = DoorLimits().connections
     """How many connections one address may hold at once, WebSockets included."""

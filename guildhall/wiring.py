@@ -71,6 +71,7 @@ from adapters.settings_store import PostgresSettingsStore
 from adapters.sqlite_spool import SqliteSpool
 from adapters.warning_store import PostgresWarningStore
 from domain.rates import Rates
+from domain.sessions import MAX_SESSIONS
 from domain.socket_limits import SocketLimits
 from serve_app.cache import Caches, ForgettingAnnouncer
 from serve_app.guild_watch import GuildWatch
@@ -108,6 +109,7 @@ class Wiring(msgspec.Struct, frozen=True):
     rates: Rates = Rates()
     max_body_bytes: int = MAX_BODY_BYTES
     socket_limits: SocketLimits = SocketLimits()
+    max_sessions: int = MAX_SESSIONS
     live_tick_ms: int = 25
 
     @property
@@ -208,7 +210,7 @@ def _open_sessions(
     wiring: Wiring, redis: str | TogetherRedis
 ) -> tuple[Sessions, DiscordLogin, Callable[[], Awaitable[None]]]:
     """Open what knows who is logged in, and Discord as people are asked about; return how both close."""
-    store = RedisSessions(redis, Sealer(wiring.secret_keys), now_ms)
+    store = RedisSessions(redis, Sealer(wiring.secret_keys), now_ms, most=wiring.max_sessions)
     login = DiscordLogin(
         api_base=wiring.api_base,
         authorize_url=wiring.authorize_url,

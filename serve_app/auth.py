@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 import structlog
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from pydantic import BaseModel
 
@@ -17,6 +17,7 @@ from domain.sessions import LOGIN_MS, SESSION_MS, Identity, PendingLogin
 from domain.views import UserView, user_view
 from serve_app.access import Changing, LoggedIn, Ports, session_token
 from serve_app.cookies import own_cookies
+from serve_app.errors import ApiError
 from serve_app.plain_route import PlainRoute, takes_foreign_query
 from serve_app.ports import ApiPorts, WebSettings, login_cookie_name, session_cookie_name
 from serve_app.task_set import TaskSet
@@ -33,6 +34,16 @@ class Me(BaseModel):
     csrf_token: str
     operator: bool
     """Whether the person operates this installation."""
+
+
+class OwnSession(BaseModel):
+    """One of the person's own sessions. Times are Unix milliseconds."""
+
+    id: str
+    created_at: int
+    used_at: int
+    current: bool
+    """Whether it is the one that asks."""
 
 
 @router.get("/login", status_code=307, response_class=RedirectResponse)
@@ -113,6 +124,34 @@ async def logout_everywhere(request: Request, session: Changing, ports: Ports) -
     await ports.sessions.end_everywhere(session.user.user_id)
     await _note(ports, request, session.user.user_id, "auth.logout", everywhere=True)
     return _logged_out(ports.settings)
+
+
+@router.get("/sessions")
+async def list_sessions(session: LoggedIn, ports: Ports) -> list[OwnSession]:
+    """List one's own sessions, in all browsers; the newest login first."""
+    return [
+        OwnSession(
+            id=each.session_id,
+            created_at=each.created_at_ms,
+            used_at=each.used_at_ms,
+            current=each.session_id == session.session_id,
+        )
+        for each in await ports.sessions.sessions_of(session.user.user_id)
+    ]
+
+
+@router.delete("/sessions/{session_id}", status_code=204)
+async def end_session(
+    request: Request,
+    session: Changing,
+    ports: Ports,
+    session_id: Annotated[str, Path(max_length=64, description="As the list of one's own sessions names it")],
+) -> Response:
+    """End one of one's own sessions, in whichever browser it is."""
+    if not await ports.sessions.end_one(session.user.user_id, session_id):
+        raise ApiError(404, "no_such_session", "You have no such session, or it has ended already.")
+    await _note(ports, request, session.user.user_id, "auth.logout", session=session_id[:8])
+    return Response(status_code=204)
 
 
 @router.get("/me")

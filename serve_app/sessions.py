@@ -32,6 +32,7 @@ from domain.sessions import (
     Identity,
     LoginProvider,
     Memberships,
+    OpenSession,
     PendingLogin,
     Session,
     SessionGuild,
@@ -150,6 +151,18 @@ class Sessions:
         tokens = await self._store.end(token)
         self._forget(session_id_of(token))
         self._revoke_soon(tokens)
+
+    async def end_one(self, user_id: int, session_id: str) -> bool:
+        """End one of a person's sessions; return False when it is none of theirs (any more)."""
+        found, tokens = await self._store.end_one(user_id, session_id)
+        if found:
+            self._forget(session_id)
+            self._revoke_soon(tokens)
+        return found
+
+    async def sessions_of(self, user_id: int) -> list[OpenSession]:
+        """Return a person's sessions, the newest login first."""
+        return await self._store.sessions_of(user_id)
 
     async def end_everywhere(self, user_id: int) -> None:
         """End all of a person's sessions."""

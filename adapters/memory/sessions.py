@@ -14,8 +14,10 @@ from domain.sessions import (
     GUILDS_KEPT_MS,
     IDLE_MS,
     LOGIN_MS,
+    MAX_SESSIONS,
     SESSION_MS,
     Memberships,
+    OpenSession,
     PendingLogin,
     Session,
     SessionGuild,
@@ -36,10 +38,11 @@ class MemorySessions:
     ``ended`` holds the ids of the sessions that were told to have ended, in order.
     """
 
-    def __init__(self, now_ms: Callable[[], int] = wall_clock_ms) -> None:
+    def __init__(self, now_ms: Callable[[], int] = wall_clock_ms, *, most: int = MAX_SESSIONS) -> None:
         self.available = True
         self.ended: list[str] = []
         self._now_ms = now_ms
+        self._most = most
         self._sessions: dict[str, _Kept] = {}
         self._guilds: dict[int, tuple[tuple[SessionGuild, ...], int]] = {}
         self._turns: dict[str, int] = {}
@@ -53,6 +56,9 @@ class MemorySessions:
         named = msgspec.structs.replace(session, session_id=session_id_of(token))
         self._sessions[token] = _Kept(named, tokens, self._now_ms() + IDLE_MS)
         self._guilds[session.user.user_id] = (session.guilds, session.created_at_ms)
+        tokens_of_user = self._tokens_of(session.user.user_id)
+        for oldest in sorted(tokens_of_user, key=self._created)[: -self._most]:
+            self._end(oldest)
         return token
 
     async def get(self, token: str, *, touch: bool = True) -> Session | None:
@@ -91,6 +97,22 @@ class MemorySessions:
             return None
         self._guilds.pop(kept.session.user.user_id, None)
         return kept.tokens
+
+    async def end_one(self, user_id: int, session_id: str) -> tuple[bool, Tokens | None]:
+        """See the port."""
+        self._require()
+        for token in self._tokens_of(user_id):
+            if session_id_of(token) == session_id:
+                return True, await self.end(token)
+        return False, None
+
+    async def sessions_of(self, user_id: int) -> list[OpenSession]:
+        """See the port."""
+        self._require()
+        return [
+            OpenSession(session_id_of(token), self._created(token), self._sessions[token].until_ms - IDLE_MS)
+            for token in sorted(self._tokens_of(user_id), key=self._created, reverse=True)
+        ]
 
     async def end_all(self, user_id: int) -> Tokens | None:
         """See the port."""
@@ -167,6 +189,9 @@ class MemorySessions:
         """Return the tokens of a person's sessions."""
         mine = [token for token, kept in self._sessions.items() if kept.session.user.user_id == user_id]
         return [token for token in mine if self._alive(token)]
+
+    def _created(self, token: str) -> int:
+        return self._sessions[token].session.created_at_ms
 
     def _end(self, token: str) -> None:
         if self._sessions.pop(token, None):

@@ -22,6 +22,7 @@ from domain.sessions import (
     GUILDS_KEPT_MS,
     IDLE_MS,
     LOGIN_MS,
+    MAX_SESSIONS,
     SESSION_MS,
     Memberships,
     PendingLogin,
@@ -389,3 +390,41 @@ async def test_what_was_read_before_is_not_believed(kept: Kept, user_id: int) ->
     assert await kept.store.get(another) == await kept.store.get(another) is not None
     await kept.store.end(another)
     assert await kept.store.get(another) is None
+
+
+async def test_a_person_has_so_many_sessions_and_the_oldest_goes(kept: Kept, user_id: int) -> None:
+    """It is told of like any other end; nobody else's is touched, and one that ended by itself is none."""
+    somebody_else = await kept.store.create(session_of(next(_users)))
+    tokens = [
+        await kept.store.create(session_of(user_id, NOON_MS + number)) for number in range(MAX_SESSIONS + 2)
+    ]
+    alive = [await kept.store.get(token) is not None for token in tokens]
+    assert alive == [False, False] + [True] * MAX_SESSIONS
+    assert [each for each in await kept.ended() if each in map(session_id_of, tokens)] == [
+        session_id_of(token) for token in tokens[:2]
+    ]
+    assert await kept.store.get(somebody_else) is not None
+    await kept.store.end(tokens[-1])
+    await kept.store.create(session_of(user_id, NOON_MS + 100))
+    assert await kept.store.get(tokens[2]) is not None
+
+
+async def test_a_persons_sessions_are_listed_and_ended_one_by_one(kept: Kept, user_id: int) -> None:
+    """The newest first, each with its last use; only one's own can be ended, the last gives tokens."""
+    first = await kept.store.create(session_of(user_id, NOON_MS), TOKENS)
+    second = await kept.store.create(session_of(user_id, NOON_MS + 1_000), TOKENS)
+    other = await kept.store.create(session_of(next(_users)))
+    listed = await kept.store.sessions_of(user_id)
+    assert [(each.session_id, each.created_at_ms) for each in listed] == [
+        (session_id_of(second), NOON_MS + 1_000),
+        (session_id_of(first), NOON_MS),
+    ]
+    assert all(abs(each.used_at_ms - kept.clock()) < 60_000 for each in listed)
+    assert await kept.store.end_one(user_id, session_id_of(other)) == (False, None)
+    assert await kept.store.end_one(user_id, "made-up") == (False, None)
+    assert await kept.store.end_one(user_id, session_id_of(first)) == (True, None)
+    assert await kept.store.end_one(user_id, session_id_of(first)) == (False, None)
+    assert await kept.store.get(first) is None
+    assert await kept.store.end_one(user_id, session_id_of(second)) == (True, TOKENS)
+    assert await kept.store.sessions_of(user_id) == []
+    assert await kept.store.get(other) is not None

@@ -33,6 +33,8 @@ OF_ANYBODY = {
     ("POST", "/api/auth/logout"),
     ("POST", "/api/auth/logout-everywhere"),
     ("GET", "/api/servers"),
+    ("GET", "/api/auth/sessions"),
+    ("DELETE", "/api/auth/sessions/{session_id}"),
 }
 """Routes about the person themselves: a session is enough."""
 

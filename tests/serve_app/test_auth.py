@@ -343,3 +343,21 @@ async def test_a_malformed_cookie_is_no_session(web: Web, cookie: str | bytes) -
     """Whatever a cookie holds, the answer is 401 and not an error of ours."""
     answer = await web.new_browser().get("/api/auth/me", headers={"cookie": cookie})
     assert (answer.status_code, answer.json()["error_code"]) == (401, "no_session")
+
+
+async def test_one_sees_and_ends_ones_own_sessions(web: Web) -> None:
+    """In whichever browser they are; somebody else's are not there for one, and ending is a change."""
+    here, there, somebody_else = [await web.browser_of(user_id=user_id) for user_id in (1, 1, 2)]
+    listed = (await here.get("/api/auth/sessions")).json()
+    assert sorted(each["current"] for each in listed) == [False, True]
+    [other] = [each["id"] for each in listed if not each["current"]]
+    [foreign] = [each["id"] for each in (await somebody_else.get("/api/auth/sessions")).json()]
+    assert (await here.delete(f"/api/auth/sessions/{other}")).json()["error_code"] == "csrf"
+    headers = {"x-csrf-token": "csrf-1"}
+    assert (await here.delete(f"/api/auth/sessions/{foreign}", headers=headers)).status_code == 404
+    assert (await here.delete(f"/api/auth/sessions/{other}", headers=headers)).status_code == 204
+    gone = await here.delete(f"/api/auth/sessions/{other}", headers=headers)
+    assert (gone.status_code, gone.json()["error_code"]) == (404, "no_such_session")
+    assert (await there.get("/api/auth/me")).status_code == 401
+    assert (await somebody_else.get("/api/auth/me")).status_code == 200
+    assert len((await here.get("/api/auth/sessions")).json()) == 1

@@ -346,6 +346,15 @@ export interface Outcomes {
   pending: number;
 }
 /**
+ * One of the person's own sessions. Times are Unix milliseconds.
+ */
+export interface OwnSession {
+  created_at: number;
+  current: boolean;
+  id: string;
+  used_at: number;
+}
+/**
  * This interface was referenced by `Schemas`'s JSON-Schema
  * via the `definition` "Page_AssignedRole_".
  */
