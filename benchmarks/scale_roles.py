@@ -23,7 +23,7 @@ from actors.member_roles import MemberRoles, MemberRolesSettings
 from actors.routing import GuildDirectory, Routing
 from adapters.clock import now_ms
 from adapters.embedded_redis import EmbeddedRedis
-from adapters.memory import MemoryLogin
+from adapters.memory import MemoryLogin, MemoryOpenSockets, SharedSockets
 from adapters.memory.samples import person
 from adapters.redis_authority import RedisAuthorityStore
 from adapters.redis_ended import RedisEndedSessions
@@ -36,6 +36,7 @@ from domain.authority import MemberAuthority
 from domain.placement import place
 from domain.roles import Member, Revoke
 from domain.sessions import Session, SessionGuild
+from domain.socket_limits import SocketLimits
 from serve_app import doorkeeper
 from serve_app.authority_watch import AuthorityWatch
 from serve_app.doorkeeper import Doorkeeper
@@ -43,6 +44,7 @@ from serve_app.frame import Frame
 from serve_app.hub import Hub
 from serve_app.sessions import Sessions
 from serve_app.socket import Socket
+from serve_app.socket_counts import SocketCounts
 
 if TYPE_CHECKING:
     from actors.handles import RbacHandle
@@ -140,7 +142,9 @@ class _Relay:
     """What a relay has of hub and doorkeeper, with its watchers."""
 
     def __init__(self, rbac: RbacHandle, sessions: Sessions, ended: RedisEndedSessions) -> None:
-        self.hub = Hub(GuildDirectory(_Routing()))
+        everywhere = MemoryOpenSockets(SharedSockets(), "relay")  # nobody replays anything here
+        counts = SocketCounts(SocketLimits(), everywhere, time.monotonic)
+        self.hub = Hub(GuildDirectory(_Routing()), counts)
         self.doorkeeper = Doorkeeper(self.hub, rbac, sessions, ended, self._refuse, time.monotonic, now_ms)
         self.watch = AuthorityWatch(rbac, [self.doorkeeper], time.monotonic)
         self.watchers: list[_Watcher] = []
