@@ -13,6 +13,7 @@ from typing import Protocol
 import structlog
 from msgspec.structs import replace
 
+from actors.tasks import SupervisedTasks
 from domain.authority import AuthorityNotice, GuildAuthority, MemberAuthority
 from domain.errors import GuildhallError
 
@@ -44,19 +45,17 @@ class AuthorityReports:
         self._sink: AuthoritySink | None = None
         self._waiting: dict[_About, AuthorityNotice] = {}
         self._something = asyncio.Event()
-        self._sending: asyncio.Task[None] | None = None
+        self._tasks = SupervisedTasks("authority reports")
         self.lost = 0
         """Notices that had no room."""
 
     def start(self) -> None:
         """Begin to tell."""
-        self._sending = asyncio.create_task(self._send_forever(), name="authority-reports")
+        self._tasks.keep("send", self._send_forever)
 
     async def stop(self) -> None:
         """Tell nothing more."""
-        if self._sending is not None:
-            self._sending.cancel()
-            await asyncio.gather(self._sending, return_exceptions=True)
+        await self._tasks.stop()
 
     def add(self, notice: AuthorityNotice) -> None:
         """Tell a notice soon, in place of one about the same that still waits. Never waits, never raises."""

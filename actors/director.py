@@ -15,7 +15,7 @@ import structlog
 
 from actors.host import HostStats
 from actors.routing import HostCalls, Routing
-from actors.tasks import TaskSet
+from actors.tasks import SupervisedTasks
 from domain.errors import (
     Fenced,
     GuildhallError,
@@ -93,7 +93,7 @@ class Director:
         """Whether every host has heard of the placement."""
         self._partitions_made_ms = 0
         self._changing = asyncio.Lock()
-        self._tasks = TaskSet("director")
+        self._tasks = SupervisedTasks("director")
         self._ticking: asyncio.Task[None] | None = None
         self._forgetting: asyncio.Task[None] | None = None
         self._recovering: asyncio.Task[None] | None = None
@@ -408,7 +408,9 @@ class Director:
         if ping.director > self._incarnation:
             self._step_down()
         self._told = max(self._told, ping.placement_version)  # perhaps by an earlier life of ours
-        alive = ping.incarnation == self._incarnations[host_id] and not ping.fenced
+        if ping.ailing:
+            log.error("host_ails", host=host_id, tasks=ping.ailing)
+        alive = ping.incarnation == self._incarnations[host_id] and not ping.fenced and not ping.ailing
         return None if alive else host_id
 
     async def _find_alive(self, row: HostRow) -> bool:

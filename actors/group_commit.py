@@ -18,6 +18,7 @@ import structlog
 
 from actors.guild import GuildActor
 from actors.guild_table import GuildTable
+from actors.tasks import SupervisedTasks
 from domain.errors import BatchTaken, EventRefused, Fenced, HistoryTakenBack, MalformedBatch, StoreUnavailable
 from domain.events import (
     Accepted,
@@ -128,7 +129,8 @@ class GroupCommit:
         self._turn = asyncio.Lock()
         self._committed_events = self._committed_batches = self._commits = self._poison_events = 0
         self._store_available = True
-        self._loop = asyncio.create_task(self._commit_forever(), name="commit")
+        self._tasks = SupervisedTasks("group commit")
+        self._tasks.keep("commit", self._commit_forever)
 
     def offer(self, batch: Batch, poison: tuple[PoisonEvent, ...]) -> asyncio.Future[Reply] | None:
         """Queue a batch; return what will be its answer, or None when there is no room."""
@@ -171,8 +173,7 @@ class GroupCommit:
     async def stop(self) -> None:
         """Refuse what waits; its shards keep it."""
         self._stopped = True
-        self._loop.cancel()
-        await asyncio.gather(self._loop, return_exceptions=True)
+        await self._tasks.stop()
         while not self._waiting.empty():
             _answer(self._waiting.get_nowait(), self.busy())
 
@@ -186,6 +187,10 @@ class GroupCommit:
             poison_events=self._poison_events,
             store_available=self._store_available,
         )
+
+    def ailing(self) -> tuple[str, ...]:
+        """Return what cannot go on: then nothing is made durable any more."""
+        return self._tasks.ailing()
 
     def busy(self) -> Busy:
         """Return the answer that says: not now."""

@@ -19,6 +19,7 @@ from actors.guild_table import GuildTable, TableSettings
 from actors.observers import MESSAGES, Change, Observers
 from actors.relay_proofs import RelayProofs
 from actors.showing import Showing
+from actors.tasks import SupervisedTasks
 from actors.watch_index import WatchIndex
 from domain.errors import (
     Fenced,
@@ -84,6 +85,8 @@ class HostPing(msgspec.Struct, frozen=True):
     pid: int = 0
     director: int = 0
     """The incarnation of the Director that this host follows."""
+    ailing: tuple[str, ...] = ()
+    """What this host cannot go on with: its tasks that break whenever they begin."""
 
 
 class HostStats(msgspec.Struct, frozen=True):
@@ -125,12 +128,13 @@ class GuildHost:
         self._metrics_due: set[int] = set()
         self._watching = WatchIndex()
         self._observers = Observers()
-        self._ticking: asyncio.Task[None] | None = None
+        self._tasks = SupervisedTasks(settings.host_id)
+        self._ticks = 0
         self._looking: asyncio.Task[None] | None = None
         self._look_soon = False
         self._token, self._next_token = 0, secrets.randbits(62)
         self._refused = 0
-        self._fenced = False
+        self._fenced = self._started = False
         self._store_available = True
 
     async def start(self, director: int | None = None) -> Incarnation:
@@ -146,17 +150,15 @@ class GuildHost:
         self._director = director or 0
         self._table = GuildTable(settings.table, store, self._now_ms)
         self._commit = GroupCommit(settings.commit, store, self._incarnation, self._table, self)
-        self._ticking = asyncio.create_task(self._tick_forever(), name="tick")
+        self._started = True
+        self._tasks.every("tick", settings.tick_ms / 1000, self._tick)
         return self._incarnation
 
     async def stop(self, reason: str) -> None:
         """End this life; batches that wait are refused, and their shards keep them."""
         log.info("host_stops", host=self._settings.host_id, reason=reason)
-        if self._ticking is not None:
-            own = [self._ticking] if self._looking is None else [self._ticking, self._looking]
-            for task in own:
-                task.cancel()
-            await asyncio.gather(*own, return_exceptions=True)
+        await self._tasks.stop()
+        if self._started:
             await self._commit.stop()
         self._fan_out.close()
         self._observers.close()
@@ -164,7 +166,12 @@ class GuildHost:
     async def ping(self) -> HostPing:
         """Give a sign of life."""
         return HostPing(
-            self._incarnation.number, self.placement_version(), self._fenced, os.getpid(), self._director
+            self._incarnation.number,
+            self.placement_version(),
+            self._fenced,
+            os.getpid(),
+            self._director,
+            (*self._tasks.ailing(), *self._commit.ailing()) if self._started else (),
         )
 
     async def assign(self, placement: Placement) -> None:
@@ -471,20 +478,17 @@ class GuildHost:
         data: dict[str, Any] = {"store_available": self._store_available}
         return guild.publish("health_update", self._now_ms(), data)
 
-    async def _tick_forever(self) -> None:
-        ticks = 0
-        while True:
-            await asyncio.sleep(self._settings.tick_ms / 1000)
-            ticks += 1
-            if ticks % METRICS_EVERY_TICKS == 0:
-                self._metrics_due |= {guild.state.guild_id for guild in self._watched()}
-            self._push_metrics()
-            self._observers.tick()
-            self._table.passivate_idle()
-            look = self._look_soon or ticks % LOOK_EVERY_TICKS == 0
-            if look and (self._looking is None or self._looking.done()):
-                # A task of its own: a database that hangs must not hold up the ticks.
-                self._looking = asyncio.create_task(self._look_whether_replaced(), name="look")
+    async def _tick(self) -> None:
+        self._observers.tick()  # first: it is this host's sign of life
+        self._ticks += 1
+        if self._ticks % METRICS_EVERY_TICKS == 0:
+            self._metrics_due |= {guild.state.guild_id for guild in self._watched()}
+        self._push_metrics()
+        self._table.passivate_idle()
+        look = self._look_soon or self._ticks % LOOK_EVERY_TICKS == 0
+        if look and (self._looking is None or self._looking.done()):
+            # A task of its own: a database that hangs must not hold up the ticks.
+            self._looking = self._tasks.spawn("look", self._look_whether_replaced())
 
     async def _look_whether_replaced(self) -> None:
         """Notice another life of this host, or another history, even when there is nothing to commit.

@@ -28,7 +28,7 @@ class _Loop:
         self.stuck_after_s = STUCK_AFTER_S
 
 
-class TaskSet:
+class SupervisedTasks:
     """Owns the tasks of an actor or a replica. None of them ends unnoticed, and all end with the owner."""
 
     def __init__(self, owner: str) -> None:

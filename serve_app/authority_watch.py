@@ -13,6 +13,7 @@ from typing import Protocol
 
 import structlog
 
+from actors.tasks import SupervisedTasks
 from domain.errors import HostUnreachable, StoreUnavailable
 from domain.roles import AuthorityChange, Roles
 
@@ -44,7 +45,7 @@ class AuthorityWatch:
         self._listeners = list(listeners)
         self._monotonic_s = monotonic_s
         self._heard_s: float | None = None
-        self._listening: asyncio.Task[None] | None = None
+        self._tasks = SupervisedTasks("authority")
         self.changes = self.breaks = 0
         """Changes that were heard, and streams that ended."""
 
@@ -54,13 +55,11 @@ class AuthorityWatch:
 
     def start(self) -> None:
         """Begin to listen."""
-        self._listening = asyncio.create_task(self._listen_forever(), name="authority")
+        self._tasks.keep("listen", self._listen_forever)
 
     async def stop(self) -> None:
         """Listen no more."""
-        if self._listening is not None:
-            self._listening.cancel()
-            await asyncio.gather(self._listening, return_exceptions=True)
+        await self._tasks.stop()
 
     @property
     def hears(self) -> bool:

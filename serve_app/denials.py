@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
+from actors.tasks import SupervisedTasks
 from domain.audit import AuditEntry, AuditLog
 from domain.errors import StoreUnavailable
 
@@ -70,17 +71,15 @@ class Denials:
         self._windows: dict[Kind, _Window] = {}
         self._kinds_of: Counter[int | None] = Counter()
         self._something_new = asyncio.Event()
-        self._writing: asyncio.Task[None] | None = None
+        self._tasks = SupervisedTasks("denials")
 
     def start(self) -> None:
         """Begin to write."""
-        self._writing = asyncio.create_task(self._write_forever(), name="denials")
+        self._tasks.keep("write", self._write_forever)
 
     async def stop(self) -> None:
         """Write what is left, if that can be done soon."""
-        if self._writing is not None:
-            self._writing.cancel()
-            await asyncio.gather(self._writing, return_exceptions=True)
+        await self._tasks.stop()
         try:
             async with asyncio.timeout(LAST_WRITE_WITHIN_S):
                 await self.write(everything=True)

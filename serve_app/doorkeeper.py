@@ -16,6 +16,7 @@ from typing import NamedTuple
 import structlog
 from cachetools import TTLCache
 
+from actors.tasks import SupervisedTasks
 from domain.errors import RolesUnavailable, SessionsUnavailable, StoreUnavailable
 from domain.permissions import Permission, may
 from domain.protocol import CloseCode
@@ -87,7 +88,7 @@ class Doorkeeper:
         self._monotonic_s = monotonic_s
         self._now_ms = now_ms
         self._look_now = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks = SupervisedTasks("doorkeeper")
         self._looked: OrderedDict[Subscription, _Looked] = OrderedDict()
         """Everybody who is in, those first who were looked at longest ago."""
         self._urgent: dict[Subscription, int] = {}
@@ -102,19 +103,14 @@ class Doorkeeper:
 
     def start(self) -> None:
         """Begin to look."""
-        work = (
-            self._obey_forever(),
-            self._look_at_all_forever(),
-            self._look_at_sessions_forever(),
-            self._hear_of_ends(),
-        )
-        self._tasks = [asyncio.create_task(each) for each in work]
+        self._tasks.keep("obey", self._obey_forever)
+        self._tasks.keep("look at all", self._look_at_all_forever)
+        self._tasks.keep("look at sessions", self._look_at_sessions_forever)
+        self._tasks.keep("hear of ends", self._hear_of_ends)
 
     async def stop(self) -> None:
         """Look no more."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.stop()
 
     def stats(self) -> DoorkeeperStats:
         """Return what was done since the beginning."""

@@ -19,6 +19,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from actors.tasks import SupervisedTasks
 from domain.errors import StoreUnavailable
 from domain.replica_counts import CountsBoard, ReplicaCounts
 from serve_app.next_run import NextRun
@@ -58,7 +59,7 @@ class Meter:
 
     def __init__(self, replica: str, counts: Callable[[], ReplicaCounts], board: CountsBoard) -> None:
         self._replica, self._counts, self._board = replica, counts, board
-        self._writing: asyncio.Task[None] | None = None
+        self._tasks = SupervisedTasks("counts")
         self._exposed = {
             accepted: NextRun(partial(self._expose, accepted), EXPOSE_EVERY_S)
             for accepted in (PLAIN, OPENMETRICS)
@@ -66,13 +67,11 @@ class Meter:
 
     def start(self) -> None:
         """Begin to write up the counts, so that others can answer for this replica."""
-        self._writing = asyncio.create_task(self._write_forever(), name="counts")
+        self._tasks.keep("write", self._write_forever)
 
     async def stop(self) -> None:
         """Write nothing more; what is written fades."""
-        if self._writing is not None:
-            self._writing.cancel()
-            await asyncio.gather(self._writing, return_exceptions=True)
+        await self._tasks.stop()
 
     async def counted(self) -> Counted:
         """Return everybody's counts; while the board is away, this replica's alone."""

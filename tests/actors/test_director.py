@@ -36,6 +36,7 @@ class PlacedHost(RecordingHost):
         self.owns: set[int] = set()
         self.version = 0
         self.dead = self.hangs = self.says_fenced = False
+        self.ailing: tuple[str, ...] = ()
 
     async def _reach(self) -> None:
         if self.dead:
@@ -63,7 +64,9 @@ class PlacedHost(RecordingHost):
 
     async def ping(self) -> HostPing:
         await self._reach()
-        return HostPing(self.incarnation, self.version, self.says_fenced, director=self.director)
+        return HostPing(
+            self.incarnation, self.version, self.says_fenced, director=self.director, ailing=self.ailing
+        )
 
     async def assign(self, placement: Placement) -> None:
         await self._reach()
@@ -170,6 +173,16 @@ async def network(database: MemoryDatabase, clock: MemoryClock) -> AsyncIterator
     network = Network(database, clock)
     yield network
     await network.rest()
+
+
+async def test_a_host_whose_tasks_cannot_go_on_is_replaced(network: Network) -> None:
+    """It answers pings, and does its work no more."""
+    await network.director.start()
+    before = network.host("h1")
+    before.ailing = ("commit",)
+    await network.director.tick()
+    assert network.host("h1") is not before
+    await network.check_whole()
 
 
 # -- one Director after the other ---------------------------------------------------------------------

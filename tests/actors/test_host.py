@@ -31,6 +31,7 @@ from domain.guild import HourCounts
 from domain.placement import Placement, place
 from domain.ports import Commit
 from tests.actors.hosts import Held, HostUnderTest, settled, until
+from tests.waiting import eventually
 
 GUILD = 1
 
@@ -217,6 +218,43 @@ async def test_an_older_directors_placement_is_refused(host: HostUnderTest) -> N
     assert isinstance(await host.send(messages(1)), Accepted)
     await host.actor.assign(msgspec.structs.replace(place(4, ["another"]), director=8))
     assert await host.send(messages(1), number=2) == NotMine(4)
+
+
+async def test_a_tick_that_breaks_is_no_end_of_ticks(
+    database: MemoryDatabase, clock: MemoryClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next ones come; where each breaks, the host says that it ails, until one does not."""
+    monkeypatch.setattr("actors.tasks.FIRST_BACKOFF_S", 0.001)
+    host = await HostUnderTest(database, clock, tick_ms=1).start()
+
+    def fail() -> None:
+        raise RuntimeError
+
+    async def ails() -> bool:
+        return (await host.actor.ping()).ailing == ("tick",)
+
+    async def is_well() -> bool:
+        return not await ails()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(host.actor, "_push_metrics", fail)
+        assert await eventually(ails)
+    assert await eventually(is_well)
+    await host.stop()
+
+
+async def test_commits_go_on_after_one_that_breaks(
+    host: HostUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever broke, what comes afterwards is made durable."""
+    with monkeypatch.context() as patch:
+
+        async def fail(*_: object) -> None:
+            raise RuntimeError
+
+        patch.setattr(host.actor._commit, "_take", fail)
+        assert isinstance(await host.send(messages(1), source="a"), Busy)
+    assert isinstance(await host.send(messages(1), source="a"), Accepted)
 
 
 async def test_the_intake_is_bounded(database: MemoryDatabase, clock: MemoryClock) -> None:

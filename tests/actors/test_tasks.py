@@ -6,16 +6,16 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
-from actors.tasks import TaskSet
+from actors.tasks import SupervisedTasks
 from tests.simulation.virtual_loop import VirtualLoop
 
 
-def run(scenario: Callable[[TaskSet], Awaitable[None]]) -> None:
+def run(scenario: Callable[[SupervisedTasks], Awaitable[None]]) -> None:
     loop = VirtualLoop(random.Random(1))
     loop.ends_at = 10_000.0
 
     async def play() -> None:
-        tasks = TaskSet("test")
+        tasks = SupervisedTasks("test")
         await scenario(tasks)
         await tasks.stop()
         assert asyncio.all_tasks() == {asyncio.current_task()}
@@ -30,7 +30,7 @@ def run(scenario: Callable[[TaskSet], Awaitable[None]]) -> None:
 def test_a_loop_that_breaks_or_ends_begins_anew() -> None:
     """Soon at first; one that never holds is named, and no longer once it does."""
 
-    async def scenario(tasks: TaskSet) -> None:
+    async def scenario(tasks: SupervisedTasks) -> None:
         begun: list[float] = []
         well = False
 
@@ -56,7 +56,7 @@ def test_a_loop_that_breaks_or_ends_begins_anew() -> None:
 
 
 def test_a_round_that_breaks_does_not_end_the_rounds() -> None:
-    async def scenario(tasks: TaskSet) -> None:
+    async def scenario(tasks: SupervisedTasks) -> None:
         rounds = 0
 
         async def work() -> None:
@@ -74,7 +74,7 @@ def test_a_round_that_breaks_does_not_end_the_rounds() -> None:
 
 
 def test_a_round_that_hangs_is_named() -> None:
-    async def scenario(tasks: TaskSet) -> None:
+    async def scenario(tasks: SupervisedTasks) -> None:
         async def work() -> None:
             await asyncio.Event().wait()
 
@@ -90,7 +90,7 @@ def test_a_round_that_hangs_is_named() -> None:
 def test_what_ends_by_itself_may_break() -> None:
     """It is logged, and nothing else happens."""
 
-    async def scenario(tasks: TaskSet) -> None:
+    async def scenario(tasks: SupervisedTasks) -> None:
         async def work() -> None:
             raise RuntimeError
 
