@@ -36,6 +36,10 @@ class SupervisedTasks:
         self._tasks: set[asyncio.Task[None]] = set()
         self._loops: dict[str, _Loop] = {}
 
+    def __len__(self) -> int:
+        """Return how many tasks there are now."""
+        return len(self._tasks)
+
     def keep(self, name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         """Run a loop for as long as the owner lives: broken or ended, it begins anew after a pause."""
         loop = self._loops[name] = _Loop()

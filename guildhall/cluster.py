@@ -31,7 +31,7 @@ from actors.handles import (
 )
 from actors.runner_presence import RunnerPresence
 from actors.supervisor import ChildPolicy, Supervisor
-from actors.tasks import TaskSet
+from actors.tasks import SupervisedTasks
 from adapters.clock import now_ms
 from adapters.discord_api import GatewayInfo
 from adapters.redis_supervision import RedisSupervision
@@ -77,7 +77,7 @@ class Cluster:
         self._wiring: Wiring
         self._supervisor = Supervisor(now_ms)
         self._supervising: asyncio.Task[None] | None = None
-        self._tasks = TaskSet("cluster")
+        self._tasks = SupervisedTasks("cluster")
         self._board: RedisSupervision | None = None
         self._director: ResidentChild[DirectorHandle] | None = None
         self._runners: list[RunnerChild] = []

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -256,9 +256,14 @@ def create_rbac(wiring: Wiring) -> RbacHandle:
 
 def create_director(wiring: Wiring, settings: DirectorSettings) -> DirectorHandle:
     """Create the Director."""
+    return remote.create_director(*director_parts(wiring, settings))
+
+
+def director_parts(wiring: Wiring, settings: DirectorSettings) -> tuple[Any, ...]:
+    """Return what a Director is made of."""
     open_store = partial(PostgresGuildStore.open, wiring.database_url)
     access = HostAccess(partial(_create_host, wiring.database_url, wiring.live_tick_ms), find_host)
-    return remote.create_director(settings, access, open_store, now_ms)
+    return settings, access, open_store, now_ms
 
 
 def plan_runners(

@@ -70,6 +70,10 @@ async def check(database_url: str, history: History) -> dict[str, Any]:
             "(SELECT guild_id, hour, low + medium + high + critical AS n FROM metrics_hourly) m "
             "USING (guild_id, hour) WHERE coalesce(v.n, 0) <> coalesce(m.n, 0)"
         )
+        takeovers = await connection.fetchval(
+            "SELECT count(*) FROM (SELECT director, max(director) OVER (ORDER BY version) AS newest "
+            "FROM placement) p WHERE director < newest"
+        )
         differences = await connection.fetch(load_queries("rollups.sql")["differences"])
     finally:
         await connection.close()
@@ -95,6 +99,7 @@ async def check(database_url: str, history: History) -> dict[str, Any]:
         "hours_wrong": wrong_hours,
         "rollups_wrong": len(differences),
         "guilds_with_two_writers": _interleaved(rows),
+        "placements_by_an_older_director": takeovers,
     }
 
 

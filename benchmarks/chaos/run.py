@@ -11,7 +11,9 @@ import shutil
 import signal
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +33,8 @@ HOSTS = 3
 SHARDS = 2
 DRAIN_WITHIN_S = 120.0
 CALM_S = 5.0
+SECOND_DIRECTOR_S = 15.0
+"""How long another Director goes on; the first is replaced within that."""
 
 
 class Plan(NamedTuple):
@@ -69,6 +73,9 @@ class Chaos:
         self._database_url = ""
         self._cluster: Any = None
         self._director: Any = None
+        self._director_parts: tuple[Any, ...] = ()
+        self._supervising: asyncio.Task[None] | None = None
+        self._second_director: Counter[str] = Counter()
         self._busy = asyncio.Lock()
 
     async def run(self) -> dict[str, Any]:
@@ -90,7 +97,11 @@ class Chaos:
             figures = await check(self._database_url, read(self._folder))
         finally:
             await self._stop()
-        return figures | drained | self._recoveries() | {"log": self._log}
+        second = {
+            "second_director_changes": self._second_director["changes"],
+            "second_director_refusals": self._second_director["refusals"],
+        }
+        return figures | drained | second | self._recoveries() | {"log": self._log}
 
     # -- starting -----------------------------------------------------------------------------------
 
@@ -103,8 +114,10 @@ class Chaos:
         import ray  # noqa: PLC0415
         from ray.cluster_utils import Cluster  # noqa: PLC0415
 
-        from actors.handles import NAMESPACE  # noqa: PLC0415
-        from guildhall.wiring import Wiring, create_director  # noqa: PLC0415
+        from actors.handles import DIRECTOR_NAME, NAMESPACE, DirectorHandle, find_director  # noqa: PLC0415
+        from actors.supervisor import Supervisor  # noqa: PLC0415
+        from guildhall.children import ResidentChild  # noqa: PLC0415
+        from guildhall.wiring import Wiring, create_director, director_parts  # noqa: PLC0415
 
         node = {"num_cpus": 4, "include_dashboard": False}
         # Not in a thread: Ray sets signal handlers as it starts a node.
@@ -124,8 +137,19 @@ class Chaos:
             bot_token="",
             user_resolvers=1,
         )
-        self._director = create_director(wiring, DirectorSettings(HOSTS))
-        await self._director.start()
+        self._director_parts = director_parts(wiring, DirectorSettings(HOSTS))
+        child = ResidentChild(
+            DIRECTOR_NAME,
+            find_director,
+            partial(create_director, wiring, DirectorSettings(HOSTS)),
+            begin=DirectorHandle.start,
+            ping=DirectorHandle.ping,
+        )
+        supervisor = Supervisor(lambda: int(time.time() * 1000))
+        supervisor.own("director", child)
+        await supervisor.start("director")
+        self._director = child.handle
+        self._supervising = asyncio.create_task(supervisor.run(), name="supervisor")
         for shard in range(SHARDS):
             await self._start_shard(shard)
 
@@ -152,7 +176,9 @@ class Chaos:
         kills = [(self._random.uniform(0.02, 0.95) * span, self._kill_host) for _ in range(plan.host_kills)]
         others: list[tuple[float, Callable[[], Awaitable[None]]]] = [
             (0.15 * span, self._kill_director),
+            (0.25 * span, self._two_directors),
             (0.35 * span, self._postgres_away),
+            (0.50 * span, self._hang_shard),
             (0.60 * span, self._remove_node),
             (0.75 * span, self._freeze_host),
         ]
@@ -181,6 +207,38 @@ class Chaos:
     async def _kill_director(self) -> None:
         for process in _named("ray::Director"):
             _signal(process.pid, signal.SIGKILL)
+
+    async def _two_directors(self) -> None:
+        """Let another Director begin beside the one that all ask, which its supervisor then replaces.
+
+        It goes on trying to change the placement, as one does that a cut network has hidden.
+        """
+        import ray  # noqa: PLC0415 - as above
+
+        from actors.director import Director  # noqa: PLC0415
+
+        second = ray.remote(Director).options(num_cpus=0, max_concurrency=100).remote(*self._director_parts)
+        with contextlib.suppress(Exception):  # it was superseded before it was done
+            async with asyncio.timeout(SECOND_DIRECTOR_S):
+                await second.start.remote()
+        ends_at = time.monotonic() + SECOND_DIRECTOR_S
+        while time.monotonic() < ends_at:
+            try:
+                async with asyncio.timeout(SECOND_DIRECTOR_S):
+                    await second.dedicate.remote(1, None)
+                self._second_director["changes"] += 1
+            except Exception:  # noqa: BLE001 - refused, or it does not get through
+                self._second_director["refusals"] += 1
+            await asyncio.sleep(1.0)
+        ray.kill(second)
+
+    async def _hang_shard(self) -> None:
+        """Stop a shard's process for a while, in the middle of whatever it sends."""
+        pid = self._shards[1][1]
+        _signal(pid, signal.SIGSTOP)
+        await asyncio.sleep(self._plan.freeze_s / 3)
+        self._note("shard 1 goes on")
+        _signal(pid, signal.SIGCONT)
 
     async def _postgres_away(self) -> None:
         """Stop Postgres hard; a shard is killed while it is away."""
@@ -252,6 +310,9 @@ class Chaos:
     async def _stop(self) -> None:
         import ray  # noqa: PLC0415 - as above
 
+        if self._supervising is not None:
+            self._supervising.cancel()
+            await asyncio.gather(self._supervising, return_exceptions=True)
         with contextlib.suppress(Exception):
             ray.shutdown()
         if self._cluster is not None:
