@@ -43,6 +43,7 @@ def actors(demo: DemoProcess) -> dict[str, set[int]]:
     return found
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGSTOP])
 async def test_what_ends_or_hangs_is_replaced(demo: DemoProcess, by: signal.Signals) -> None:
     """All at once, in parallel: then messages are judged and shown, roles are known, people have names."""
