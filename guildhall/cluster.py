@@ -251,10 +251,12 @@ class Cluster:
             with contextlib.suppress(GuildhallError, TimeoutError):
                 async with asyncio.timeout(STOP_WITHIN_S):
                     await asyncio.gather(*(actor.stop(reason) for actor in actors), return_exceptions=True)
-        if self._lease is not None:
-            await asyncio.to_thread(clear_cluster)
-        if ray.is_initialized():
-            await asyncio.to_thread(ray.shutdown)
+        try:
+            if self._lease is not None:
+                await asyncio.to_thread(clear_cluster)
+        finally:
+            if ray.is_initialized():
+                await asyncio.to_thread(ray.shutdown)
 
 
 async def _all_started(supervisor: Supervisor, names: list[str]) -> None:
