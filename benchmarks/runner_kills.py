@@ -60,7 +60,7 @@ async def run(plan: Plan | None = None) -> Result:
             figures["exit_code"] = code
         finally:
             demo.make_sure_it_ended()
-    return Result("runner_kills", {"kills": plan.kills, "rate": plan.rate} | figures)
+    return Result("runner-kills", {"kills": plan.kills, "rate": plan.rate} | figures)
 
 
 async def _kill(demo: DemoProcess, plan: Plan) -> dict[str, Any]:

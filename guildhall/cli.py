@@ -14,6 +14,7 @@ from stamina.instrumentation import set_on_retry_hooks
 
 from adapters.migrate import migrate as run_migrations
 from benchmarks import analytics, api, guilds, identify, ingest, memory, reconnect, steady, storm
+from benchmarks import runner_kills as runners
 from benchmarks.attack import run as attack
 from benchmarks.chaos import run as chaos
 from benchmarks.fanout import run as fanout
@@ -121,11 +122,26 @@ def bench_chaos(  # noqa: PLR0917 - one option each
     postgres_away: Annotated[float, typer.Option(min=1, help="Seconds without Postgres.")] = 30.0,
     freeze: Annotated[float, typer.Option(min=1, help="Seconds that a host is frozen.")] = 60.0,
     seed: Annotated[int, typer.Option(help="The same seed makes the same plan.")] = 1,
+    runner_kills: Annotated[
+        int, typer.Option(min=0, help="Shard runners that are killed afterwards, in a demo of their own.")
+    ] = runners.Plan().kills,
     as_json: BenchJson = False,
 ) -> None:
     """Kill and freeze hosts, nodes, the Director, shards and Postgres, and see whether anything is lost."""
     plan = chaos.Plan(seconds, rate, kills, postgres_away, freeze, seed)
     _show(uvloop.run(chaos.run(plan)), as_json=as_json)
+    if runner_kills:
+        _show(uvloop.run(runners.run(runners.Plan(kills=runner_kills))), as_json=as_json)
+
+
+@bench.command("runner-kills")
+def bench_runner_kills(
+    kills: Annotated[int, typer.Option(min=1, help="How often a runner is killed.")] = runners.Plan().kills,
+    rate: Annotated[float, typer.Option(min=1, help="Messages per second.")] = runners.Plan().rate,
+    as_json: BenchJson = False,
+) -> None:
+    """Kill shard runners under traffic, and hold what is stored against what the local Discord sent."""
+    _show(uvloop.run(runners.run(runners.Plan(kills=kills, rate=rate))), as_json=as_json)
 
 
 @bench.command("guilds")

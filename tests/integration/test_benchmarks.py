@@ -129,3 +129,13 @@ async def test_people_go_on_working_under_each_attack() -> None:
     assert figures["held_after"]["haproxy_connections"] <= figures["held_before"]["haproxy_connections"]
     assert result["baseline"]["http_p99_ms"] > 0
     assert result["ratio"] > 0
+
+
+@pytest.mark.timeout(240)
+async def test_runners_that_are_killed_miss_nothing_and_count_nothing_twice() -> None:
+    """Once with the spool empty and once with it full; the sessions are taken up, nobody identifies again."""
+    figures = (await bench("runner-kills", "--kills", "2"))["figures"]
+    assert figures["kills_with_full_spool"] == 1
+    assert figures["offences_posted"] > 0
+    wrong = ("missing", "doubled", "counts_wrong_by", "not_an_offence", "identifies_beyond_the_first", "gaps")
+    assert {name: figures[name] for name in wrong} == dict.fromkeys(wrong, 0)
