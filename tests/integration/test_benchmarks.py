@@ -76,7 +76,19 @@ async def test_analytics_say_what_python_counts() -> None:
 async def test_nothing_is_lost_or_doubled_by_what_chaos_does() -> None:
     """Nor when a host and a shard hang, and another Director begins beside the first."""
     result = await bench(
-        "chaos", "--seconds", "60", "--rate", "200", "--kills", "4", "--postgres-away", "5", "--freeze", "12"
+        "chaos",
+        "--seconds",
+        "60",
+        "--rate",
+        "200",
+        "--kills",
+        "4",
+        "--postgres-away",
+        "5",
+        "--freeze",
+        "12",
+        "--runner-kills",
+        "0",
     )
 
     figures = result["figures"]
