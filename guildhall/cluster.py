@@ -40,6 +40,7 @@ from guildhall.children import FrontDoor, ResidentChild, RunnerChild
 from guildhall.cluster_lease import acquire_lease, clear_cluster
 from guildhall.connecting import until_connected
 from guildhall.deployments import deploy, relays_are_new, restart_relays
+from guildhall.front_door import SERVE_HOST
 from guildhall.settings import Settings, secret_of
 from guildhall.stages import Stages
 from guildhall.wiring import (
@@ -75,6 +76,7 @@ class Cluster:
         self._stages = stages
         self._settings = settings
         self._wiring: Wiring
+        self._serve_host = ""
         self._supervisor = Supervisor(now_ms)
         self._supervising: asyncio.Task[None] | None = None
         self._tasks = SupervisedTasks("cluster")
@@ -90,6 +92,7 @@ class Cluster:
     def start_ray(self, temp_dir: Path) -> None:
         """Start a cluster on this machine, with its dashboard on loopback. Blocks."""
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        self._serve_host = SERVE_HOST  # HAProxy alone listens where people come from
         context = ray.init(
             namespace=NAMESPACE,
             num_cpus=LOGICAL_CPUS,
@@ -220,7 +223,7 @@ class Cluster:
         serve = partial(
             deploy,
             wiring,
-            host=settings.host,
+            host=self._serve_host or settings.host,
             port=settings.port,
             api_replicas=settings.api_replicas,
             relay_replicas=settings.relay_replicas,

