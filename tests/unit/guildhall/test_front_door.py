@@ -52,18 +52,18 @@ def test_haproxy_is_started_with_what_we_need(tmp_path: Path, configuration: Pat
     assert not {"%HU", "%HQ", "%r", "%HP", "%{+Q}r"} & set(line.replace('"', " ").split())
 
 
-def test_only_the_door_itself_is_open(tmp_path: Path, configuration: Path) -> None:
-    """HAProxy's own ports stay on loopback, wherever the door listens."""
-    configuration.write_text(configuration.read_text().replace("bind 127.0.0.1:1\n", "bind :::1\n"))
-    subprocess.run(
-        [front_door(tmp_path, DoorLimits()), "-c", "-f", configuration], check=True, capture_output=True
-    )
-    written = configuration.read_text()
-    assert [line.split()[1] for line in written.splitlines() if line.strip().startswith("bind ")] == [
-        "127.0.0.1:1",
-        ":::1",
-        "127.0.0.1:1",
+@pytest.mark.parametrize(
+    ("host", "bound"),
+    [("127.0.0.1", "127.0.0.1:1"), ("127.0.0.2", "127.0.0.2:1"), ("0.0.0.0", "0.0.0.0:1"), ("::", "[::]:1")],
+)
+def test_only_the_door_itself_is_open(tmp_path: Path, configuration: Path, host: str, bound: str) -> None:
+    """It listens where it is told to; Serve, its replicas and HAProxy's own ports stay on loopback."""
+    program = front_door(tmp_path, DoorLimits(), host)
+    subprocess.run([program, "-c", "-f", configuration], check=True, capture_output=True)
+    binds = [
+        line.split()[1] for line in configuration.read_text().splitlines() if line.strip().startswith("bind ")
     ]
+    assert binds == ["127.0.0.1:1", bound, "127.0.0.1:1"]
 
 
 def test_started_again_it_changes_nothing(tmp_path: Path, configuration: Path) -> None:
