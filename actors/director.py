@@ -15,6 +15,7 @@ import structlog
 
 from actors.host import HostStats
 from actors.routing import HostCalls, Routing
+from actors.signs import Sign, Signs
 from actors.tasks import SupervisedTasks
 from domain.errors import (
     Fenced,
@@ -26,7 +27,7 @@ from domain.errors import (
 )
 from domain.events import Accepted, Batch, decode_event, decode_reply, encode_batch
 from domain.ids import HOUR_MS, SLOTS
-from domain.placement import NOBODY, Placement, between, may_be_host, place, weigh
+from domain.placement import NOBODY, Placement, between, may_be_host, placing
 from domain.ports import GuildStore, HostRow
 
 log = structlog.get_logger()
@@ -83,6 +84,7 @@ class Director:
         self._hosts: dict[str, HostCalls] = {}
         self._incarnations: dict[str, int] = {}
         self._strikes: Counter[str] = Counter()
+        self._signs = Signs()
         self._placement: Placement | None = None
         self._incarnation = 0
         """Of this life of the Director, once it is registered."""
@@ -121,6 +123,11 @@ class Director:
     async def routing(self) -> Routing:
         """Return the newest placement and its hosts."""
         return Routing(await self._recovered(), dict(self._hosts))
+
+    async def signs(self, streams: dict[str, str]) -> dict[str, Sign]:
+        """Return when hosts were last heard, and how much they had told these streams of theirs by then."""
+        self._require_valid()
+        return self._signs.of(streams, asyncio.get_running_loop().time())
 
     async def list_hosts(self) -> list[HostStats | str]:
         """Return what each host holds, or the id of one that does not answer."""
@@ -167,6 +174,7 @@ class Director:
                 await self._store.retire_host(host_id, self._incarnation)
             host = self._hosts.pop(host_id)
             self._strikes.pop(host_id, None)
+            self._signs.forget(host_id)
             self._publish(self._placement_now())
             await asyncio.gather(host.stop("drained"), return_exceptions=True)
             await host.kill()
@@ -309,6 +317,7 @@ class Director:
 
     async def _replace_now(self, host_id: str) -> None:
         old = self._hosts.get(host_id)
+        self._signs.forget(host_id)
         await self._begin_life(host_id)
         self._settled = False
         if old is not None:
@@ -321,10 +330,7 @@ class Director:
         """
         self._settled = False
         self._told += 2  # never a version that somebody may know as another placement
-        for host_id in host_ids:
-            weigh(host_id)  # hashes all slots, the first time: others have their turn in between
-            await asyncio.sleep(0)
-        new = self._signed(place(self._told, host_ids, dedicated))
+        new = self._signed(await _place(self._told, host_ids, dedicated))
         if self._placement is None:
             # What the hosts know is not known here, so everything is let go before it is given out.
             before = self._signed(Placement(new.version - 1, (NOBODY,) * SLOTS))
@@ -396,10 +402,12 @@ class Director:
 
     async def _ails(self, host_id: str, host: HostCalls) -> str | None:
         """Return the id of a host that has to be replaced."""
+        sent_s = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(self._settings.ping_within_s):
                 ping = await host.ping()
         except HostUnreachable:
+            self._signs.forget(host_id)
             return host_id
         except (GuildhallError, TimeoutError):
             self._strikes[host_id] += 1
@@ -410,8 +418,11 @@ class Director:
         self._told = max(self._told, ping.placement_version)  # perhaps by an earlier life of ours
         if ping.ailing:
             log.error("host_ails", host=host_id, tasks=ping.ailing)
-        alive = ping.incarnation == self._incarnations[host_id] and not ping.fenced and not ping.ailing
-        return None if alive else host_id
+        if ping.incarnation != self._incarnations[host_id] or ping.fenced or ping.ailing:
+            self._signs.forget(host_id)
+            return host_id
+        self._signs.note(host_id, sent_s, ping.told)
+        return None
 
     async def _find_alive(self, row: HostRow) -> bool:
         """Find a host again; return whether there is one that answers well at once."""
@@ -438,6 +449,17 @@ class Director:
             await self._recovered()
         except GuildhallError as error:  # the next tick or ping tries again
             log.warning("director_not_recovered", error=str(error))
+
+
+async def _place(version: int, host_ids: Iterable[str], dedicated: dict[int, str]) -> Placement:
+    steps = placing(version, host_ids, dedicated)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            placement: Placement = done.value
+            return placement
+        await asyncio.sleep(0)
 
 
 async def _at_once(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

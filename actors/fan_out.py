@@ -38,6 +38,7 @@ class _Waiting(Generic[T]):
     def __init__(self) -> None:
         self.lists: asyncio.Queue[tuple[list[T], int] | None] = asyncio.Queue()  # None is the stream's end
         self.size = 0
+        self.sent = 0
 
 
 class FanOut(Generic[T]):
@@ -74,6 +75,10 @@ class FanOut(Generic[T]):
         """Return whose streams stand."""
         return list(self._waiting)
 
+    def sent(self) -> dict[str, int]:
+        """Return how many lists were sent to each listener whose stream stands, the first one aside."""
+        return {listener_id: waiting.sent for listener_id, waiting in self._waiting.items()}
+
     def send(self, listener_id: str, items: list[T], size: int = 0) -> None:
         """Queue items of ``size`` bytes in all; a listener that is not there any more is no error."""
         waiting = self._waiting.get(listener_id)
@@ -83,6 +88,7 @@ class FanOut(Generic[T]):
             self.end(listener_id)
             return
         waiting.size += size
+        waiting.sent += 1
         waiting.lists.put_nowait((items, size))
 
     def close(self) -> None:

@@ -228,7 +228,8 @@ class GuildTable:
             if guild_id in wanted and guild_id not in self._guilds:
                 self.activations += 1
                 state = loaded.get(guild_id) or GuildState(guild_id)
-                self._guilds[guild_id] = GuildActor(state, new_epoch(), now_ms)
+                # Under the state's own number: another one of the same value would be kept beside it.
+                self._guilds[state.guild_id] = GuildActor(state, new_epoch(), now_ms)
 
 
 def new_epoch() -> int:

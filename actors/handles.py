@@ -20,6 +20,7 @@ from actors.host import HostPing, HostStats
 from actors.observers import Change
 from actors.routing import Routing
 from actors.shard_runner import RunnerStats
+from actors.signs import Sign
 from actors.user_resolver import ResolverStats
 from domain.authority import AuthorityNotice
 from domain.errors import GuildhallError, HostUnreachable, RolesUnavailable
@@ -199,6 +200,10 @@ class DirectorHandle:
         """See ``Director.routing``."""
         return await _answer(self._actor.routing.remote())
 
+    async def signs(self, streams: dict[str, str]) -> dict[str, Sign]:
+        """See ``Director.signs``."""
+        return await _answer(self._actor.signs.remote(streams))
+
     async def tick(self) -> None:
         """See ``Director.tick``."""
         await _answer(self._actor.tick.remote())
@@ -328,7 +333,7 @@ def find_resolvers(count: int) -> list[ResolverHandle]:
 
 
 class AnyDirector:
-    """Reaches the Director as soon as there is one; implements ``RoutingSource``."""
+    """Reaches the Director as soon as there is one; implements ``RoutingSource`` and ``SignSource``."""
 
     def __init__(self) -> None:
         self._found: DirectorHandle | None = None
@@ -336,6 +341,10 @@ class AnyDirector:
     async def routing(self) -> Routing:
         """See ``Director.routing``."""
         return await (await self._director()).routing()
+
+    async def signs(self, streams: dict[str, str]) -> dict[str, Sign]:
+        """See ``Director.signs``."""
+        return await (await self._director()).signs(streams)
 
     async def list_hosts(self) -> list[HostStats | str]:
         """See ``Director.list_hosts``."""

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from actors import gc_tuning
 from actors.fan_out import PROBE, FanOut, Item
 from actors.group_commit import CommitSettings, CommitStats, GroupCommit, poison_event
 from actors.guild import Admission, Answer, GuildActor, Unwatch, Watch, Watcher
@@ -74,6 +75,8 @@ class HostSettings(msgspec.Struct, frozen=True):
     """Events of a guild within so long share a frame; one that comes alone never waits."""
     resume_ms: int = 120_000
     """After the last of its watchers left, a guild's events are kept so long for one who comes back."""
+    owns_process: bool = False
+    """Whether the process is this host's alone: then its garbage collector is tuned for it."""
 
 
 class HostPing(msgspec.Struct, frozen=True):
@@ -87,6 +90,8 @@ class HostPing(msgspec.Struct, frozen=True):
     """The incarnation of the Director that this host follows."""
     ailing: tuple[str, ...] = ()
     """What this host cannot go on with: its tasks that break whenever they begin."""
+    told: dict[str, int] = {}
+    """How many lists each observer was told whose stream stands."""
 
 
 class HostStats(msgspec.Struct, frozen=True):
@@ -150,6 +155,8 @@ class GuildHost:
         self._director = director or 0
         self._table = GuildTable(settings.table, store, self._now_ms)
         self._commit = GroupCommit(settings.commit, store, self._incarnation, self._table, self)
+        if settings.owns_process:
+            gc_tuning.tune()
         self._started = True
         self._tasks.every("tick", settings.tick_ms / 1000, self._tick)
         return self._incarnation
@@ -172,6 +179,7 @@ class GuildHost:
             os.getpid(),
             self._director,
             (*self._tasks.ailing(), *self._commit.ailing()) if self._started else (),
+            self._observers.told(),
         )
 
     async def assign(self, placement: Placement) -> None:
@@ -190,7 +198,7 @@ class GuildHost:
             return
         before, self._placement = self._placement, placement  # from here on, intake refuses what is not ours
         host_id = self._settings.host_id
-        moved = before is None or before.gives(host_id) != placement.gives(host_id)
+        moved = before is None or not before.gives_the_same(host_id, placement)
         if moved:
             self._observers.lose(lambda guild_id: not self.owns(guild_id))
         await self._commit.settle()
@@ -329,10 +337,11 @@ class GuildHost:
             self._watching.discard(watcher.relay_id, guild.state.guild_id)
 
     async def changes(self, observer_id: str) -> AsyncIterator[list[Change]]:
-        """Yield what changes in the guilds that a replica observes; at every tick at least a sign of life.
+        """Yield what changes in the guilds that a replica observes; nothing, while nothing changes.
 
         The first list is empty, as with ``stream``, and likewise all that the observer asked for ends with
-        its stream. How many messages there were is told once a tick, everything else once it is durable.
+        its stream. That this host is heard, and how many lists it told, its pings say. How many messages
+        there were is told once a tick, everything else once it is durable.
         """
         async with contextlib.aclosing(self._observers.stream(observer_id)) as lists:
             async for changes in lists:
@@ -479,12 +488,14 @@ class GuildHost:
         return guild.publish("health_update", self._now_ms(), data)
 
     async def _tick(self) -> None:
-        self._observers.tick()  # first: it is this host's sign of life
+        self._observers.tick()
         self._ticks += 1
         if self._ticks % METRICS_EVERY_TICKS == 0:
             self._metrics_due |= {guild.state.guild_id for guild in self._watched()}
         self._push_metrics()
         self._table.passivate_idle()
+        if self._settings.owns_process and self._ticks % gc_tuning.COLLECT_EVERY_TICKS == 0:
+            gc_tuning.collect()
         look = self._look_soon or self._ticks % LOOK_EVERY_TICKS == 0
         if look and (self._looking is None or self._looking.done()):
             # A task of its own: a database that hangs must not hold up the ticks.

@@ -82,11 +82,13 @@ class Observers:
             self._due[change] = None
 
     def tick(self) -> None:
-        """Tell what is due, and everybody that this host is alive: who hears nothing believes nothing."""
+        """Tell what is due."""
         due, self._due = self._due, {}
         self.tell(due)
-        for observer_id in self._fan_out.listeners():
-            self._fan_out.send(observer_id, [])
+
+    def told(self) -> dict[str, int]:
+        """Return how many lists each observer was told: who got fewer has news on its way."""
+        return self._fan_out.sent()
 
     def lose(self, lost: Callable[[int], bool]) -> None:
         """Part with the observers of these guilds: what happens there is, or was, not all heard of here."""

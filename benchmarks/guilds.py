@@ -50,7 +50,7 @@ RETURNED_AFTER_S = 3.0
 """The hosts' allocator returns within some seconds what was freed."""
 
 ACTORS_A_TIME = 5
-_FIRST_GUILD = 10**17
+FIRST_GUILD = 10**17
 
 # Rows by the hundred thousand, straight from the database: no store has a call for that, nor should it.
 _FILL_GUILDS = """
@@ -68,7 +68,7 @@ FROM generate_series(1, $2::bigint) AS n, generate_series(1, $3::integer) AS h
 async def run(*, count: int = GUILDS) -> Result:
     """Bring ``count`` guilds to life twice and let them sleep again; weigh the host at every step."""
     async with system() as under_test:
-        await _fill(under_test.database_url, count)
+        await fill(under_test.database_url, count)
         idle_ms = int(IDLE_BASE_MS + IDLE_MS_PER_GUILD * count)
         table = TableSettings(max_live=count + 1, idle_after_ms=idle_ms)
         host = await under_test.begin_host(table, tick_ms=TICK_MS)
@@ -131,14 +131,14 @@ class _Scales:
     def __init__(self, host: HostHandle, process: psutil.Process, count: int, idle_ms: int) -> None:
         self._host = host
         self._process = process
-        self._guild_ids = range(_FIRST_GUILD + 1, _FIRST_GUILD + count + 1)
+        self._guild_ids = range(FIRST_GUILD + 1, FIRST_GUILD + count + 1)
         self._idle_ms = idle_ms
 
     async def wake(self, name: str, event: Callable[[int], Event]) -> _Wave:
         """Send each guild one event, from several sources at once; wait until all sleep again."""
-        shares = [list(_batches(f"{name}-{n}", self._guild_ids[n::SOURCES], event)) for n in range(SOURCES)]
+        shares = [list(batches(f"{name}-{n}", self._guild_ids[n::SOURCES], event)) for n in range(SOURCES)]
         started = time.perf_counter()
-        await asyncio.gather(*(_send(self._host, share) for share in shares))
+        await asyncio.gather(*(send(self._host, share) for share in shares))
         seconds = time.perf_counter() - started
         live = (await self._host.stats()).guilds
         awake = weigh(self._process)
@@ -150,13 +150,14 @@ class _Scales:
         return (await self._host.stats()).guilds == 0
 
 
-def _batches(source: str, guild_ids: Sequence[int], event: Callable[[int], Event]) -> Any:
+def batches(source: str, guild_ids: Sequence[int], event: Callable[[int], Event]) -> Any:
+    """Yield encoded batches of one event for each guild."""
     for number, start in enumerate(range(0, len(guild_ids), BATCH_EVENTS), start=1):
         events = tuple(event(guild_id) for guild_id in guild_ids[start : start + BATCH_EVENTS])
         yield encode_batch(Batch(source, number, events))
 
 
-async def _send(host: HostHandle, payloads: list[bytes]) -> None:
+async def send(host: HostHandle, payloads: list[bytes]) -> None:
     """Send batches in order, one in flight, each until it is taken."""
     for payload in payloads:
         while not isinstance(reply := decode_reply(await host.ingest(payload)), Accepted):
@@ -174,10 +175,11 @@ async def _until(ask: Callable[[], Awaitable[bool]], within_s: float) -> None:
         raise ServiceFailed(f"The guilds did not go to sleep within {within_s:.0f} s.") from error
 
 
-async def _fill(database_url: str, count: int) -> None:
+async def fill(database_url: str, count: int) -> None:
+    """Write the rows of so many guilds, with their last hours."""
     async with connected(database_url) as connection:
-        await connection.execute(_FILL_GUILDS, _FIRST_GUILD, count)
-        await connection.execute(_FILL_HOURS, _FIRST_GUILD, count, HOURS_EACH)
+        await connection.execute(_FILL_GUILDS, FIRST_GUILD, count)
+        await connection.execute(_FILL_HOURS, FIRST_GUILD, count, HOURS_EACH)
         await connection.execute("VACUUM ANALYZE guilds, metrics_hourly")
 
 
@@ -191,7 +193,7 @@ async def _load_alone(under_test: System, count: int) -> float:
     """Return guilds per second of the store's own part of an activation, in this process."""
     store = await PostgresGuildStore.open(under_test.database_url)
     since_ms = hour_start(now_ms()) - (WINDOW_HOURS - 1) * HOUR_MS
-    guild_ids = list(range(_FIRST_GUILD + 1, _FIRST_GUILD + count + 1))
+    guild_ids = list(range(FIRST_GUILD + 1, FIRST_GUILD + count + 1))
     started = time.perf_counter()
     loaded = 0
     for start in range(0, count, LOAD_AT_ONCE):

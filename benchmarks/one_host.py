@@ -59,7 +59,12 @@ class System:
 
         actor_name = f"guildhall-host-{HOST_ID}-{secrets.token_hex(4)}"
         settings = HostSettings(
-            HOST_ID, actor_name, commit or CommitSettings(), table or TableSettings(), tick_ms
+            HOST_ID,
+            actor_name,
+            commit or CommitSettings(),
+            table or TableSettings(),
+            tick_ms,
+            owns_process=True,
         )
         host = create_host(actor_name, settings, partial(PostgresGuildStore.open, self.database_url), now_ms)
         await host.start()

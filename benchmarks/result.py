@@ -22,3 +22,8 @@ def percentile(values: list[float], share: float) -> float:
         return 0.0
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def part(*, bound: str, met: bool, **figures: Any) -> dict[str, Any]:
+    """Return the figures of one part of a benchmark, with what it must keep and whether it does."""
+    return {"bound": bound, "met": met, **figures}

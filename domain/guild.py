@@ -29,7 +29,7 @@ WINDOW_HOURS = 24
 """Live counters cover this many UTC hours, the running one included."""
 
 
-class HourCounts(msgspec.Struct, frozen=True):
+class HourCounts(msgspec.Struct, frozen=True, gc=False):
     """What happened in one guild in one UTC hour."""
 
     hour_ms: int
@@ -60,7 +60,7 @@ class HourCounts(msgspec.Struct, frozen=True):
         )
 
 
-class GuildState(msgspec.Struct, frozen=True):
+class GuildState(msgspec.Struct, frozen=True, gc=False):
     """A guild's live state, as durable as the last commit."""
 
     guild_id: int

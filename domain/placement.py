@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from functools import lru_cache
 
 import msgspec
@@ -18,6 +18,8 @@ from domain.ids import SLOTS, slot_of
 
 NOBODY = ""
 """Owner of a slot that is on its way from one host to another: every host refuses it."""
+
+SLOTS_A_STEP = 512
 
 _HOST_ID = re.compile("[a-z0-9][a-z0-9-]{0,30}")
 
@@ -40,6 +42,11 @@ class Placement(msgspec.Struct, frozen=True):
     def gives(self, host_id: str) -> tuple[frozenset[int], dict[int, str]]:
         """Return all that decides which guilds are a host's: its slots, and the guilds apart from slots."""
         return self.slots_of(host_id), self.dedicated
+
+    def gives_the_same(self, host_id: str, other: Placement) -> bool:
+        """Whether another placement gives a host just the same guilds, by the same way."""
+        same = self.owners == other.owners and self.dedicated == other.dedicated  # by far the quickest
+        return same or self.gives(host_id) == other.gives(host_id)
 
     def slots_of(self, host_id: str) -> frozenset[int]:
         """Return the slots that a host owns."""
@@ -80,13 +87,34 @@ def may_be_host(host_id: str) -> bool:
 
 def place(version: int, host_ids: Iterable[str], dedicated: Mapping[int, str] | None = None) -> Placement:
     """Return the placement for these hosts; the order in which they are named does not matter."""
+    steps = placing(version, host_ids, dedicated)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            placement: Placement = done.value
+            return placement
+
+
+def placing(
+    version: int, host_ids: Iterable[str], dedicated: Mapping[int, str] | None = None
+) -> Generator[None, None, Placement]:
+    """Do as ``place`` in steps of some milliseconds: whoever has a loop lets others have their turn."""
     own = dict(dedicated or {})
     shared = sorted(set(host_ids) - set(own.values()))
     if not shared:
         message = "a placement needs a host that is not dedicated"
         raise ValueError(message)
-    owners = tuple(shared[weights.index(max(weights))] for weights in zip(*map(weigh, shared), strict=True))
-    return Placement(version, owners, own)
+    of_hosts = []
+    for host_id in shared:
+        of_hosts.append(weigh(host_id))
+        yield
+    owners: list[str] = []
+    for start in range(0, SLOTS, SLOTS_A_STEP):
+        slots = [weights[start : start + SLOTS_A_STEP] for weights in of_hosts]
+        owners += [shared[weights.index(max(weights))] for weights in zip(*slots, strict=True)]
+        yield
+    return Placement(version, tuple(owners), own)
 
 
 def between(version: int, old: Placement, new: Placement) -> Placement:

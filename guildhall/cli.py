@@ -13,7 +13,7 @@ import uvloop
 from stamina.instrumentation import set_on_retry_hooks
 
 from adapters.migrate import migrate as run_migrations
-from benchmarks import analytics, api, guilds, identify, ingest, memory, reconnect, steady, storm
+from benchmarks import analytics, api, guilds, identify, ingest, memory, reconnect, scale, steady, storm
 from benchmarks import runner_kills as runners
 from benchmarks.attack import run as attack
 from benchmarks.chaos import run as chaos
@@ -228,6 +228,24 @@ def bench_attack(
 ) -> None:
     """Attack a demo in nine ways, from loopback, while people read and watch; say what they notice."""
     _show(uvloop.run(attack.run(seconds=seconds)), as_json=as_json)
+
+
+@bench.command("scale")
+def bench_scale(  # noqa: PLR0917 - one option each
+    guilds: Annotated[int, typer.Option(min=1, help="Guilds that live.")] = scale.Plan().guilds,
+    sleepers: Annotated[int, typer.Option(min=1, help="Guilds asked for at once.")] = scale.Plan().sleepers,
+    hosts: Annotated[int, typer.Option(min=1, help="Hosts whose messages are counted.")] = scale.Plan().hosts,
+    replicas: Annotated[int, typer.Option(min=1, help="Replicas that listen.")] = scale.Plan().replicas,
+    seconds: Annotated[float, typer.Option(min=1, help="How long messages are counted.")] = 10.0,
+    part: Annotated[list[str] | None, typer.Option(help="Only this part; may be given again.")] = None,
+    as_json: BenchJson = False,
+) -> None:
+    """Measure what grows with guilds, hosts, replicas and shards; each part says if its bound is kept."""
+    parts = tuple(part) if part else scale.PARTS
+    plan = scale.Plan(
+        guilds=guilds, sleepers=sleepers, hosts=hosts, replicas=replicas, seconds=seconds, parts=parts
+    )
+    _show(uvloop.run(scale.run(plan)), as_json=as_json)
 
 
 @bench.command("all")

@@ -138,8 +138,9 @@ async def open_api_ports(wiring: Wiring) -> ApiPorts:
     discord = DiscordMembers(api_base=wiring.api_base, token=wiring.bot_token)
     board = RedisSupervision(redis, now_ms)
 
-    directory = GuildDirectory(AnyDirector())
-    watch = GuildWatch(directory)
+    director = AnyDirector()
+    directory = GuildDirectory(director)
+    watch = GuildWatch(directory, director)
     caches = Caches(now_ms, watch)
     watch.start(caches)
 
@@ -339,5 +340,5 @@ def _ask_for_members(wiring: Wiring) -> MemberRoles:
 
 def _create_host(database_url: str, live_tick_ms: int, host_id: str, actor_name: str) -> HostHandle:
     open_store = partial(PostgresGuildStore.open, database_url, actor_name)
-    settings = HostSettings(host_id, actor_name, frame_tick_ms=live_tick_ms)
+    settings = HostSettings(host_id, actor_name, frame_tick_ms=live_tick_ms, owns_process=True)
     return remote.create_host(actor_name, settings, open_store, now_ms)

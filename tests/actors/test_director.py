@@ -37,6 +37,7 @@ class PlacedHost(RecordingHost):
         self.version = 0
         self.dead = self.hangs = self.says_fenced = False
         self.ailing: tuple[str, ...] = ()
+        self.told: dict[str, int] = {}
 
     async def _reach(self) -> None:
         if self.dead:
@@ -65,7 +66,12 @@ class PlacedHost(RecordingHost):
     async def ping(self) -> HostPing:
         await self._reach()
         return HostPing(
-            self.incarnation, self.version, self.says_fenced, director=self.director, ailing=self.ailing
+            self.incarnation,
+            self.version,
+            self.says_fenced,
+            director=self.director,
+            ailing=self.ailing,
+            told=self.told,
         )
 
     async def assign(self, placement: Placement) -> None:
@@ -411,6 +417,23 @@ async def test_several_that_died_together_are_replaced_once_each(network: Networ
     await network.check_whole()
 
 
+async def test_signs_are_of_hosts_that_answer_in_their_valid_life(network: Network) -> None:
+    """How much each had told a stream, or that it knows none; of others nothing is said."""
+    director = network.director
+    await director.start()
+    streams = {"h0": "s0", "h1": "s1", "h2": "s2", "h9": "s9"}
+    assert await director.signs(streams) == {}
+    network.host("h0").told = {"s0": 7}
+    network.host("h2").says_fenced = True
+    await director.tick()
+    signs = await director.signs(streams)
+    assert {host_id: sign.lists for host_id, sign in signs.items()} == {"h0": 7, "h1": None}
+    assert all(0 <= sign.age_s < 5 for sign in signs.values())
+    network.host("h0").dead = True
+    await director.tick()
+    assert set(await director.signs(streams)) == {"h1", "h2"}
+
+
 async def test_many_frozen_hosts_cost_a_new_director_the_time_of_one(
     database: MemoryDatabase, clock: MemoryClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -608,6 +631,7 @@ async def test_nobody_is_told_to_own_what_another_has_not_let_go(network: Networ
 
     slow.assign = slow_assign  # type: ignore[method-assign]
     adding = asyncio.create_task(network.director.add_host())
+    await until(lambda: any(host.host_id == "h3" and host.assigned for host in network.all))
     await settled()
     new = network.host("h3")
     assert [set(placement.owners) & {"h3"} for placement in new.assigned] == [set()]

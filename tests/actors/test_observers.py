@@ -39,9 +39,13 @@ class Observer:
     def __init__(self, host: GuildHost, observer_id: str = "o") -> None:
         self._host, self.observer_id = host, observer_id
         self._stream = host.changes(observer_id)
+        self.lists = -1
+        """What came after the first, which says only that the stream stands."""
 
     async def next(self) -> list[Change]:
-        return await asyncio.wait_for(anext(self._stream), 5)
+        changes = await asyncio.wait_for(anext(self._stream), 5)
+        self.lists += 1
+        return changes
 
     async def ended(self) -> bool:
         with contextlib.suppress(StopAsyncIteration):
@@ -60,8 +64,8 @@ class Observer:
         """Return all that was told up to now."""
         self._host._observers.tick()
         said: list[Change] = []
-        while changes := await self.next():
-            said += changes
+        while self.lists < (await self._host.ping()).told[self.observer_id]:
+            said += await self.next()
         return said
 
     async def close(self) -> None:
@@ -132,7 +136,6 @@ async def test_counts_of_messages_wait_for_the_tick(host: HostUnderTest) -> None
             await host.send(MessagesCounted(GUILD, NOON_MS, 1), number=number)
         host.actor._observers.tick()
         assert await observer.next() == [Change(GUILD, MESSAGES)]
-        assert await observer.next() == []  # the sign of life of the same tick
         assert await observer.said_since() == []
 
 
@@ -143,15 +146,18 @@ async def test_one_commit_tells_each_thing_once(host: HostUnderTest) -> None:
         assert await observer.next() == [Change(GUILD, "violation"), Change(2, "violation")]
 
 
-async def test_a_silent_host_gives_signs_of_life(database: MemoryDatabase, clock: MemoryClock) -> None:
-    """By its own clock; observers of nothing hear them too."""
-    host = await HostUnderTest(database, clock, tick_ms=1).start()
-    async with observing(host.actor) as observer:
-        assert [await observer.next(), await observer.next()] == [[], []]
-    await host.stop()
+async def test_a_quiet_host_tells_nothing_and_its_ping_says_how_much(host: HostUnderTest) -> None:
+    """To each observer that listens: what it can have heard."""
+    async with observing(host.actor, GUILD, observer_id="a"), observing(host.actor, observer_id="b"):
+        for _ in range(5):
+            host.actor._observers.tick()
+        assert (await host.actor.ping()).told == {"a": 0, "b": 0}
+        await host.send(violation(GUILD))
+        assert (await host.actor.ping()).told == {"a": 1, "b": 0}
+    assert (await host.actor.ping()).told == {}
 
 
-async def test_a_database_that_hangs_holds_up_no_sign_of_life(
+async def test_a_database_that_hangs_holds_up_no_tick(
     database: MemoryDatabase, clock: MemoryClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The look whether the host was replaced has a task of its own."""
@@ -162,9 +168,10 @@ async def test_a_database_that_hangs_holds_up_no_sign_of_life(
     monkeypatch.setattr(MemoryGuildStore, "renew_token", hang)
     host = await HostUnderTest(database, clock, tick_ms=1).start()
     await until(lambda: host.actor._looking is not None)
-    async with observing(host.actor) as observer:
+    async with observing(host.actor, GUILD) as observer:
         for _ in range(3 * host_module.LOOK_EVERY_TICKS):
-            assert await observer.next() == []
+            host.actor._observers.tell_later(Change(GUILD, MESSAGES))
+            assert await observer.next() == [Change(GUILD, MESSAGES)]
     await host.stop()
 
 

@@ -45,6 +45,23 @@ async def test_guilds_all_wake_and_all_sleep_again() -> None:
 
 
 @pytest.mark.timeout(240)
+async def test_scale_says_of_each_part_whether_its_bound_is_kept() -> None:
+    """All that lives was counted; quiet hosts only answer pings, and what is remembered is believed."""
+    parts = ("memory", "sleepers", "placing", "chatter")
+    few = ("--guilds", "2000", "--sleepers", "500", "--hosts", "5", "--replicas", "3", "--seconds", "2")
+    result = await bench("scale", *few, *(word for part in parts for word in ("--part", part)))
+
+    figures = result["figures"]
+    assert figures.keys() == {*parts, "all_met"}
+    assert all({"bound", "met"} <= figures[part].keys() for part in parts)
+    assert figures["memory"]["live_guilds"] == 2_000
+    assert figures["sleepers"]["watched_guilds"] == 500
+    assert figures["placing"]["hosts"] == 256
+    assert 0 < figures["chatter"]["idle_per_s"] <= 2 * 5
+    assert figures["chatter"]["still_believed"] == 1.0
+
+
+@pytest.mark.timeout(240)
 async def test_ingest_stores_each_row_that_it_acknowledges() -> None:
     """As many violations are stored, and counted by hour, as were acknowledged."""
     result = await bench("ingest", "--seconds", "2", "--rounds", "1")

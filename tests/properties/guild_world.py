@@ -15,7 +15,6 @@ from uuid import UUID
 import msgspec
 
 from actors.guild import GuildActor, Watcher
-from actors.guild_table import EPOCH_BITS
 from adapters.memory.samples import NOON_MS
 from domain.errors import Fenced, StoreUnavailable, TooManySockets
 from domain.events import (
@@ -298,7 +297,7 @@ class World:
         """Return a guild, activated when it sleeps."""
         if guild_id not in life.guilds:
             life.activations += 1
-            epoch = (life.incarnation.number << EPOCH_BITS) | life.activations
+            epoch = (life.incarnation.number << 28) | life.activations
             state = self.database.load(guild_id, hour_of(self.now_ms) - 23 * HOUR_MS)
             life.guilds[guild_id] = GuildActor(state, epoch, self.now_ms)
             assert (guild_id, epoch) not in self.streams

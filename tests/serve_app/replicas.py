@@ -10,9 +10,10 @@ from typing import Any
 
 from actors.announcer import HostAnnouncer
 from actors.guild_table import TableSettings
-from actors.host import GuildHost, HostSettings
+from actors.host import GuildHost, HostPing, HostSettings
 from actors.observers import Change
 from actors.routing import GuildDirectory, HostCalls, Routing
+from actors.signs import Sign, Signs
 from adapters.memory import MemoryClock, MemoryDatabase, MemoryGuildStore
 from domain.errors import HostUnreachable
 from domain.events import Accepted, Batch, Event, decode_reply, encode_batch
@@ -28,6 +29,9 @@ class ReachedHost:
         self.host = host
         self.thawed = asyncio.Event()
         self.thawed.set()
+        self.carries = asyncio.Event()
+        """Unset, its streams hang, and nothing else does."""
+        self.carries.set()
         self.died: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def _alive(self) -> None:
@@ -37,6 +41,10 @@ class ReachedHost:
         if self.died.done():
             raise HostUnreachable
 
+    async def ping(self) -> HostPing:
+        await self._alive()
+        return await self.host.ping()
+
     async def changes(self, observer_id: str) -> AsyncIterator[list[Change]]:
         await self._alive()
         arrived: asyncio.Queue[list[Change] | Exception | None] = asyncio.Queue()
@@ -45,6 +53,7 @@ class ReachedHost:
             async with aclosing(self.host.changes(observer_id)) as stream:  # type: ignore[type-var]
                 async for changes in stream:
                     await self._alive()
+                    await self.carries.wait()
                     arrived.put_nowait(changes)
             arrived.put_nowait(None)
 
@@ -82,7 +91,7 @@ class Replica:
 
     def __init__(self, house: House) -> None:
         self.directory = GuildDirectory(house)
-        self.watch = GuildWatch(self.directory, lambda: house.clock() / 1000)
+        self.watch = GuildWatch(self.directory, house, lambda: house.clock() / 1000)
         self.caches = Caches(house.clock, self.watch)
         self.announcer = ForgettingAnnouncer(self.caches, HostAnnouncer(self.directory))
         self.watch.start(self.caches)
@@ -101,6 +110,8 @@ class House:
         self.replicas: list[Replica] = []
         self.director_away = False
         self._routing = Routing(place(1, ["h0", "h1"]), {})
+        self._signs = Signs()
+        self._asking: list[asyncio.Task[None]] = []
         self._batches = count(1)
 
     async def _open(self) -> MemoryGuildStore:
@@ -111,6 +122,11 @@ class House:
             raise HostUnreachable
         return self._routing
 
+    async def signs(self, streams: dict[str, str]) -> dict[str, Sign]:
+        if self.director_away:
+            raise HostUnreachable
+        return self._signs.of(streams, self.clock() / 1000)
+
     async def start(self, replicas: int) -> None:
         for host_id in ("h0", "h1"):
             await self.begin_life(host_id)
@@ -118,6 +134,7 @@ class House:
         await self.settled()
 
     async def stop(self) -> None:
+        await asyncio.gather(*self._asking)
         for replica in self.replicas:
             await replica.close()
         for host in self.hosts.values():
@@ -144,6 +161,7 @@ class House:
         """Let a host die; its next life begins, and nobody is told but those whose calls fail."""
         dead = self.hosts[host_id]
         dead.die()
+        self._signs.forget(host_id)
         await self.begin_life(host_id)
         await dead.host.stop("killed")
 
@@ -166,12 +184,14 @@ class House:
                 await asyncio.sleep(0.001)  # as a shard does
 
     def tick(self) -> None:
-        """Let a second pass on all hosts that are not frozen."""
+        """Let a second pass on all hosts that are not frozen; the Director pings, and replicas ask it."""
         self.clock.advance(1_000)
-        for host in self.hosts.values():
+        for host_id, host in self.hosts.items():
             if host.thawed.is_set():
                 host.host._observers.tick()
                 host.host._table.passivate_idle()
+                self._signs.note(host_id, self.clock() / 1000, host.host._observers.told())
+        self._asking += [asyncio.create_task(replica.watch.ask_for_signs()) for replica in self.replicas]
 
     async def settled(self) -> None:
         """Let everything run that waits for nothing but its turn."""

@@ -169,6 +169,73 @@ async def test_signs_of_life_keep_what_is_remembered(house: House) -> None:
     assert (await read(replica, row), row.loads) == (0, 1)
 
 
+async def test_a_host_whose_news_do_not_arrive_is_not_believed(house: House) -> None:
+    """The Director hears it and says how much it has told: less than that is here."""
+    here, there = house.replicas
+    row = Row()
+    await read(here, row)
+    host = house.owner(GUILD)
+    host.carries.clear()
+    house.tick()
+    await house.settled()
+    assert (await read(here, row), row.loads) == (0, 1)  # nothing was told meanwhile
+    row.version = 1
+    await there.announcer.announce(GUILD, "config_update", {})
+    for _ in range(4):
+        house.tick()
+        await house.settled()
+    assert await read(here, row) == 1
+    host.carries.set()
+
+
+async def test_hosts_that_the_director_does_not_speak_of_are_asked_themselves(house: House) -> None:
+    """While it is away, and while it is busy with something else."""
+    replica, row = house.replicas[0], Row()
+    await read(replica, row)
+    for away in (True, False):
+        house.director_away = away
+        house.owner(GUILD).host._observers.tick()
+        for _ in range(5):
+            house.clock.advance(1_000)
+            await replica.watch.ask_for_signs()
+        assert (await read(replica, row), row.loads) == (0, 1)
+    house.owner(GUILD).thawed.clear()
+    house.clock.advance(int(LEASE_S * 1000) + 1)
+    row.version = 1
+    assert await read(replica, row) == 1
+
+
+async def test_a_life_that_does_not_know_the_stream_ends_it(house: House) -> None:
+    """The Director has replaced a host whose old life still answers: it is not asked any more."""
+    replica, row = house.replicas[0], Row()
+    await read(replica, row)
+    house.clock.advance(1_000)
+    [host_id] = [name for name, host in house.hosts.items() if host is house.owner(GUILD)]
+    house._signs.note(host_id, house.clock() / 1000, {})
+    row.version = 1
+    await replica.watch.ask_for_signs()
+    assert await read(replica, row) == 1
+
+
+async def test_who_remembers_nothing_asks_and_hears_nothing(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Standing streams cost nothing, and the Director is not asked; a question wakes all of it up."""
+    replica, row = house.replicas[0], Row()
+
+    async def refuse(_: object) -> None:
+        pytest.fail("the Director was asked")
+
+    monkeypatch.setattr(house, "signs", refuse)
+    for _ in range(5):
+        house.tick()
+        await house.settled()
+    assert all(set(host.host._observers.told().values()) == {0} for host in house.hosts.values())
+    monkeypatch.undo()
+    await read(replica, row)
+    assert (await read(replica, row), row.loads) == (0, 1)
+
+
 async def test_without_the_director_everything_is_answered(house: House) -> None:
     """Nothing is remembered until it is heard of; then it is."""
     house.director_away = True

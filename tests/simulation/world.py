@@ -9,7 +9,7 @@ import random
 import secrets
 import sys
 import zlib
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any
@@ -423,10 +423,11 @@ def _owners(shared: tuple[str, ...]) -> tuple[str, ...]:
     return place(1, shared).owners
 
 
-def _cached_place(version: int, host_ids: Any, dedicated: Any = None) -> Placement:
-    """Place as ``place`` does, without hashing 4096 slots in every run."""
+def _cached_placing(version: int, host_ids: Any, dedicated: Any = None) -> Generator[None, None, Placement]:
+    """Place as ``placing`` does, without hashing 4096 slots in every run."""
     own = dict(dedicated or {})
     shared = tuple(sorted(set(host_ids) - set(own.values())))
+    yield
     if not shared:
         return place(version, host_ids, dedicated)
     return Placement(version, _owners(shared), own)
@@ -435,7 +436,8 @@ def _cached_place(version: int, host_ids: Any, dedicated: Any = None) -> Placeme
 @contextmanager
 def _deterministic(seed: int, wrong: list[str]) -> Iterator[None]:
     """Take randomness from the seed, and bugs that were only logged from the log."""
-    state, token_hex, placing = random.getstate(), secrets.token_hex, actors.director.place
+    state, token_hex, placing = random.getstate(), secrets.token_hex, actors.director.placing
+    randbelow, randbits, chance = secrets.randbelow, secrets.randbits, random.Random(seed + 3)
     logging = structlog.get_config()
     numbers = itertools.count(1)
 
@@ -450,7 +452,8 @@ def _deterministic(seed: int, wrong: list[str]) -> Iterator[None]:
 
     random.seed(seed)
     secrets.token_hex = lambda _=None: _Name(f"{next(numbers):x}-{seed}")  # type: ignore[assignment]
-    actors.director.place = _cached_place
+    secrets.randbelow, secrets.randbits = chance.randrange, chance.getrandbits
+    actors.director.placing = _cached_placing
     structlog.configure(
         processors=[note],
         wrapper_class=structlog.make_filtering_bound_logger(40),
@@ -460,8 +463,9 @@ def _deterministic(seed: int, wrong: list[str]) -> Iterator[None]:
         yield
     finally:
         structlog.configure(**logging)
-        actors.director.place = placing
+        actors.director.placing = placing
         secrets.token_hex = token_hex
+        secrets.randbelow, secrets.randbits = randbelow, randbits
         random.setstate(state)
 
 
