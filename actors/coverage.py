@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from domain.ports import GatewaySession, Position, ShardState
+from domain.ports import GatewaySession, PendingDeletion, Position, ShardState
 
 
 class Mark(NamedTuple):
@@ -28,6 +28,7 @@ class Saved(msgspec.Struct, frozen=True, array_like=True):
     batched: dict[int, Position] = {}
     """By guild: the last event that is in a batch, where that is behind its shard's position."""
     counted: dict[int, Position] = {}
+    deletions: tuple[PendingDeletion, ...] = ()
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -44,16 +45,16 @@ class Coverage:
         """By shard: the session of its last event."""
         self._done: tuple[dict[int, Position], dict[int, Position]] = ({}, {})
 
-    def load(self, saved: bytes | None) -> tuple[ShardState, ...]:
-        """Begin with what an earlier life saved; return its shards."""
+    def load(self, saved: bytes | None) -> Saved:
+        """Begin with what an earlier life saved; return that."""
         if saved is None:
-            return ()
+            return Saved()
         try:
             known = _decode(saved)
         except msgspec.MsgspecError:  # written by another release: as if nothing had been saved
-            return ()
+            return Saved()
         self._done = (dict(known.batched), dict(known.counted))
-        return known.shards
+        return known
 
     def is_new(self, guild_id: int, mark: Mark) -> bool:
         """Return whether an event is in no batch yet; what is replayed may be."""
@@ -81,7 +82,9 @@ class Coverage:
             if not waiting[mark.at][0]:
                 del waiting[mark.at]
 
-    def save(self, shards: tuple[ShardState, ...]) -> tuple[bytes, int | None]:
+    def save(
+        self, shards: tuple[ShardState, ...], deletions: tuple[PendingDeletion, ...] = ()
+    ) -> tuple[bytes, int | None]:
         """Return what the next life needs, and until when this one covers everything."""
         safe = tuple(self._safe(shard) for shard in shards)
         positions = {
@@ -91,7 +94,7 @@ class Coverage:
             for guild_id in [guild for guild, at in done.items() if self._is_behind(at, positions)]:
                 del done[guild_id]
         heard = [shard.heard_ms for shard in safe if shard.heard_ms is not None]
-        return _encode(Saved(safe, *self._done)), min(heard, default=None)
+        return _encode(Saved(safe, *self._done, deletions)), min(heard, default=None)
 
     def _safe(self, shard: ShardState) -> ShardState:
         """Return a shard's state as of the oldest of its events that waits in memory."""

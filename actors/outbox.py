@@ -17,7 +17,7 @@ from actors.spool_writer import Checkpoint, SpoolWriter, WriterSettings, decoded
 from domain.detection import SeenText
 from domain.events import Event, Gap
 from domain.ids import hour_start
-from domain.ports import EarlierLife, Position, ShardState, Spool
+from domain.ports import EarlierLife, PendingDeletion, Position, ShardState, Spool
 
 
 class OutboxSettings(msgspec.Struct, frozen=True):
@@ -80,12 +80,12 @@ class Outbox:
     async def start(self) -> EarlierLife:
         """Take up what an earlier life left; return what the bot needs to go on from there."""
         contents = await self._writer.start(self._opened_late)
-        shards = self._coverage.load(contents.saved)
+        saved = self._coverage.load(contents.saved)
         for host_id in self._index.lanes:
             await self._find_homes(host_id)
         for host_id in self._index.lanes:
             self._lane(host_id)
-        return EarlierLife(contents.alive_ms, shards, contents.guilds, contents.seen)
+        return EarlierLife(contents.alive_ms, saved.shards, contents.guilds, contents.seen, saved.deletions)
 
     def add(self, event: Event, at: Position | None = None) -> None:
         """Queue an event for the host that owns its guild. Never waits.
@@ -112,6 +112,7 @@ class Outbox:
         shards: Callable[[], tuple[ShardState, ...]] | None = None,
         changed_guilds: Callable[[], dict[int, bytes | None]] = dict,
         seen: Callable[[], tuple[SeenText, ...]] = tuple,
+        deletions: Callable[[], tuple[PendingDeletion, ...]] = tuple,
     ) -> None:
         """Have the spool note from now on how the shards stand; without a say, all is heard until now.
 
@@ -120,7 +121,7 @@ class Outbox:
 
         def checkpoint() -> Checkpoint:
             standing = shards() if shards is not None else (ShardState(0, self._now_ms()),)
-            saved, alive_ms = self._coverage.save(standing)
+            saved, alive_ms = self._coverage.save(standing, deletions())
             return Checkpoint(alive_ms, saved, changed_guilds(), seen())
 
         self._writer.checkpoint = checkpoint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import NamedTuple
+from uuid import UUID
 
 import msgspec
 import structlog
@@ -22,15 +22,18 @@ from domain.detection import (
     content_hash,
     excerpt,
 )
-from domain.events import ActionSettled, Event, Gap, ViolationDetected
+from domain.events import ActionSettled, ActionStatus, Event, Gap, ViolationDetected
 from domain.ids import violation_id
-from domain.ports import BotConnection, BotProgress, Position, Spool
+from domain.ports import BotConnection, BotProgress, PendingDeletion, Position, Spool
 
 log = structlog.get_logger()
 
 MAX_WAITING_DELETIONS = 2_000
 DELETERS = 8
 """Deletions under way at once: each may wait out a channel's own rate limit, none waits for another's."""
+
+SETTLED_KEPT_MS = 5_000
+"""How a deletion ended is on disk by then."""
 
 FLUSH_WITHIN_S = 5.0
 
@@ -51,11 +54,6 @@ class RunnerStats(msgspec.Struct, frozen=True):
     deletions_waiting: int
     outbox: OutboxStats
     progress: BotProgress = BotProgress(0, 0)
-
-
-class _Deletion(NamedTuple):
-    violation: ViolationDetected
-    message: Message
 
 
 class ShardRunner:
@@ -84,8 +82,11 @@ class ShardRunner:
         self._bot: BotConnection
         self._outbox: Outbox
         self._authority = AuthorityReports(find_authority)
-        self._deletions: asyncio.Queue[_Deletion] = asyncio.Queue(MAX_WAITING_DELETIONS)
+        self._deletions: asyncio.Queue[PendingDeletion] = asyncio.Queue(MAX_WAITING_DELETIONS)
         self._deleters: list[asyncio.Task[None]] = []
+        self._unsettled: dict[UUID, PendingDeletion] = {}
+        self._settled_ms: dict[UUID, int] = {}
+        """When deletions were settled whose outcome may not be on disk yet, oldest first."""
         self._messages = self._violations = 0
 
     async def start(self) -> None:
@@ -101,7 +102,12 @@ class ShardRunner:
         self._bot = self._connect()
         self._detector.recall(earlier.seen)
         await self._bot.start(self, earlier)
-        self._outbox.listening(self._bot.shards, self._bot.changed_guilds, self._detector.take_news)
+        self._outbox.listening(
+            self._bot.shards, self._bot.changed_guilds, self._detector.take_news, self._open_deletions
+        )
+        for deletion in earlier.deletions:
+            # Harmless twice: a message that is gone counts as deleted, and an action settles once.
+            self._delete(deletion)
 
     async def stop(self, reason: str) -> None:
         """Leave the gateway, then deliver what is left, for a bounded time."""
@@ -112,7 +118,7 @@ class ShardRunner:
             deleter.cancel()
         await asyncio.gather(*self._deleters, return_exceptions=True)
         while not self._deletions.empty():
-            self._settle(self._deletions.get_nowait().violation, gone=False)
+            self._settle(self._deletions.get_nowait(), gone=False)
         try:
             await asyncio.wait_for(self._outbox.flush(), FLUSH_WITHIN_S)
         except TimeoutError:
@@ -152,35 +158,47 @@ class ShardRunner:
         self._violations += 1
         violation = _violation(message, finding)
         self._outbox.add(violation, at)
+        self._delete(
+            PendingDeletion(
+                message.guild_id, violation.event_id, message.ts_ms, message.channel_id, message.message_id
+            )
+        )
+
+    def _delete(self, deletion: PendingDeletion) -> None:
+        self._unsettled[deletion.event_id] = deletion
+        self._settled_ms.pop(deletion.event_id, None)
         try:
-            self._deletions.put_nowait(_Deletion(violation, message))
+            self._deletions.put_nowait(deletion)
         except asyncio.QueueFull:
-            self._settle(violation, gone=False)
+            self._settle(deletion, gone=False)
+
+    def _open_deletions(self) -> tuple[PendingDeletion, ...]:
+        """Return the deletions of which a later life cannot know how they ended."""
+        until_ms = self._now_ms() - SETTLED_KEPT_MS
+        for event_id in [event_id for event_id, at_ms in self._settled_ms.items() if at_ms < until_ms]:
+            del self._settled_ms[event_id]
+            self._unsettled.pop(event_id, None)
+        return tuple(self._unsettled.values())
 
     async def _delete_forever(self) -> None:
         while True:
-            violation, message = await self._deletions.get()
+            deletion = await self._deletions.get()
             try:
-                gone = await self._bot.delete_message(message.channel_id, message.message_id)
+                gone = await self._bot.delete_message(deletion.channel_id, deletion.message_id)
             except asyncio.CancelledError:
-                self._settle(violation, gone=False)
+                self._settle(deletion, gone=False)
                 raise
             except Exception:
                 # Whatever it was, the moderators must see that the message is still there.
-                log.exception("deletion_broke", guild=message.guild_id, message=message.message_id)
+                log.exception("deletion_broke", guild=deletion.guild_id, message=deletion.message_id)
                 gone = False
-            self._settle(violation, gone=gone)
+            self._settle(deletion, gone=gone)
 
-    def _settle(self, violation: ViolationDetected, *, gone: bool) -> None:
-        self._outbox.add(
-            ActionSettled(
-                violation.guild_id,
-                violation.event_id,
-                violation.ts_ms,
-                "done" if gone else "failed",
-                self._now_ms(),
-            )
-        )
+    def _settle(self, deletion: PendingDeletion, *, gone: bool) -> None:
+        now_ms = self._now_ms()
+        self._settled_ms[deletion.event_id] = now_ms
+        status: ActionStatus = "done" if gone else "failed"
+        self._outbox.add(ActionSettled(deletion.guild_id, deletion.event_id, deletion.ts_ms, status, now_ms))
 
 
 def _violation(message: Message, finding: Finding) -> ViolationDetected:

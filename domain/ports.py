@@ -245,6 +245,16 @@ class ShardState(msgspec.Struct, frozen=True, array_like=True):
     session: GatewaySession | None = None
 
 
+class PendingDeletion(msgspec.Struct, frozen=True, array_like=True):
+    """A message that is to be deleted, and the violation that waits to hear of it."""
+
+    guild_id: int
+    event_id: UUID
+    ts_ms: int
+    channel_id: int
+    message_id: int
+
+
 class EarlierLife(msgspec.Struct, frozen=True):
     """What an earlier life of a runner left behind. ``guilds`` is what it knew of guilds, as it wrote it."""
 
@@ -252,6 +262,7 @@ class EarlierLife(msgspec.Struct, frozen=True):
     shards: tuple[ShardState, ...] = ()
     guilds: dict[int, bytes] = {}
     seen: tuple[SeenText, ...] = ()
+    deletions: tuple[PendingDeletion, ...] = ()
 
 
 class BotHandler(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actors.coverage import Coverage, Mark
+from actors.coverage import Coverage, Mark, Saved
 from domain.ports import GatewaySession, Position, ShardState
 
 HERE, THERE = 1, 2
@@ -18,7 +18,7 @@ def shard(sequence: int, session_id: str = "s", heard_ms: int = 1_000) -> ShardS
 
 def loaded(saved: bytes) -> tuple[Coverage, ShardState]:
     coverage = Coverage()
-    [state] = coverage.load(saved)
+    [state] = coverage.load(saved).shards
     return coverage, state
 
 
@@ -95,4 +95,4 @@ def test_what_is_left_of_a_session_that_is_over_keeps_the_new_one_back() -> None
 
 def test_what_another_release_saved_is_no_session() -> None:
     """Then every shard identifies, and the gap is told."""
-    assert Coverage().load(b"\xc1nonsense") == ()
+    assert Coverage().load(b"\xc1nonsense") == Saved()

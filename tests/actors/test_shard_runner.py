@@ -362,3 +362,35 @@ async def test_a_runner_that_is_killed_goes_on_where_its_disk_stands(clock: Memo
     offences = [post.message_id for post in posts if detector.inspect(post) is not None]
     told = [event.message_id for event in events if isinstance(event, ViolationDetected)]
     assert sorted(told) == offences
+
+
+async def test_what_was_to_be_deleted_the_next_life_deletes(clock: MemoryClock) -> None:
+    """No violation stays pending because the runner died; one whose outcome is on disk is left alone later."""
+    runner = Runner(clock)
+    await runner.actor.start()
+    never = asyncio.Event()
+
+    async def forever(_: int, __: int) -> bool:
+        return await never.wait()
+
+    runner.bot.on_delete = forever
+    for number in range(1, DELETERS + 3):
+        runner.bot.post(message(1, number, INVITE))
+    await runner.flush()
+    await runner.heartbeats()
+    await runner.kill()
+    clock.advance(1)
+    again = Runner(clock, runner.spool)
+    await again.actor.start()
+    await until(lambda: len(again.bot.deleted) == DELETERS + 2)
+    await settled()
+    await again.flush()
+    assert [event.status for event in again.of(ActionSettled)] == ["done"] * (DELETERS + 2)  # type: ignore[attr-defined]
+    clock.advance(60_000)
+    await again.heartbeats()
+    await again.kill()
+    last = Runner(clock, runner.spool)
+    await last.actor.start()
+    await settled()
+    assert last.bot.deleted == []
+    await last.actor.stop("the test is over")
