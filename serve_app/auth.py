@@ -18,6 +18,7 @@ from domain.views import UserView, user_view
 from serve_app.access import Changing, LoggedIn, Ports, session_token
 from serve_app.cookies import own_cookies
 from serve_app.errors import ApiError
+from serve_app.inputs import PLAIN_TEXT
 from serve_app.plain_route import PlainRoute, takes_foreign_query
 from serve_app.ports import ApiPorts, WebSettings, login_cookie_name, session_cookie_name
 from serve_app.task_set import TaskSet
@@ -48,7 +49,9 @@ class OwnSession(BaseModel):
 
 @router.get("/login", status_code=307, response_class=RedirectResponse)
 async def login(
-    request: Request, ports: Ports, next_path: Annotated[str, Query(alias="next", max_length=500)] = "/"
+    request: Request,
+    ports: Ports,
+    next_path: Annotated[str, Query(alias="next", max_length=500, json_schema_extra=PLAIN_TEXT)] = "/",
 ) -> Response:
     """Send a person to Discord. ``next`` is the page to come back to."""
     settings = ports.settings
@@ -75,9 +78,9 @@ async def login(
 async def callback(
     request: Request,
     ports: Ports,
-    code: Annotated[str | None, Query(max_length=500)] = None,
-    state: Annotated[str, Query(max_length=200)] = "",
-    error: Annotated[str | None, Query(max_length=200)] = None,
+    code: Annotated[str | None, Query(max_length=500, json_schema_extra=PLAIN_TEXT)] = None,
+    state: Annotated[str, Query(max_length=200, json_schema_extra=PLAIN_TEXT)] = "",
+    error: Annotated[str | None, Query(max_length=200, json_schema_extra=PLAIN_TEXT)] = None,
 ) -> Response:
     """Take a person back from Discord, and begin their session in place of the one that the browser had."""
     settings = ports.settings

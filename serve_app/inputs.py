@@ -9,6 +9,7 @@ import asyncio
 import re
 from urllib.parse import unquote_plus
 
+from pydantic import JsonValue
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -16,6 +17,8 @@ from domain.plain_json import JsonRefused, parse_plain_json, require_whole
 from serve_app.errors import ApiError, error_answer
 from serve_app.limits import SAFE_METHODS
 
+PLAIN_TEXT: dict[str, JsonValue] = {"pattern": r"^[^\x00]*$"}
+"""How a text stands in the API's description; the answer to another is given here, before any route."""
 READ_WITHIN_S = 10.0
 """Nobody needs longer for so little; who sends a byte a second would hold a place for hours."""
 

@@ -19,6 +19,7 @@ from serve_app.access import ID_SCHEMA, Granted, Needs, Ports
 from serve_app.changes import Changes
 from serve_app.cursors import Cursor, beyond, cursor_of
 from serve_app.errors import ApiError
+from serve_app.inputs import PLAIN_TEXT
 from serve_app.paging import DIGITS, Page, PageWanted, page_of
 from serve_app.plain_route import PlainRoute
 
@@ -64,7 +65,7 @@ class NewReview(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     verdict: Verdict
-    note: Annotated[str, Field(max_length=MAX_NOTE)] | None = None
+    note: Annotated[str, Field(max_length=MAX_NOTE, json_schema_extra=PLAIN_TEXT)] | None = None
     version: Annotated[int, Field(ge=0, le=2**31 - 1), WHOLE]
     """Of the review that it is to replace; 0 when there is none."""
 
@@ -74,7 +75,7 @@ async def wanted_violations(
     severity: Severity | None = None,
     detection: Detection | None = None,
     user_id: Annotated[str | None, Query(json_schema_extra=ID_SCHEMA)] = None,
-    rule: Annotated[str | None, Query(min_length=1, max_length=100)] = None,
+    rule: Annotated[str | None, Query(min_length=1, max_length=100, json_schema_extra=PLAIN_TEXT)] = None,
     since: Moment = None,
     until: Moment = None,
     review: ReviewState | None = None,

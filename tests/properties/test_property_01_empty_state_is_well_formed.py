@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from domain.events import SEVERITIES
-from domain.ids import HOUR_MS, MAX_SNOWFLAKE
+from domain.ids import DISCORD_EPOCH_MS, HOUR_MS, MAX_SNOWFLAKE
 from domain.insights import PERIOD_HOURS
 from tests.serve_app.web import PLAIN, Web, membership, running
 
@@ -31,9 +31,9 @@ filters = st.fixed_dictionaries(
         "severity": st.sampled_from(SEVERITIES),
         "detection": st.sampled_from(["invite_link", "repeated_message"]),
         "user_id": guild_ids.map(str),
-        "rule": st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=100),
-        "since": st.integers(0, 253_402_300_799_999),
-        "until": st.integers(0, 253_402_300_799_999),
+        "rule": st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=100),
+        "since": st.integers(DISCORD_EPOCH_MS, 253_402_300_799_999),
+        "until": st.integers(DISCORD_EPOCH_MS, 253_402_300_799_999),
         "review": st.sampled_from(["unreviewed", "reviewed", "confirmed", "false_positive", "dismissed"]),
     },
 )
@@ -76,6 +76,8 @@ async def test_an_empty_list_of_violations_is_a_list(
         "has_next": False,
         "has_prev": page > 1,
         "is_empty": True,
+        "next": None,
+        "prev": None,
     }
 
 

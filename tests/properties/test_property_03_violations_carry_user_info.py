@@ -61,7 +61,7 @@ async def test_every_violation_carries_its_person(
             assert sorted(int(row["user"]["id"]) for row in top["data"]) == sorted(set(offenders))
             reviewed = await owner.post(
                 f"{base}/violations/{row['id']}/review",
-                json={"verdict": "confirmed"},
+                json={"verdict": "confirmed", "version": 0},
                 headers={"x-csrf-token": "csrf-1"},
             )
             assert reviewed.json()["user"] == row["user"]
