@@ -12,10 +12,14 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from adapters.clock import now_ms
 from benchmarks.fanout.audience import Door
-from benchmarks.fanout.event import event
+from benchmarks.fanout.event import KIND, event, event_data
+from benchmarks.fanout.steady import send_steadily
 from domain.errors import ServiceFailed
+from domain.protocol import event_json, events_frame
 
 READY_WITHIN_S = 10.0
+PACED_BYTES = 600
+"""About as long as a violation, which is what Guildhall sends at the same pace."""
 
 
 class Peer:
@@ -26,6 +30,7 @@ class Peer:
         self._door = Door(port, listen)
         self._process = process
         self._publishing = publishing
+        self._offset = 0
 
     async def door(self, sockets: int) -> Door:  # noqa: ARG002 - it asks nobody who they are
         """Return where sockets can be opened."""
@@ -36,6 +41,18 @@ class Peer:
         ts_ms = now_ms()
         for number in range(first, first + count):
             await self._publishing.send(event(number, ts_ms), text=True)
+
+    async def pace(self, per_s: float, seconds: float) -> int:
+        """Publish events at a steady rate, each a frame as Guildhall sends it; return how many."""
+
+        async def send(first: int, count: int) -> None:
+            for number in range(first, first + count):
+                data = event_data(number, PACED_BYTES)
+                frame = events_frame(1, 1, [event_json(self._offset, KIND, now_ms(), data)])
+                self._offset += 1
+                await self._publishing.send(frame, text=True)
+
+        return (await send_steadily(per_s, seconds, send))[0]
 
     def processes(self) -> list[psutil.Process]:
         """Return its processes."""

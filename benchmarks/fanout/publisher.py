@@ -11,7 +11,7 @@ import itertools
 import json
 import secrets
 import sys
-import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import ray
@@ -21,6 +21,7 @@ from actors.handles import NAMESPACE, find_director
 from actors.routing import GuildDirectory, HostCalls
 from adapters.clock import now_ms
 from benchmarks.fanout.event import KIND, SIZE, event_data
+from benchmarks.fanout.steady import send_steadily
 from domain.errors import GuildhallError, ServiceFailed
 from domain.events import Accepted, Batch, UserRef, ViolationDetected, decode_reply, encode_batch
 from domain.ids import DISCORD_EPOCH_MS, violation_id
@@ -82,16 +83,9 @@ class Publisher:
         )
 
 
-async def _pace(per_s: float, seconds: float, send: Any) -> dict[str, Any]:
-    """Send what is due, again and again until the time is over; return how many events that were."""
-    started, sent, total = time.perf_counter(), 0, round(per_s * seconds)
-    while sent < total:
-        due = min(total, int((time.perf_counter() - started) * per_s) + 1)
-        if due > sent:
-            await send(sent, due - sent)
-            sent = due
-        await asyncio.sleep(max(0.0, started + sent / per_s - time.perf_counter()))
-    return {"events": total, "seconds": time.perf_counter() - started}
+async def _pace(per_s: float, seconds: float, send: Callable[[int, int], Awaitable[None]]) -> dict[str, Any]:
+    events, took_s = await send_steadily(per_s, seconds, send)
+    return {"events": events, "seconds": took_s}
 
 
 async def main(guild_id: int) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from benchmarks.fanout import nchan, node_ws
 from benchmarks.fanout.audience import Audience
 from benchmarks.fanout.idle import weigh_nchan_sockets, weigh_sockets_and_pace
-from benchmarks.fanout.paced import pace
+from benchmarks.fanout.paced import pace, pace_beside
 from benchmarks.fanout.saturating import Broadcaster, Contender
 from benchmarks.fanout.slow import SLOW_SOCKETS, slow_readers
 from benchmarks.fanout.subject import subject
@@ -65,6 +65,14 @@ async def _with_sharing(plan: Plan) -> tuple[dict[str, Any], float | None]:
         if plan.many:
             figures |= await weigh_sockets_and_pace(guildhall, plan.many, plan.paced_seconds)
         figures |= await pace(guildhall, plan.sockets, 100, plan.paced_seconds)
+        if (peer := next((one for one in (nchan, node_ws) if one.is_installed()), None)) is not None:
+            starting = nchan.nchan() if peer is nchan else node_ws.node_ws()
+            async with starting as running:
+                for sockets, per_s in ((plan.sockets, 100), (plan.many, 4)):
+                    if sockets:
+                        figures |= await pace_beside(
+                            guildhall, running, sockets, per_s, seconds=plan.paced_seconds, rounds=plan.rounds
+                        )
         if plan.slow:
             figures |= await slow_readers(guildhall, plan.sockets, plan.slow)
         async with AsyncExitStack() as stack:

@@ -22,7 +22,10 @@ from guildhall.testing import DemoProcess, Sim
 
 GUILDS = 4
 MODULE = "benchmarks.fanout.publisher"
-ENVIRONMENT = {"GUILDHALL_LIMIT_SOCKETS_PER_ADDRESS": "20000"}
+ENVIRONMENT = {
+    "GUILDHALL_LIMIT_REQUESTS": "100000 per second",
+    "GUILDHALL_LIMIT_SOCKETS_PER_ADDRESS": "20000",
+}
 """The whole audience sits at one address."""
 
 
@@ -69,7 +72,6 @@ class Subject:
 @asynccontextmanager
 async def subject(**environment: str) -> AsyncIterator[Subject]:
     """Start a demo and who publishes in it; end both."""
-    environment = {"GUILDHALL_LIMIT_REQUESTS": "100000 per second"} | environment  # all come from one address
     with tempfile.TemporaryDirectory(prefix="guildhall-bench-") as folder:
         demo = DemoProcess(
             Path(folder) / "data", *("--guilds", str(GUILDS), "--rate", "0"), **ENVIRONMENT | environment

@@ -18,6 +18,9 @@ async def test_every_socket_has_every_event_once() -> None:
     assert figures["own_frames_per_s"] > 0
     assert figures["paced_100_per_s_10_sockets_deliveries"] == 100 * 10
     assert figures["paced_4_per_s_20_sockets_deliveries"] == 4 * 20
+    for peer in [name for name in ("nchan", "ws") if figures.get(name) != "not installed"][:1]:
+        for paced in ("100_per_s_10_sockets", "4_per_s_20_sockets"):
+            assert figures[f"beside_{peer}_{paced}_ms_p99"].keys() == {"guildhall", peer}
     if figures.get("nchan") == "not installed":
         assert result.ratio is None
     else:
