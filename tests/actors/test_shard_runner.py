@@ -365,7 +365,7 @@ async def test_a_runner_that_is_killed_goes_on_where_its_disk_stands(clock: Memo
 
 
 async def test_what_was_to_be_deleted_the_next_life_deletes(clock: MemoryClock) -> None:
-    """No violation stays pending because the runner died; one whose outcome is on disk is left alone later."""
+    """No violation stays pending because the runner died; one whose outcome is on disk is left alone."""
     runner = Runner(clock)
     await runner.actor.start()
     never = asyncio.Event()
