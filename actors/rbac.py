@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from itertools import islice
 
 import structlog
 from cachetools import LRUCache
@@ -44,7 +45,10 @@ LOAD_AGAIN_EVERY_TICKS = 1_800
 MAX_ASKED = 200_000
 """Members of whom somebody asked: their changes are told."""
 MAX_UNKEPT = 20_000
-KEEP_WITHIN_S = 2.0
+KEEP_WITHIN_S = 0.3
+"""A runner waits so long with its next notices; what is not kept by then, a tick tries again."""
+KEEP_AT_ONCE = 1_000
+LOAD_WITHIN_S = 2.0
 
 
 class Rbac:
@@ -159,18 +163,18 @@ class Rbac:
         for listener_id in self._fan_out.listeners() if told else ():
             self._fan_out.send(listener_id, told)
 
-    async def _keep(self) -> None:
-        """Keep for the next life what is not kept yet; what cannot be kept now, a tick tries again."""
-        authority, unkept = self._authority, list(self._unkept.values())
+    async def _keep(self) -> bool:
+        """Keep for the next life some of what is not kept yet; return whether that worked."""
+        authority, unkept = self._authority, list(islice(self._unkept.values(), KEEP_AT_ONCE))
         if authority is None or not unkept:
-            return
+            return False
         try:
             async with asyncio.timeout(KEEP_WITHIN_S):
                 logged_in = await authority.keep(unkept)
         except (SessionsUnavailable, TimeoutError) as problem:
             log.warning("authority_not_kept", notices=len(unkept), error=repr(problem))
             self._facts.remember(unkept)
-            return
+            return False
         self._facts.remember(
             notice for notice in unkept if isinstance(notice, MemberAuthority) and notice.user_id in logged_in
         )
@@ -178,12 +182,13 @@ class Rbac:
             about = change_of(notice)[:2]
             if self._unkept.get(about) is notice:
                 del self._unkept[about]
+        return True
 
     async def _load(self) -> None:
         if self._authority is None:
             self._authority = self._open_authority()
         try:
-            async with asyncio.timeout(KEEP_WITHIN_S):
+            async with asyncio.timeout(LOAD_WITHIN_S):
                 self._facts.remember(await self._authority.load(self._now_ms()))
             self._loaded = True
         except (SessionsUnavailable, TimeoutError) as problem:
@@ -199,7 +204,8 @@ class Rbac:
             try:
                 if not self._loaded or ticks % LOAD_AGAIN_EVERY_TICKS == 0:
                     await self._load()
-                await self._keep()
+                while self._unkept and await self._keep():
+                    pass
             except Exception:
                 log.exception("authority_tick_broke")
 
