@@ -136,6 +136,9 @@ async def _director(data_dir: Path | None) -> AsyncIterator[DirectorHandle]:
     address = os.environ.get("RAY_ADDRESS")
     if not address:
         address = _addresses(data_dir)["ray_address"]
+        # As for the cluster itself (guildhall/environment.py): without it this process would look for Ray at
+        # the machine's address, where nothing listens, and wait.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = (_folder(data_dir) / "ray-token").read_text(encoding="ascii").strip()
     # Imported here, because Ray reads the environment when it is imported.

@@ -17,7 +17,7 @@ async def test_what_the_director_refuses_is_told_in_one_sentence(stack: DemoProc
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    said, _ = await process.communicate()
+    said, _ = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 1
     sentence = "guildhall: There is no host nobody: `guildhall hosts list` shows those there are.\n"
     assert said.decode() == sentence
