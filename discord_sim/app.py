@@ -18,6 +18,7 @@ from .gateway import Gateway
 from .gateway_session import GatewayOptions
 from .oauth import Client, OAuth
 from .oauth_routes import OAuthRoutes
+from .protocol import CloseCode
 from .rest import Rest
 from .simulation import Simulation
 from .world import DEFAULT_CLIENT_ID, build_world
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _TRAFFIC_TICK_S = 0.02
 _SHUTDOWN_S = 0.5
+_GOODBYE_S = 0.1
+"""Who asked for an outage still gets the answer."""
+_TRY_AGAIN_S = 0.2
 _MAX_BODY = 1 << 20
 
 
@@ -75,6 +79,8 @@ class DiscordSim:
         self._faults = FaultBook()
         self._gateway = Gateway(self.simulation, self._faults)
         self._tasks: list[asyncio.Task[None]] = []
+        self._outage: asyncio.Task[None] | None = None
+        self._site: web.TCPSite | None = None
         self._runner = web.AppRunner(
             self._app(), access_log=None, shutdown_timeout=_SHUTDOWN_S, handle_signals=False
         )
@@ -87,9 +93,8 @@ class DiscordSim:
     async def start(self) -> None:
         """Listen; raises OSError if the port is taken."""
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self.settings.host, self.settings.port)
         try:
-            await site.start()
+            await self._listen(self.settings.port)
         except OSError:
             await self._runner.cleanup()
             raise
@@ -102,6 +107,8 @@ class DiscordSim:
 
     async def stop(self) -> None:
         """Close every gateway connection so that clients keep their sessions, and stop listening."""
+        if self._outage is not None:
+            self._tasks.append(self._outage)
         for task in self._tasks:
             task.cancel()
         for task in self._tasks:
@@ -131,11 +138,46 @@ class DiscordSim:
         rest = Rest(self.simulation, oauth, self._faults)
         app = web.Application(client_max_size=_MAX_BODY)
         app.add_routes(OAuthRoutes(self.simulation, oauth, rest).routes())
-        app.add_routes(Control(self.simulation, self._faults, rest, oauth).routes())
+        app.add_routes(Control(self.simulation, self._faults, rest, oauth, self._go_away).routes())
         for path in ("/gateway", "/gateway/"):
             app.router.add_get(path, self._gateway.handle)
         app.add_routes(rest.routes(Endpoints(self.simulation).all()))
         return app
+
+    async def _listen(self, port: int) -> None:
+        site = web.TCPSite(self._runner, self.settings.host, port)
+        await site.start()
+        self._site = site
+
+    def _go_away(self, away_s: float, *, keeps_sessions: bool) -> bool:
+        """Begin an outage; False if there is one."""
+        if self._outage is not None and not self._outage.done():
+            return False
+        self._outage = asyncio.create_task(self._be_away(away_s, keeps_sessions=keeps_sessions))
+        return True
+
+    async def _be_away(self, away_s: float, *, keeps_sessions: bool) -> None:
+        """Cut every connection and refuse new ones for a while. People go on talking meanwhile."""
+        await asyncio.sleep(_GOODBYE_S)
+        port = int(self._runner.addresses[0][1])
+        if self._site is not None:
+            await self._site.stop()
+            self._site = None
+        core = self.simulation.gateway
+        for connection in tuple(core.connections):
+            connection.end(CloseCode.ABNORMAL, abort=True)
+        for open_one in tuple(self._runner.server.connections) if self._runner.server else ():
+            if open_one.transport is not None:
+                open_one.transport.abort()
+        await asyncio.sleep(away_s)
+        if not keeps_sessions:
+            core.sessions.clear()
+        while self._site is None:
+            try:
+                await self._listen(port)
+            except OSError as error:  # somebody's outgoing connection has the port for a moment
+                _log.warning("The local Discord cannot listen again yet: %s", error)
+                await asyncio.sleep(_TRY_AGAIN_S)
 
     async def _talk(self) -> None:
         while True:

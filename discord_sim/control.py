@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import ipaddress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 from aiohttp import web
 
 from . import payloads
 from .control_input import BadRequest, Json, json_body, number, parse_id, query_number, rest_fault
-from .faults import GATEWAY_FAULTS, REST_FAULTS, FaultBook
+from .faults import GATEWAY_FAULTS, OUTAGE, REST_FAULTS, FaultBook
 from .moderation import NEW_ROLE_PERMISSIONS, Moderation
 from .oauth import TOKEN_LIFE_S
 from .protocol import CloseCode
@@ -31,19 +31,30 @@ _SHOWN_GUILDS = 20
 _DEFAULT_PAGE, _MAX_PAGE = 1_000, 10_000
 _MAX_CONTENT = 2_000
 _MAX_HOLD_MS = 60_000
+_DEFAULT_OUTAGE_MS, _MAX_OUTAGE_MS = 10_000, 3_600_000
 _MIN_CLOSE, _MAX_CLOSE = 1000, 4999
+
+
+class GoAway(Protocol):
+    """Begins an outage; False if there is one."""
+
+    def __call__(self, away_s: float, *, keeps_sessions: bool) -> bool:
+        """Cut all connections and refuse new ones for so long."""
 
 
 class Control:
     """The handlers of /_sim; only this machine may call them."""
 
-    def __init__(self, simulation: Simulation, faults: FaultBook, rest: Rest, oauth: OAuth) -> None:
+    def __init__(
+        self, simulation: Simulation, faults: FaultBook, rest: Rest, oauth: OAuth, go_away: GoAway
+    ) -> None:
         self._simulation = simulation
         self._world = simulation.world
         self._moderation = Moderation(simulation)
         self._faults = faults
         self._rest = rest
         self._oauth = oauth
+        self._go_away = go_away
         self._started_at = simulation.clock()
 
     def routes(self) -> list[web.RouteDef]:
@@ -216,7 +227,7 @@ class Control:
         return {"faults": [fault.payload() for fault in self._faults]}
 
     async def cause_fault(self, request: web.Request) -> Json:
-        """Arm a REST fault, or make the gateway misbehave now."""
+        """Arm a REST fault, make the gateway misbehave now, or be away for a while."""
         body = await json_body(request)
         kind = body.get("kind")
         if kind in REST_FAULTS:
@@ -225,7 +236,12 @@ class Control:
             return {"fault": fault.payload()}
         if kind in GATEWAY_FAULTS:
             return self._gateway_fault(kind, body)
-        known = ", ".join((*REST_FAULTS, *GATEWAY_FAULTS))
+        if kind == OUTAGE:
+            away_s = number(body, "hold_ms", 0, _MAX_OUTAGE_MS, default=_DEFAULT_OUTAGE_MS) / 1000
+            if not self._go_away(away_s, keeps_sessions=bool(body.get("resumable", True))):
+                raise BadRequest("The local Discord is away already.", 409)
+            return {"away_s": away_s}
+        known = ", ".join((*REST_FAULTS, *GATEWAY_FAULTS, OUTAGE))
         raise BadRequest(f"kind must be one of {known}.")
 
     async def clear_faults(self, _request: web.Request) -> Json:

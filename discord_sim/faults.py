@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 RestFaultKind = Literal["rate_limit", "server_error", "slow"]
 REST_FAULTS: tuple[RestFaultKind, ...] = ("rate_limit", "server_error", "slow")
 GATEWAY_FAULTS = ("drop_gateway", "reconnect", "invalid_session")
+OUTAGE = "outage"
+"""Everything is cut, and nobody listens for a while."""
 
 
 @dataclass(slots=True, kw_only=True)

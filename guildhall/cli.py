@@ -18,6 +18,7 @@ from benchmarks import runner_kills as runners
 from benchmarks.attack import run as attack
 from benchmarks.chaos import run as chaos
 from benchmarks.fanout import run as fanout
+from benchmarks.outages import run as outages
 from benchmarks.result import Result
 from domain.errors import ConfigurationInvalid, GuildhallError
 from guildhall import operate
@@ -204,6 +205,25 @@ def bench_reconnect(
 ) -> None:
     """Kill relays and hosts under those who watch, and compare what each has seen with the database."""
     _show(uvloop.run(reconnect.run(clients=clients, kills=kills)), as_json=as_json)
+
+
+@bench.command("outages")
+def bench_outages(  # noqa: PLR0917 - one option each
+    gone: Annotated[float, typer.Option(min=1, help="Seconds without Discord.")] = outages.Plan().gone_s,
+    ago: Annotated[
+        float, typer.Option(min=1, help="To how many seconds ago the database is put back.")
+    ] = outages.Plan().ago_s,
+    kills: Annotated[
+        int, typer.Option(min=1, help="How often the Rbac actor is killed.")
+    ] = outages.Plan().kills,
+    watchers: Annotated[int, typer.Option(min=1, max=20, help="How many watch.")] = outages.Plan().watchers,
+    part: Annotated[list[str] | None, typer.Option(help="Only this part; may be given again.")] = None,
+    as_json: BenchJson = False,
+) -> None:
+    """Take Discord, the roles and the database's last minutes away under those who watch."""
+    parts = tuple(part) if part else outages.PARTS
+    plan = outages.Plan(gone_s=gone, ago_s=ago, kills=kills, watchers=watchers, parts=parts)
+    _show(uvloop.run(outages.run(plan)), as_json=as_json)
 
 
 @bench.command("identify")

@@ -327,6 +327,29 @@ async def test_bad_input_is_answered_with_a_sentence(
     assert answer["error"].endswith(".")
 
 
+async def test_an_outage_cuts_and_refuses_everything_for_a_while(
+    http: aiohttp.ClientSession,
+) -> None:
+    """Who holds a connection loses it, nobody gets another, and afterwards it is where it was."""
+    socket = await http.ws_connect("/gateway?v=10&encoding=json")
+    assert (await call(http, "POST", "/_sim/faults", json={"kind": "outage", "hold_ms": 500}))[0] == 200
+    again, _ = await call(http, "POST", "/_sim/faults", json={"kind": "outage", "hold_ms": 500})
+    assert again == 409
+    async with asyncio.timeout(DEADLINE_S):
+        while not socket.closed:
+            await socket.receive()
+        refused = 0
+        while True:
+            try:
+                status, _ = await call(http, "GET", "/_sim/stats")
+            except aiohttp.ClientError:
+                refused += 1
+                await asyncio.sleep(0.02)
+            else:
+                break
+    assert (status, refused > 0) == (200, True)
+
+
 @pytest.mark.parametrize(
     ("host", "status"),
     [
