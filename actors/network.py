@@ -13,7 +13,7 @@ from actors.host import HostStats
 from actors.routing import Routing
 from actors.shard_runner import RunnerStats
 from domain.identify import expected_s
-from domain.network import HostView, NetworkStore, NetworkView, RunnerView, ShardsView
+from domain.network import BlindShardView, HostView, NetworkStore, NetworkView, RunnerView, ShardsView
 from domain.supervision import SupervisionBoard
 
 log = structlog.get_logger()
@@ -162,6 +162,7 @@ def _runner(name: str, stats: RunnerStats | None) -> RunnerView:
         answers=True,
         shards=progress.shards,
         shards_connected=progress.connected,
+        blind_shards=[BlindShardView(shard=each.shard_id, since=each.since_ms) for each in progress.blind],
         refusal=progress.refusal,
         messages=stats.messages,
         violations=stats.violations,

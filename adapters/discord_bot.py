@@ -16,6 +16,7 @@ from discord.http import Route
 from adapters.clock import now_ms
 from adapters.discord_authority import guild_authority, member_authority, on_member_update
 from adapters.gateway_shard import GatewayShard, Session
+from adapters.gateway_silence import Patience
 from adapters.guild_snapshot import encode_guild, restore_guild
 from adapters.identify_turns import IdentifyTurns
 from adapters.shard_hearing import ShardHearing
@@ -32,7 +33,7 @@ from domain.events import (
     UserRef,
 )
 from domain.identify import IdentifyGrants, IdentifyRules, SessionStarts
-from domain.ports import BotHandler, BotProgress, EarlierLife, GatewaySession, ShardState
+from domain.ports import BlindShard, BotHandler, BotProgress, EarlierLife, GatewaySession, ShardState
 from domain.text import storable
 
 log = structlog.get_logger()
@@ -41,6 +42,9 @@ DISCORD_API = "https://discord.com/api/v10"
 
 AWAY_AFTER_S = 5.0
 """A shard that is back sooner was never away for anybody: RESUME brings what it missed."""
+
+AWAY_AFTER_SILENCE_S = 3.0
+"""The same for one that was blind for some seconds before anybody could know."""
 
 _UNKNOWN_MESSAGE, _UNKNOWN_CHANNEL = 10008, 10003
 _DISALLOWED_INTENTS = 4014
@@ -65,6 +69,7 @@ class ShardSettings(msgspec.Struct, frozen=True):
     api_base: str = DISCORD_API
     gateway_url: str | None = None
     identify: IdentifyRules = IdentifyRules()
+    patience: Patience = Patience()
 
 
 class DiscordBot:
@@ -115,14 +120,16 @@ class DiscordBot:
     def progress(self) -> BotProgress:
         """See the port."""
         starts, shards = self._turns.starts, self._shards.values()
+        blind = self._client.blind_shards()
         failures = [shard.failure for shard in shards if shard.failure is not None]
         return BotProgress(
             shards=len(self._shards),
-            connected=sum(map(self._client.is_described, self._shards)),
+            connected=len(self._shards) - len(blind),
             max_concurrency=starts.max_concurrency if starts else None,
             waits_for=min(self._turns.waiting.values(), default=None),
             budget_wait_ms=self._turns.budget_wait_ms,
             refusal=self._refusal or min(failures, default=None),
+            blind=blind,
         )
 
     def _go_on(self, earlier: EarlierLife) -> None:
@@ -131,7 +138,9 @@ class DiscordBot:
         for shard_id in self._settings.shard_ids:
             state = known.get(shard_id, ShardState(shard_id, earlier.heard_until_ms))
             session = None if state.session is None else Session(*msgspec.structs.astuple(state.session))
-            self._shards[shard_id] = GatewayShard(self._client, shard_id, self._turns, session)
+            self._shards[shard_id] = GatewayShard(
+                self._client, shard_id, self._turns, session, patience=self._settings.patience
+            )
             if state.heard_ms is not None:
                 self._client.hearing.was_heard(shard_id, state.heard_ms)
         self._client.restore(earlier.guilds)
@@ -293,7 +302,8 @@ class _Client(discord.AutoShardedClient):
     def _shard_disconnect(self, shard_id: int) -> None:
         self.hearing.cut_off(shard_id)
         if shard_id not in self._leaving and shard_id not in self._away:
-            self._leaving[shard_id] = self.loop.call_later(AWAY_AFTER_S, self._is_away, shard_id)
+            after_s = AWAY_AFTER_SILENCE_S if self._gateway[shard_id].fell_silent else AWAY_AFTER_S
+            self._leaving[shard_id] = self.loop.call_later(after_s, self._is_away, shard_id)
 
     def _shard_resumed(self, shard_id: int) -> None:
         shard = self._gateway[shard_id]
@@ -357,6 +367,14 @@ class _Client(discord.AutoShardedClient):
     def is_described(self, shard_id: int) -> bool:
         """Return whether a shard is connected, and its guilds are known."""
         return self._gateway[shard_id].connected and shard_id not in self._undescribed
+
+    def blind_shards(self) -> tuple[BlindShard, ...]:
+        """Return the shards that hear nothing now, and since when."""
+        return tuple(
+            BlindShard(shard_id, self.hearing.until_ms(shard_id))
+            for shard_id in self._gateway
+            if not self.is_described(shard_id)
+        )
 
     def _hear(self, guild_id: int) -> GatewayShard:
         shard = self._gateway[(guild_id >> 22) % self._settings.shard_count]

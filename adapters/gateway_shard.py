@@ -18,6 +18,7 @@ import structlog
 import yarl
 from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 
+from adapters.gateway_silence import TICK_S, GatewaySilence, Patience
 from adapters.identify_turns import IdentifyTurns, Turn
 from domain.ports import Position
 
@@ -28,6 +29,7 @@ ANSWER_WITHIN_S = 60.0
 """How long Discord may take to answer an IDENTIFY or a RESUME."""
 FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 30.0
+SENT_WITHIN_S = 1.0
 UNANSWERED = 3
 """IDENTIFYs in a row that were granted and led to no session: from then on the shard is said to fail."""
 
@@ -59,7 +61,25 @@ class _Socket(DiscordWebSocket):
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse, **options: Any) -> None:
         super().__init__(socket, **options)
-        _running.get().opened(self)
+        shard = _running.get()
+        self.silence = GatewaySilence(shard.patience)
+        shard.opened(self)
+
+    async def received_message(self, msg: Any, /) -> None:
+        self.silence.heard()
+        await super().received_message(msg)
+
+    async def ask(self) -> None:
+        """Send a heartbeat before it is due, unless that were one payload too many."""
+        if self._keep_alive is None or self.is_ratelimited():
+            return
+        self.silence.asked()
+        try:
+            async with asyncio.timeout(SENT_WITHIN_S):
+                await self.send_as_json(self._keep_alive.beat())
+        except _TROUBLE as error:
+            # Nobody will answer that, which is all that needs to be known.
+            log.info("gateway_not_asked", shard=self.shard_id, error=repr(error))
 
 
 class GatewayShard:
@@ -73,8 +93,12 @@ class GatewayShard:
         session: Session | None = None,
         *,
         answer_within_s: float = ANSWER_WITHIN_S,
+        patience: Patience | None = None,
     ) -> None:
         self.shard_id = shard_id
+        self.patience = patience or Patience()
+        self.fell_silent = False
+        """Whether the last connection was given up because nothing came over it, not even an answer."""
         self.connected = False
         """Whether Discord answered the last IDENTIFY or RESUME, on a connection that stands."""
         self.is_first = True
@@ -84,7 +108,7 @@ class GatewayShard:
         self._turns = turns
         self._session = session
         self._answer_within_s = answer_within_s
-        self._socket: DiscordWebSocket | None = None
+        self._socket: _Socket | None = None
         self._turn: Turn | None = None
         self._turn_used = False
         self._unanswered = 0
@@ -136,7 +160,7 @@ class GatewayShard:
             finally:
                 await self._let_go()
 
-    def opened(self, socket: DiscordWebSocket) -> None:
+    def opened(self, socket: _Socket) -> None:
         """Note the connection that is being made."""
         self._socket = socket
 
@@ -154,7 +178,7 @@ class GatewayShard:
     def answered(self) -> None:
         """Note that Discord said READY or RESUMED."""
         self.connected = True
-        self.is_first = False
+        self.is_first = self.fell_silent = False
         self.failure = None
         self._unanswered = 0
         self._turn_used = False
@@ -197,8 +221,36 @@ class GatewayShard:
             if self._turn_used:
                 self._note_unanswered()
             raise
-        while True:
-            await socket.poll_event()
+        async with asyncio.timeout(None) as limit:
+            watch = asyncio.create_task(self._watch(socket, limit), name=f"silence-{self.shard_id}")
+            try:
+                while True:
+                    await socket.poll_event()
+            finally:
+                watch.cancel()
+                await asyncio.gather(watch, return_exceptions=True)
+
+    async def _watch(self, socket: _Socket, limit: asyncio.Timeout) -> None:
+        """Ask a gateway that is silent, and give up a connection over which no answer comes."""
+        loop = asyncio.get_running_loop()
+        ticked_s = loop.time()
+        try:
+            while True:
+                await asyncio.sleep(TICK_S)
+                passed_s, ticked_s = loop.time() - ticked_s, loop.time()
+                match socket.silence.tick(passed_s):
+                    case "ask":
+                        await socket.ask()
+                    case "blind":
+                        log.warning("gateway_silent", shard=self.shard_id)
+                        self.fell_silent = True
+                        break
+                    case "listen":
+                        pass
+        except Exception:
+            # Unwatched, a dead connection would pass for a quiet one: better a new one.
+            log.exception("watch_broke", shard=self.shard_id)
+        limit.reschedule(loop.time())
 
     def _lost(self, *, keeps_session: bool) -> None:
         session = self.session() if keeps_session else None

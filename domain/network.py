@@ -28,6 +28,14 @@ class HostView(View):
     store_available: bool | None = None
 
 
+class BlindShardView(View):
+    """A shard that hears nothing of its guilds now."""
+
+    shard: int
+    since: int | None = None
+    """Until when it heard something, in Unix milliseconds; null if it never did."""
+
+
 class RunnerView(View):
     """A shard runner. One that does not answer has an id, no figures."""
 
@@ -35,6 +43,8 @@ class RunnerView(View):
     answers: bool
     shards: int | None = None
     shards_connected: int | None = None
+    blind_shards: list[BlindShardView] | None = None
+    """Those that are not connected."""
     refusal: str | None = None
     """Why a shard of it does not get in at all."""
     messages: int | None = None

@@ -285,6 +285,13 @@ class BotHandler(Protocol):
         ...
 
 
+class BlindShard(msgspec.Struct, frozen=True):
+    """A shard that hears nothing of its guilds, and until when it did; None if it never has."""
+
+    shard_id: int
+    since_ms: int | None
+
+
 class BotProgress(msgspec.Struct, frozen=True):
     """How far a runner's shards are with connecting."""
 
@@ -298,6 +305,8 @@ class BotProgress(msgspec.Struct, frozen=True):
     """How long Discord lets no session begin any more; 0 while it does."""
     refusal: str | None = None
     """Why shards do not get in at all, in a sentence."""
+    blind: tuple[BlindShard, ...] = ()
+    """The shards that are not connected."""
 
 
 class BotConnection(Protocol):

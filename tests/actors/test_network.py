@@ -17,9 +17,9 @@ from actors.routing import Routing
 from actors.shard_runner import RunnerStats
 from adapters.memory import MemoryClock, MemoryDatabase, MemoryNetworkStore, MemorySupervision
 from domain.errors import HostUnreachable, StoreUnavailable
-from domain.network import GapView, ShardsView
+from domain.network import BlindShardView, GapView, ShardsView
 from domain.placement import place
-from domain.ports import BotProgress
+from domain.ports import BlindShard, BotProgress
 from domain.supervision import ChildView
 
 STATS = HostStats(
@@ -135,6 +135,14 @@ async def test_shards_that_are_not_connected_yet_are_counted(world: World) -> No
     wait_s = 60 + 14 * 5.5
     assert seen.shards == ShardsView(total=80, connected=50, expected_s=wait_s, waits_for="its turn")
     assert [(one.shards, one.shards_connected) for one in seen.runners] == [(32, 4), (32, 30), (16, 16)]
+
+
+async def test_blind_shards_are_named(world: World) -> None:
+    """With the time until which they heard something, where they ever did."""
+    progress = BotProgress(3, 1, blind=(BlindShard(0, 1_000), BlindShard(2, None)))
+    world.runners = {"r0": Runner(msgspec.structs.replace(RUNNER, progress=progress))}
+    [seen] = (await world.network.look()).runners
+    assert seen.blind_shards == [BlindShardView(shard=0, since=1_000), BlindShardView(shard=2)]
 
 
 async def test_the_supervised_are_shown(world: World) -> None:

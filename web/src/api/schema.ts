@@ -33,6 +33,13 @@ export interface BannedWords {
   words: string[];
 }
 /**
+ * A shard that hears nothing of its guilds now.
+ */
+export interface BlindShardView {
+  shard: number;
+  since?: number | null;
+}
+/**
  * Whose warnings to clear.
  */
 export interface BulkClear {
@@ -287,6 +294,7 @@ export interface NetworkView {
  */
 export interface RunnerView {
   answers: boolean;
+  blind_shards?: BlindShardView[] | null;
   id: string;
   lost_events?: number | null;
   messages?: number | null;
