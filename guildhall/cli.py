@@ -216,7 +216,9 @@ def bench_outages(  # noqa: PLR0917 - one option each
     kills: Annotated[
         int, typer.Option(min=1, help="How often the Rbac actor is killed.")
     ] = outages.Plan().kills,
-    watchers: Annotated[int, typer.Option(min=1, max=20, help="How many watch.")] = outages.Plan().watchers,
+    watchers: Annotated[
+        int, typer.Option(min=1, max=outages.MOST_WATCHERS, help="How many watch.")
+    ] = outages.Plan().watchers,
     part: Annotated[list[str] | None, typer.Option(help="Only this part; may be given again.")] = None,
     as_json: BenchJson = False,
 ) -> None:

@@ -14,7 +14,7 @@ from benchmarks.outages import check
 from benchmarks.outages.people import People, settle, shown_wrong, until_whole
 from benchmarks.result import part
 from domain.errors import ServiceFailed
-from guildhall.testing import DemoProcess
+from guildhall.testing import DemoProcess, Person
 
 WHOLE_WITHIN_S = 90.0
 COPY_WITHIN_S = 60.0
@@ -35,8 +35,8 @@ async def restored(demo: DemoProcess, crowd: People, service: Service, ago_s: fl
     gaps_before = await _restored_gaps(demo.database_url)
     await asyncio.sleep(ago_s)
     owner = crowd.persons["owner"]
-    probe = await (await owner.watch()).subscribe(str(crowd.guild_id))
-    position = {"epoch": probe["epoch"], "offset": probe["offset"]}
+    newest = await _subscribe(owner, crowd)
+    position = {"epoch": newest["epoch"], "offset": newest["offset"]}
     before = await check.read(demo.database_url)
     for visitor in crowd.visitors:
         visitor.mark()
@@ -47,7 +47,7 @@ async def restored(demo: DemoProcess, crowd: People, service: Service, ago_s: fl
     away_s = time.monotonic() - began
     reloaded = await _until_all_came_back(crowd)
     whole_s = await until_whole(crowd, WHOLE_WITHIN_S)
-    recovered = (await (await owner.watch()).subscribe(str(crowd.guild_id), **position))["recovered"]
+    recovered = (await _subscribe(owner, crowd, **position))["recovered"]
     await crowd.sim.put("traffic", rate=0)
     figures, settled_s = await settle(demo.database_url, crowd.sim)
     after = await check.read(demo.database_url)
@@ -81,6 +81,18 @@ async def restored(demo: DemoProcess, crowd: People, service: Service, ago_s: fl
         back_to_s_ago=ago_s,
         **figures,
     )
+
+
+async def _subscribe(person: Person, crowd: People, **position: int) -> dict[str, Any]:
+    """Return what a socket of its own is answered."""
+    watching = await person.watch()
+    try:
+        answer = await watching.subscribe(str(crowd.guild_id), **position)
+    finally:
+        await watching.socket.close()
+    if answer["op"] != "subscribed":
+        raise ServiceFailed(f"The guild cannot be watched: {answer}")
+    return answer
 
 
 async def _restored_gaps(database_url: str) -> int:

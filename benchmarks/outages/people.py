@@ -22,6 +22,8 @@ from guildhall.testing import DemoProcess, Person, Sim
 WATCHING = ("owner", "admin", "moderator", "viewer")
 """Let in as Discord's owner, by ADMINISTRATOR, by an assignment, and by a role of Discord."""
 OUTSIDER = "outsider"
+MOST_WATCHERS = len(WATCHING) * (MAX_SOCKETS_PER_USER - 1)
+"""Each has room for one more socket."""
 
 SETTLED_WITHIN_S = 120.0
 PROBE_EVERY_S = 1.0
@@ -101,7 +103,7 @@ async def people(demo: DemoProcess, watchers: int) -> AsyncIterator[People]:
         crowd = People(sim, guild_id, persons, [])
         await _map_viewer(crowd)
         await _until_let_in(crowd)
-        for number in range(min(watchers, len(WATCHING) * MAX_SOCKETS_PER_USER)):
+        for number in range(min(watchers, MOST_WATCHERS)):
             name = WATCHING[number % len(WATCHING)]
             crowd.visitors.append(Visitor(demo.url, guild_id, cookie_of(persons[name]), http))
         async with in_background(*(visitor.watch() for visitor in crowd.visitors)):

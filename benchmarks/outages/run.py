@@ -12,7 +12,7 @@ import msgspec
 
 from adapters.embedded_postgres import EmbeddedPostgres
 from benchmarks.outages import database, discord, roles
-from benchmarks.outages.people import ROOM, People, people
+from benchmarks.outages.people import MOST_WATCHERS, ROOM, People, people
 from benchmarks.result import Result
 from guildhall.testing import DemoProcess
 
@@ -30,7 +30,7 @@ class Plan(msgspec.Struct, frozen=True):
     """To when the database is put back."""
     kills: int = 5
     rate: float = 20.0
-    watchers: int = 20
+    watchers: int = MOST_WATCHERS
     guilds: int = 20
     calm_s: float = 3.0
     parts: tuple[str, ...] = PARTS
