@@ -48,7 +48,6 @@ async def restored(demo: DemoProcess, crowd: People, service: Service, ago_s: fl
     reloaded = await _until_all_came_back(crowd)
     whole_s = await until_whole(crowd, WHOLE_WITHIN_S)
     recovered = (await _subscribe(owner, crowd, **position))["recovered"]
-    await crowd.sim.put("traffic", rate=0)
     figures, settled_s = await settle(demo.database_url, crowd.sim)
     after = await check.read(demo.database_url)
     figures = {

@@ -89,7 +89,6 @@ async def _afterwards(
     demo: DemoProcess, crowd: People, answers: Counter[str], closed_before: Counter[str]
 ) -> dict[str, Any]:
     whole_s = await until_whole(crowd, WHOLE_WITHIN_S)
-    await crowd.sim.put("traffic", rate=0)
     figures, settled_s = await settle(demo.database_url, crowd.sim)
     return {
         "watchers": len(crowd.visitors),

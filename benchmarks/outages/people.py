@@ -27,6 +27,8 @@ MOST_WATCHERS = len(WATCHING) * (MAX_SOCKETS_PER_USER - 1)
 
 SETTLED_WITHIN_S = 120.0
 PROBE_EVERY_S = 1.0
+TALK_ON_S = 5.0
+"""What is said when all is well again must be stored like everything else."""
 SHOWN_WRONG = ("missing", "doubled", "not_in_the_database", "out_of_order")
 ROOM = {
     "GUILDHALL_LIMIT_READS": "100000 per second",
@@ -69,9 +71,10 @@ class Visitor(Watcher):
 class People:
     """Everybody who watches, and the owner who gives roles."""
 
-    def __init__(self, sim: Sim, guild_id: int, persons: dict[str, Person], visitors: list[Visitor]) -> None:
-        self.sim, self.guild_id = sim, guild_id
-        self.persons, self.visitors = persons, visitors
+    def __init__(self, sim: Sim, shards: int, guild_id: int, persons: dict[str, Person]) -> None:
+        self.sim, self.shards, self.guild_id = sim, shards, guild_id
+        self.persons = persons
+        self.visitors: list[Visitor] = []
 
     async def change(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
         """Let the owner change something of the guild."""
@@ -100,7 +103,8 @@ async def people(demo: DemoProcess, watchers: int) -> AsyncIterator[People]:
             name: await (await stack.enter_async_context(Person(demo.url))).log_in(name)
             for name in (*WATCHING, OUTSIDER)
         }
-        crowd = People(sim, guild_id, persons, [])
+        shards = len((await sim.get("stats"))["shards_connected"])
+        crowd = People(sim, shards, guild_id, persons)
         await _map_viewer(crowd)
         await _until_let_in(crowd)
         for number in range(min(watchers, MOST_WATCHERS)):
@@ -138,7 +142,14 @@ def cookie_of(person: Person) -> str:
 
 
 async def settle(database_url: str, sim: Sim) -> tuple[dict[str, Any], float]:
-    """Wait until nothing is missing but what is told, if that ever is; return the figures and the seconds."""
+    """Let people fall silent after a while, and wait until nothing is missing but what is told, if ever.
+
+    Returns:
+        The figures of :func:`benchmarks.outages.check.hold`, and the seconds that it took.
+
+    """
+    await asyncio.sleep(TALK_ON_S)
+    await sim.put("traffic", rate=0)
     began = time.monotonic()
     posted = check.parse(await sim.posted_since(0))
     figures: dict[str, Any] = {}
@@ -153,7 +164,10 @@ async def settle(database_url: str, sim: Sim) -> tuple[dict[str, Any], float]:
 
 
 async def until_whole(crowd: People, within_s: float) -> float | None:
-    """Post offences until one reaches everybody who watches; return the seconds, None beyond ``within_s``."""
+    """Post offences until one reaches everybody who watches, and all shards are back; return the seconds.
+
+    None, if that takes longer than ``within_s``.
+    """
     began, ids = time.monotonic(), set[str]()
     due = began
     while (now := time.monotonic()) - began < within_s:
@@ -163,10 +177,18 @@ async def until_whole(crowd: People, within_s: float) -> float | None:
         seen = [
             {each.message_id for each in visitor.shown} & ids for visitor in crowd.visitors if visitor.live
         ]
-        if len(seen) == len(crowd.visitors) - crowd.turned_out() and set.intersection(ids, *seen):
+        everybody = len(seen) == len(crowd.visitors) - crowd.turned_out()
+        if everybody and set.intersection(ids, *seen) and await _connected(crowd.sim) >= crowd.shards:
             return time.monotonic() - began
         await asyncio.sleep(LOOK_EVERY_S)
     return None
+
+
+async def _connected(sim: Sim) -> int:
+    try:
+        return len((await sim.get("stats"))["shards_connected"])
+    except aiohttp.ClientError:
+        return 0
 
 
 async def _probe(crowd: People, number: int) -> set[str]:

@@ -32,7 +32,7 @@ class Plan(msgspec.Struct, frozen=True):
     rate: float = 20.0
     watchers: int = MOST_WATCHERS
     guilds: int = 20
-    calm_s: float = 3.0
+    calm_s: float = 10.0
     parts: tuple[str, ...] = PARTS
 
 
