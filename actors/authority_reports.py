@@ -57,6 +57,10 @@ class AuthorityReports:
         """Tell nothing more."""
         await self._tasks.stop()
 
+    def ailing(self) -> tuple[str, ...]:
+        """Return the names of the loops that cannot go on."""
+        return self._tasks.ailing()
+
     def add(self, notice: AuthorityNotice) -> None:
         """Tell a notice soon, in place of one about the same that still waits. Never waits, never raises."""
         about = _about(notice)

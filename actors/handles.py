@@ -254,6 +254,11 @@ class RbacHandle:
         """See ``Rbac.start``. Unlike the other calls it may take as long as a process needs to begin."""
         await _answer(self._actor.start.remote())
 
+    async def ping(self) -> str | None:
+        """See ``Rbac.ping``. As long as a start, in a life that has to connect first."""
+        why: str | None = await _answer(self._actor.ping.remote())
+        return why
+
     async def roles_of(self, members: Collection[Member]) -> dict[Member, Role | None]:
         """See ``Rbac.roles_of``."""
         return await self._roles(self._actor.roles_of.remote(list(members)))

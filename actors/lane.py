@@ -14,6 +14,7 @@ from actors.departure import Departure, Neighbours
 from actors.gathering import Gathering, Item
 from actors.routing import GuildDirectory
 from actors.spool_writer import SpoolWriter, decoded
+from actors.tasks import SupervisedTasks
 from domain.events import Batch, Event, Gap
 from domain.ports import SpooledBatch
 
@@ -46,6 +47,7 @@ class Lane:
         writer: SpoolWriter,
         neighbours: Neighbours,
         settings: LaneSettings,
+        tasks: SupervisedTasks,
     ) -> None:
         self.host_id = host_id
         self.waiting = waiting
@@ -72,7 +74,7 @@ class Lane:
         self._full = asyncio.Event()
         if not self.spooling:
             self.drained.set()
-        self.task = asyncio.create_task(self._run(), name=f"lane-{host_id}")
+        self.task = tasks.keep(f"lane to {host_id}", self._run)
 
     @property
     def spooling(self) -> bool:
@@ -162,12 +164,7 @@ class Lane:
 
     async def _run(self) -> None:
         while True:
-            try:
-                await self._step()
-            except Exception:
-                # A lane that ended would take all its events along, and nobody would hear of it.
-                log.exception("lane_broke", host=self.host_id)
-                await asyncio.sleep(self._settings.longest_retry_s)
+            await self._step()
 
     async def _step(self) -> None:
         if self.spooling:

@@ -14,6 +14,7 @@ from actors.lane import Lane
 from actors.routing import GuildDirectory
 from actors.spool_index import SpoolBounds, SpoolIndex
 from actors.spool_writer import Checkpoint, SpoolWriter, WriterSettings, decoded
+from actors.tasks import SupervisedTasks
 from domain.detection import SeenText
 from domain.events import Event, Gap
 from domain.ids import hour_start
@@ -69,7 +70,8 @@ class Outbox:
         self._settings = settings or OutboxSettings()
         self._index = SpoolIndex(self._settings.spool, now_ms)
         self._coverage = Coverage()
-        self._writer = SpoolWriter(spool, self._index, now_ms, self._settings.writer)
+        self._tasks = SupervisedTasks("outbox")
+        self._writer = SpoolWriter(spool, self._index, now_ms, self._settings.writer, self._tasks)
         self._lanes: dict[str, Lane] = {}
         self._homes: dict[int, str] = {}
         """The lane that a guild's last event went into."""
@@ -144,6 +146,10 @@ class Outbox:
             oldest_spooled_ms=min((batch.since_ms for batch in late), default=None),
         )
 
+    def ailing(self) -> tuple[str, ...]:
+        """Return the names of the loops that cannot go on."""
+        return self._tasks.ailing()
+
     async def flush(self) -> None:
         """Return when everything that was added is acknowledged."""
         # Once more, while there is something: a lane that drained may have moved its events to another.
@@ -155,6 +161,7 @@ class Outbox:
         for lane in list(self._lanes.values()):
             await lane.stop()
         await self._writer.stop()
+        await self._tasks.stop()
 
     # -- what lanes ask of each other -------------------------------------------------------------
 
@@ -194,6 +201,7 @@ class Outbox:
                 writer=self._writer,
                 neighbours=self,
                 settings=self._settings.lane,
+                tasks=self._tasks,
             )
         return lane
 

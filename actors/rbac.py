@@ -13,6 +13,7 @@ from cachetools import LRUCache
 from actors.authority_facts import AuthorityFacts
 from actors.fan_out import FanOut
 from actors.member_roles import NOTHING, MemberRoles
+from actors.tasks import SupervisedTasks
 from domain.authority import (
     AuthorityNotice,
     AuthorityStore,
@@ -79,11 +80,18 @@ class Rbac:
         self._asked: LRUCache[tuple[int, int], None] = LRUCache(MAX_ASKED)
         self._unkept: dict[tuple[int, int | None], AuthorityNotice] = {}
         self._fan_out: FanOut[AuthorityChange] = FanOut()
-        self._ticking: asyncio.Task[None] | None = None
+        self._ticks = 0
+        self._tasks = SupervisedTasks("rbac")
 
     async def start(self) -> None:
         """Connect."""
         await self._opened()
+
+    async def ping(self) -> str | None:
+        """Return None when all is well, or why not. A life that Ray began connects first."""
+        await self._opened()
+        ailing = self._tasks.ailing()
+        return f"It cannot go on with: {', '.join(ailing)}." if ailing else None
 
     # -- what is asked ------------------------------------------------------------------------------------
 
@@ -194,20 +202,16 @@ class Rbac:
         except (SessionsUnavailable, TimeoutError) as problem:
             log.warning("authority_not_loaded", error=repr(problem))
 
-    async def _tick_forever(self) -> None:
-        ticks = 0
-        while True:
-            await asyncio.sleep(SIGN_OF_LIFE_S)
-            ticks += 1
-            for listener_id in self._fan_out.listeners():
-                self._fan_out.send(listener_id, [])
-            try:
-                if not self._loaded or ticks % LOAD_AGAIN_EVERY_TICKS == 0:
-                    await self._load()
-                while self._unkept and await self._keep():
-                    pass
-            except Exception:
-                log.exception("authority_tick_broke")
+    async def _give_signs(self) -> None:
+        for listener_id in self._fan_out.listeners():
+            self._fan_out.send(listener_id, [])
+
+    async def _keep_up(self) -> None:
+        self._ticks += 1
+        if not self._loaded or self._ticks % LOAD_AGAIN_EVERY_TICKS == 0:
+            await self._load()
+        while self._unkept and await self._keep():
+            pass
 
     async def _opened(self) -> RoleStore:
         """Return the store; opened when first needed, because a restarted actor is told nothing."""
@@ -215,6 +219,8 @@ class Rbac:
             if self._store is None:
                 store = await self._open_store()
                 await self._load()
-                self._ticking = asyncio.create_task(self._tick_forever(), name="rbac-ticks")
+                # Apart, because what waits for Redis must not hold up the signs of life.
+                self._tasks.every("signs of life", SIGN_OF_LIFE_S, self._give_signs)
+                self._tasks.every("keep", SIGN_OF_LIFE_S, self._keep_up)
                 self._store = store
             return self._store

@@ -12,6 +12,7 @@ import structlog
 from actors.authority_reports import AuthorityReports, AuthoritySink
 from actors.outbox import Outbox, OutboxSettings, OutboxStats
 from actors.routing import GuildDirectory, RoutingSource
+from actors.tasks import SupervisedTasks
 from domain.authority import AuthorityNotice
 from domain.detection import (
     CompilePattern,
@@ -54,6 +55,8 @@ class RunnerStats(msgspec.Struct, frozen=True):
     deletions_waiting: int
     outbox: OutboxStats
     progress: BotProgress = BotProgress(0, 0)
+    ailing: tuple[str, ...] = ()
+    """The loops of it that cannot go on."""
 
 
 class ShardRunner:
@@ -83,7 +86,7 @@ class ShardRunner:
         self._outbox: Outbox
         self._authority = AuthorityReports(find_authority)
         self._deletions: asyncio.Queue[PendingDeletion] = asyncio.Queue(MAX_WAITING_DELETIONS)
-        self._deleters: list[asyncio.Task[None]] = []
+        self._deleters = SupervisedTasks(settings.runner_id)
         self._unsettled: dict[UUID, PendingDeletion] = {}
         self._settled_ms: dict[UUID, int] = {}
         """When deletions were settled whose outcome may not be on disk yet, oldest first."""
@@ -97,7 +100,8 @@ class ShardRunner:
         source = f"{self._settings.runner_id}@{self._now_ms()}"
         self._outbox = Outbox(source, directory, self._open_spool(), self._now_ms, self._settings.outbox)
         earlier = await self._outbox.start()
-        self._deleters = [asyncio.create_task(self._delete_forever()) for _ in range(DELETERS)]
+        for number in range(DELETERS):
+            self._deleters.keep(f"delete {number}", self._delete_forever)
         self._authority.start()
         self._bot = self._connect()
         self._detector.recall(earlier.seen)
@@ -114,9 +118,7 @@ class ShardRunner:
         log.info("runner_stops", reason=reason)
         await self._bot.stop()
         await self._authority.stop()
-        for deleter in self._deleters:
-            deleter.cancel()
-        await asyncio.gather(*self._deleters, return_exceptions=True)
+        await self._deleters.stop()
         while not self._deletions.empty():
             self._settle(self._deletions.get_nowait(), gone=False)
         try:
@@ -134,6 +136,7 @@ class ShardRunner:
             self._deletions.qsize(),
             self._outbox.stats(),
             self._bot.progress(),
+            (*self._deleters.ailing(), *self._outbox.ailing(), *self._authority.ailing()),
         )
 
     def on_event(self, event: Event, at: Position | None = None) -> None:

@@ -10,6 +10,7 @@ import msgspec
 import structlog
 
 from actors.spool_index import SpoolIndex
+from actors.tasks import SupervisedTasks
 from domain.detection import SeenText
 from domain.errors import MalformedBatch, StoreUnavailable
 from domain.events import Batch, decode_batch
@@ -45,7 +46,12 @@ class SpoolWriter:
     """
 
     def __init__(
-        self, spool: Spool, index: SpoolIndex, now_ms: Callable[[], int], settings: WriterSettings
+        self,
+        spool: Spool,
+        index: SpoolIndex,
+        now_ms: Callable[[], int],
+        settings: WriterSettings,
+        tasks: SupervisedTasks,
     ) -> None:
         self.index = index
         self.checkpoint: Callable[[], Checkpoint] | None = None
@@ -54,6 +60,7 @@ class SpoolWriter:
         self._spool = spool
         self._now_ms = now_ms
         self._settings = settings
+        self._tasks = tasks
         self._changed = asyncio.Event()
         self._next_write = asyncio.Event()
         self._opened = self._failing = False
@@ -79,7 +86,7 @@ class SpoolWriter:
         else:
             self._opened = True
             self.index.load(contents)
-        self.task = asyncio.create_task(self._write_forever(), name="spool")
+        self.task = self._tasks.keep("spool", self._write_forever)
         return contents
 
     async def stop(self) -> None:
@@ -125,11 +132,13 @@ class SpoolWriter:
             self._changed.clear()
             done, self._next_write = self._next_write, asyncio.Event()
             tries = 1 if self._failing else self._settings.tries
-            while tries and not await self._write():
-                tries -= 1
-                await asyncio.sleep(self._settings.retry_s if tries else 0)
-            self._failing = tries == 0
-            done.set()
+            try:
+                while tries and not await self._write():
+                    tries -= 1
+                    await asyncio.sleep(self._settings.retry_s if tries else 0)
+                self._failing = tries == 0
+            finally:
+                done.set()
             if self._failing:
                 await asyncio.sleep(self._settings.retry_s)
                 self._changed.set()

@@ -24,6 +24,7 @@ STUCK_AFTER_S = 10.0
 class _Loop:
     def __init__(self) -> None:
         self.failures = 0
+        self.began: float | None = None
         self.round_began: float | None = None
         self.stuck_after_s = STUCK_AFTER_S
 
@@ -79,7 +80,10 @@ class SupervisedTasks:
         return tuple(
             name
             for name, loop in self._loops.items()
-            if loop.failures >= AILING_AFTER_FAILURES
+            if (
+                loop.failures >= AILING_AFTER_FAILURES
+                and (loop.began is None or now_s - loop.began < STABLE_AFTER_S)
+            )
             or (loop.round_began is not None and now_s - loop.round_began > loop.stuck_after_s)
         )
 
@@ -99,12 +103,13 @@ class SupervisedTasks:
     async def _keep(self, name: str, loop: _Loop, work: Callable[[], Awaitable[None]]) -> None:
         clock = asyncio.get_running_loop()
         while True:
-            began = clock.time()
+            began = loop.began = clock.time()
             try:
                 await work()
                 log.error("task_ended", owner=self._owner, task=name)
             except Exception:
                 log.exception("task_broke", owner=self._owner, task=name)
+            loop.began = None
             if clock.time() - began >= STABLE_AFTER_S:
                 loop.failures = 0
             await asyncio.sleep(min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(loop.failures, 16)))

@@ -50,9 +50,12 @@ class RunnerChild:
 
     async def probe(self) -> Complaint | None:
         """Ask it how its shards are. Those that wait for Discord's leave would have to in any life."""
-        progress = (await self._stats()).progress
+        stats = await self._stats()
+        progress = stats.progress
         if progress.refusal is not None:
             return Complaint(progress.refusal)
+        if stats.ailing:
+            return Complaint(f"It cannot go on with: {', '.join(stats.ailing)}.")
         if progress.connected >= progress.shards:
             return None
         why = f"{progress.connected} of {progress.shards} shards are connected."

@@ -183,7 +183,7 @@ class Cluster:
             find_rbac,
             partial(create_rbac, wiring),
             begin=RbacHandle.start,
-            ping=RbacHandle.start,  # once begun, it answers at once
+            ping=RbacHandle.ping,
         )
         supervisor.own("rbac", rbac)
         resolvers = [f"users {number}" for number in range(settings.user_resolvers)]

@@ -39,6 +39,7 @@ from actors.people import ResolvedPeople
 from actors.routing import GuildDirectory
 from actors.shard_runner import RunnerSettings
 from actors.spool_index import SpoolBounds
+from actors.tasks import SupervisedTasks
 from actors.user_resolver import PersonMemories, ResolverSettings
 from adapters.audit import PostgresAuditLog
 from adapters.clock import now_ms
@@ -133,7 +134,8 @@ async def open_api_ports(wiring: Wiring) -> ApiPorts:
     redis = connect(wiring.redis_url)  # one for all that every request asks: it travels together
     sessions, login, close_sessions = _open_sessions(wiring, redis)
     ended = RedisEndedSessions(wiring.redis_url)
-    hearing = asyncio.create_task(sessions.hear_of_ends(ended), name="hear-of-ends")
+    tasks = SupervisedTasks("sessions")
+    tasks.keep("hear of ends", lambda: sessions.hear_of_ends(ended))
     counts = RedisCounts(redis, now_ms)
     discord = DiscordMembers(api_base=wiring.api_base, token=wiring.bot_token)
     board = RedisSupervision(redis, now_ms)
@@ -148,8 +150,8 @@ async def open_api_ports(wiring: Wiring) -> ApiPorts:
         await watch.stop()
         pool.terminate()
         await insights.close()
+        await tasks.stop()
         await ended.close()
-        await hearing
         await close_sessions()
         await discord.close()
         await redis.aclose()

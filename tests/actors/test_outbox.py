@@ -335,7 +335,7 @@ async def test_a_lane_survives_what_nobody_thought_of(
         outbox.count_message(GUILD, NOON_MS)
         await flush(outbox)
     assert broken
-    assert [log["event"] for log in logs if log["log_level"] == "error"] == ["lane_broke"]
+    assert [log["event"] for log in logs if log["log_level"] == "error"] == ["task_broke"]
     events = taken(network.h0)
     assert [event for event in events if not isinstance(event, MessagesCounted)] == numbered(1, 2, 3, 4, 5)
     assert events.count(MessagesCounted(GUILD, NOON_MS, 1)) == 1
@@ -365,7 +365,7 @@ async def test_so_does_one_that_spools(
     with structlog.testing.capture_logs() as logs:
         await flush(outbox)
     assert broken
-    assert [log["event"] for log in logs if log["log_level"] == "error"] == ["lane_broke"]
+    assert [log["event"] for log in logs if log["log_level"] == "error"] == ["task_broke"]
     assert taken(network.h0) == numbered(1, 2, 3, 4, 5)
     assert not lane.spooling
 

@@ -226,7 +226,7 @@ def test_once_in_order_and_all_of_it(plan: list[tuple[Any, ...]]) -> None:
 
     with structlog.testing.capture_logs() as logs:
         world = asyncio.run(play())
-    assert not {"lane_broke", "spool_broke"} & {log["event"] for log in logs}
+    assert not {"task_broke", "spool_broke"} & {log["event"] for log in logs}
     arrived = [number_of(event) for event in world.books.events]
     assert max(Counter(arrived).values(), default=1) == 1
     missing = set(range(1, world.added + 1)) - set(arrived)
@@ -266,7 +266,7 @@ def test_what_the_bound_costs_is_told_exactly(plan: list[str]) -> None:
 
     with structlog.testing.capture_logs() as logs:
         world = asyncio.run(play())
-    assert not {"lane_broke", "spool_broke"} & {log["event"] for log in logs}
+    assert not {"task_broke", "spool_broke"} & {log["event"] for log in logs}
     arrived = [number_of(event) for event in world.books.events]
     assert len(arrived) == len(set(arrived))
     assert world.disk.batches == {}

@@ -438,6 +438,30 @@ async def test_replicas_are_told_of_every_change_of_roles(rig: Rig, monkeypatch:
 # -- away ---------------------------------------------------------------------------------------------
 
 
+async def test_what_cannot_go_on_is_told_and_holds_up_no_sign_of_life(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Notices that cannot be kept by any try make the actor ill; its listeners hear that it lives."""
+    monkeypatch.setattr("actors.rbac.SIGN_OF_LIFE_S", 0.01)
+    assert await rig.rbac.ping() is None
+
+    async def breaks(_: object) -> set[int]:
+        raise RuntimeError
+
+    monkeypatch.setattr(rig.authority, "keep", breaks)
+    with pytest.raises(RuntimeError):
+        await rig.rbac.heard([MemberAuthority(GUILD, 7, rig.clock(), None)])
+
+    async def ails() -> str | None:
+        return await rig.rbac.ping()
+
+    assert await eventually(ails, within_s=5) == "It cannot go on with: keep."
+    stream = rig.rbac.changes("replica")
+    async with asyncio.timeout(5):
+        assert [await anext(stream) for _ in range(3)][1:] == [[], []]
+    await stream.aclose()  # type: ignore[attr-defined]
+
+
 async def test_without_a_database_nobody_knows(rig: Rig) -> None:
     """Every call says so; afterwards it goes on by itself."""
     await rig.rbac.start()

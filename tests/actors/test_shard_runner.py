@@ -70,7 +70,7 @@ class Runner:
     async def kill(self) -> None:
         """End it in the middle of whatever it does."""
         outbox = self.actor._outbox
-        tasks = [*(lane.task for lane in outbox._lanes.values()), *self.actor._deleters]
+        tasks = [*(lane.task for lane in outbox._lanes.values()), *self.actor._deleters._tasks]
         tasks += [outbox._writer.task] if outbox._writer.task else []
         for task in tasks:
             task.cancel()
@@ -102,6 +102,29 @@ async def test_a_harmless_message_is_counted(runner: Runner) -> None:
     await runner.flush()
     assert runner.host.events == [MessagesCounted(1, NOON_MS, 1)]
     assert runner.host.batches[0].source == f"r0@{NOON_MS}>h0"
+
+
+async def test_a_loop_that_cannot_go_on_is_named(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the runner is replaced; one that broke once goes on as if nothing had been."""
+    runner.bot.post(message(1))
+    await runner.flush()
+    assert (await runner.actor.stats()).ailing == ()
+    lane = runner.actor._outbox._lane("h0")
+    step, broken = lane._step, 0
+
+    async def breaks() -> None:
+        nonlocal broken
+        broken += 1
+        raise RuntimeError
+
+    monkeypatch.setattr(lane, "_step", breaks)
+    runner.bot.post(message(1))
+    await until(lambda: broken == 1)
+    assert (await runner.actor.stats()).ailing == ()
+    await until(lambda: broken == 4)
+    assert (await runner.actor.stats()).ailing == ("lane to h0",)
+    monkeypatch.setattr(lane, "_step", step)
+    await runner.flush()
 
 
 async def test_who_loses_authority_is_told_beside_the_events(runner: Runner) -> None:

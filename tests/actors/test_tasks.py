@@ -49,7 +49,9 @@ def test_a_loop_that_breaks_or_ends_begins_anew() -> None:
         assert tasks.ailing() == ("work",)
         assert 8 < len(begun) < 15
         well = True
-        await asyncio.sleep(300)
+        await asyncio.sleep(80)
+        assert tasks.ailing() == ()
+        await asyncio.sleep(220)
         assert tasks.ailing() == ()
 
     run(scenario)

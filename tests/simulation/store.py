@@ -231,6 +231,9 @@ class SimulatedStore:
     async def forget(self, now_ms: int, retention_days: int) -> bool:
         return bool(await self._ask(self._inner.forget, now_ms, retention_days))
 
+    async def roll_up(self) -> bool:
+        return bool(await self._ask(self._inner.roll_up))
+
     async def _ask(self, method: Any, *arguments: Any) -> Any:
         return await self._server.ask(lambda: run(method(*arguments)))
 

@@ -476,6 +476,7 @@ _BUGS = {
     "event_refused",
     "spooled_batch_lost",
     "batch_refused",
-    "lane_broke",
+    "task_broke",
+    "task_ended",
     "spool_broke",
 }
