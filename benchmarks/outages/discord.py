@@ -26,7 +26,11 @@ ASK_EVERY_S = 1.0
 
 
 async def frozen(demo: DemoProcess, crowd: People, gone_s: float) -> dict[str, Any]:
-    """Stop the local Discord's process: connections stand, and nothing is ever answered on them."""
+    """Stop the local Discord's process: connections stand, and nothing is ever answered on them.
+
+    Nobody posts meanwhile. When it wakes it takes who was not heard for a minute for gone, as Discord does
+    (4009, which ends the session), and what is posted until the shards are back is missing, and told.
+    """
     [process] = [each for each in demo.descendants() if "discord_sim" in each.cmdline()]
     before = crowd.closed()
     process.suspend()
@@ -38,8 +42,8 @@ async def frozen(demo: DemoProcess, crowd: People, gone_s: float) -> dict[str, A
             process.resume()
     figures = await _afterwards(demo, crowd, answers, before)
     return part(
-        bound=f"nothing lost, for nobody posts meanwhile; nobody turned out; whole in {WHOLE_WITHIN_S:.0f} s",
-        met=_met(figures) and figures["missing_and_told"] == 0,
+        bound=f"every loss told, nobody turned out, whole in {WHOLE_WITHIN_S:.0f} s",
+        met=_met(figures),
         gone_s=gone_s,
         **figures,
     )
