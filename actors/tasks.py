@@ -41,10 +41,15 @@ class SupervisedTasks:
         """Return how many tasks there are now."""
         return len(self._tasks)
 
-    def keep(self, name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
-        """Run a loop for as long as the owner lives: broken or ended, it begins anew after a pause."""
+    def keep(
+        self, name: str, work: Callable[[], Awaitable[None]], *, may_end: bool = False
+    ) -> asyncio.Task[None]:
+        """Run a loop for as long as the owner lives: broken or ended, it begins anew after a pause.
+
+        One that ``may_end`` does so when its work is done, and begins anew only when it broke.
+        """
         loop = self._loops[name] = _Loop()
-        return self._own(name, self._keep(name, loop, work))
+        return self._own(name, self._keep(name, loop, work, may_end=may_end))
 
     def every(
         self,
@@ -100,12 +105,18 @@ class SupervisedTasks:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _keep(self, name: str, loop: _Loop, work: Callable[[], Awaitable[None]]) -> None:
+    async def _keep(
+        self, name: str, loop: _Loop, work: Callable[[], Awaitable[None]], *, may_end: bool = False
+    ) -> None:
         clock = asyncio.get_running_loop()
         while True:
             began = loop.began = clock.time()
             try:
                 await work()
+                if may_end:
+                    if self._loops.get(name) is loop:
+                        del self._loops[name]
+                    return
                 log.error("task_ended", owner=self._owner, task=name)
             except Exception:
                 log.exception("task_broke", owner=self._owner, task=name)

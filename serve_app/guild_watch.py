@@ -106,7 +106,8 @@ class GuildWatch:
 
     async def stop(self) -> None:
         """Listen no more."""
-        tasks = [*self._tasks, *self._links.tasks()]
+        await self._links.stop()
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

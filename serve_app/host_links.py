@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 
 from actors.routing import GuildDirectory, HostCalls
+from actors.tasks import SupervisedTasks
 from domain.errors import HostUnreachable
 
 log = structlog.get_logger()
@@ -34,7 +35,7 @@ class Listener(Protocol[T]):
 class HostLink(Generic[T]):
     """The stream from one host, kept up until that host is gone for good."""
 
-    def __init__(self, host_id: str, host: HostCalls, links: HostLinks[T]) -> None:
+    def __init__(self, host_id: str, host: HostCalls, links: HostLinks[T], tasks: SupervisedTasks) -> None:
         self.host_id = host_id
         self.host = host
         self.listener_id = ""
@@ -43,7 +44,7 @@ class HostLink(Generic[T]):
         self.gone = False
         self._standing = asyncio.Event()
         self._links = links
-        self.task = asyncio.create_task(self._listen_forever(), name=f"stream-{host_id}")
+        tasks.keep(f"stream of {host_id}", self._listen_forever, may_end=True)
 
     @property
     def heard(self) -> bool:
@@ -104,6 +105,7 @@ class HostLinks(Generic[T]):
         self.listener = listener
         self._directory = directory
         self._links: dict[str, HostLink[T]] = {}
+        self._tasks = SupervisedTasks("host links")
 
     def __len__(self) -> int:
         return len(self._links)
@@ -118,9 +120,9 @@ class HostLinks(Generic[T]):
         for host_id, host in self._directory.routing.hosts.items():
             self._link(host_id, host)
 
-    def tasks(self) -> list[asyncio.Task[Any]]:
-        """Return what listens, for who ends it."""
-        return [link.task for link in self._links.values()]
+    async def stop(self) -> None:
+        """Listen no more."""
+        await self._tasks.stop()
 
     def link_of(self, guild_id: int) -> HostLink[T]:
         """Return the link to the host that owns a guild, as far as is known."""
@@ -146,5 +148,5 @@ class HostLinks(Generic[T]):
     def _link(self, host_id: str, host: HostCalls) -> HostLink[T]:
         link = self._links.get(host_id)
         if link is None:
-            link = self._links[host_id] = HostLink(host_id, host, self)
+            link = self._links[host_id] = HostLink(host_id, host, self, self._tasks)
         return link

@@ -86,7 +86,8 @@ class Hub:
         self._stopped = True
         for socket in self._by_socket:
             socket.close(CloseCode.SERVICE_RESTART, "The server restarts.")
-        tasks = [*self._tasks, *self._links.tasks()]
+        await self._links.stop()
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

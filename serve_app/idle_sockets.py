@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
-import structlog
-
+from actors.tasks import SupervisedTasks
 from domain.protocol import CloseCode
 from serve_app.hub import Hub
 from serve_app.socket import Socket
-
-log = structlog.get_logger()
 
 LOOKS = 6
 """How often a socket is looked at before it is closed: it is told of late by a sixth of its time."""
@@ -25,17 +21,15 @@ class IdleSockets:
         self._idle_s = idle_s
         self._monotonic_s = monotonic_s
         self._since_s: dict[Socket, float] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = SupervisedTasks("idle sockets")
 
     def start(self) -> None:
         """Begin to look."""
-        self._task = asyncio.create_task(self._look_forever(), name="idle-sockets")
+        self._tasks.every("look", self._idle_s / LOOKS, self._look)
 
     async def stop(self) -> None:
         """Look no more."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._tasks.stop()
 
     def look(self) -> None:
         """Close who has watched nothing for so long, at each look."""
@@ -45,10 +39,5 @@ class IdleSockets:
             if now_s - since_s >= self._idle_s:
                 socket.close(CloseCode.NOTHING_WATCHED, "This connection watches no server.")
 
-    async def _look_forever(self) -> None:
-        while True:
-            await asyncio.sleep(self._idle_s / LOOKS)
-            try:
-                self.look()
-            except Exception:
-                log.exception("idle_sockets_not_looked_at")
+    async def _look(self) -> None:
+        self.look()

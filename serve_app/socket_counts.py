@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
-import structlog
-
+from actors.tasks import SupervisedTasks
 from domain.socket_limits import OpenSockets, SocketLimits
-
-log = structlog.get_logger()
 
 LIVE_EVERY_S = 3.0
 
@@ -42,22 +37,18 @@ class SocketCounts:
         self._monotonic_s = monotonic_s
         self._people: dict[int, _Person] = {}
         self._addresses: Counter[str] = Counter()
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._living: asyncio.Task[None] | None = None
+        self._tasks = SupervisedTasks("socket counts")
         self._stopped = False
 
     async def start(self) -> None:
         """Begin to say that this relay lives."""
         await self._everywhere.live()
-        self._living = asyncio.create_task(self._live_forever(), name="socket-counts")
+        self._tasks.every("live", LIVE_EVERY_S, self._live)
 
     async def stop(self) -> None:
         """Let this relay's sockets count no longer."""
         self._stopped = True
-        tasks = [*self._tasks, *([self._living] if self._living else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.stop()
         await self._everywhere.close()
 
     # -- addresses
@@ -96,7 +87,7 @@ class SocketCounts:
         person = self._people[user_id]
         person.sockets -= 1
         if not self._stopped:
-            self._spawn(self._tell(user_id))
+            self._tasks.spawn("tell", self._tell(user_id))
 
     def may_subscribe(self, user_id: int) -> bool:
         """Count a subscribe; return False when there were too many."""
@@ -133,21 +124,11 @@ class SocketCounts:
         person = self._people.get(user_id)
         await self._everywhere.tell(user_id, person.sockets if person else 0)
 
-    async def _live_forever(self) -> None:
-        while True:
-            try:
-                if not await self._everywhere.live():
-                    for user_id, person in list(self._people.items()):
-                        if person.sockets:
-                            await self._tell(user_id)
-            except Exception:
-                log.exception("sockets_not_told")
-            now_s = self._monotonic_s()
-            for user_id in [user_id for user_id, it in self._people.items() if it.is_forgettable(now_s)]:
-                del self._people[user_id]
-            await asyncio.sleep(LIVE_EVERY_S)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    async def _live(self) -> None:
+        now_s = self._monotonic_s()
+        for user_id in [user_id for user_id, it in self._people.items() if it.is_forgettable(now_s)]:
+            del self._people[user_id]
+        if not await self._everywhere.live():
+            for user_id, person in list(self._people.items()):
+                if person.sockets:
+                    await self._tell(user_id)

@@ -89,6 +89,24 @@ def test_a_round_that_hangs_is_named() -> None:
     run(scenario)
 
 
+def test_a_loop_that_may_end_begins_anew_only_when_it_breaks() -> None:
+    async def scenario(tasks: SupervisedTasks) -> None:
+        begun = 0
+
+        async def work() -> None:
+            nonlocal begun
+            begun += 1
+            if begun < 3:
+                raise RuntimeError
+
+        await tasks.keep("work", work, may_end=True)
+        assert begun == 3
+        assert len(tasks) == 0
+        assert tasks.ailing() == ()
+
+    run(scenario)
+
+
 def test_what_ends_by_itself_may_break() -> None:
     """It is logged, and nothing else happens."""
 
