@@ -112,6 +112,7 @@ class GatewayShard:
         self._turn: Turn | None = None
         self._turn_used = False
         self._unanswered = 0
+        self._resumes_unanswered = 0
         self._retry_s = FIRST_RETRY_S
 
     @property
@@ -180,7 +181,7 @@ class GatewayShard:
         self.connected = True
         self.is_first = self.fell_silent = False
         self.failure = None
-        self._unanswered = 0
+        self._unanswered = self._resumes_unanswered = 0
         self._turn_used = False
         self._retry_s = FIRST_RETRY_S
 
@@ -188,10 +189,14 @@ class GatewayShard:
 
     async def _connect(self) -> None:
         if self._session is not None:
+            # The address that Discord gave for this session may be gone for good. Every other try goes to the
+            # address for everybody, which knows the session or says that it has ended.
+            url = yarl.URL(self._session.resume_url) if self._resumes_unanswered % 2 == 0 else None
+            self._resumes_unanswered += 1
             async with asyncio.timeout(CONNECT_WITHIN_S):
                 await _Socket.from_client(
                     self._client,
-                    gateway=yarl.URL(self._session.resume_url),
+                    gateway=url,
                     shard_id=self.shard_id,
                     session=self._session.session_id,
                     sequence=self._session.sequence,

@@ -359,6 +359,26 @@ async def test_the_next_life_takes_the_sessions_up(bot: Bot) -> None:
     assert (await bot.stats())["resumes"] == len(SHARDS)
 
 
+@pytest.mark.parametrize("session_lives", [True, False])
+async def test_a_session_whose_address_is_gone_is_taken_up_at_the_door_for_everybody(
+    bot: Bot, unused_tcp_port: int, session_lives: bool
+) -> None:
+    """The machine behind it may be gone for good: the next try goes elsewhere, whatever comes of it."""
+    await bot.hears(0, "before")
+    earlier = bot.left()
+    gone = f"ws://127.0.0.1:{unused_tcp_port}/gateway"
+    shards = tuple(
+        replace(shard, session=replace(shard.session, resume_url=gone)) for shard in earlier.shards
+    )
+    if not session_lives:
+        await bot.adapter.stop()
+        bot._sim.simulation.gateway.sessions.clear()
+    await bot.next_life(replace(earlier, shards=shards))
+    await bot.hears(0, "again")
+    assert (await bot.stats())["identifies"] == len(SHARDS) * (1 if session_lives else 2)
+    assert len(bot.heard.gaps) == (0 if session_lives else len(SHARDS))
+
+
 async def test_what_is_known_of_guilds_goes_on_from_life_to_life(bot: Bot) -> None:
     """Names, owner and roles; what is not told again is not forgotten either, however often it dies."""
     before = {guild.id: encode_guild(guild) for guild in bot.adapter._client.guilds}
