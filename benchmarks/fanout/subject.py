@@ -96,6 +96,7 @@ async def _start_publisher(data_dir: Path, guild_id: int) -> Child:
         MODULE,
         str(guild_id),
         RAY_ADDRESS=addresses["ray_address"],
+        RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # as for the cluster itself, which listens on loopback alone
         RAY_AUTH_MODE="token",
         RAY_AUTH_TOKEN=(data_dir / "ray-token").read_text(encoding="ascii").strip(),
     )
