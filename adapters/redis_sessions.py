@@ -109,7 +109,7 @@ class RedisSessions:
                 pipe.zcard(_index_key(user_id))
                 found = await pipe.execute()
             if found[-1] > self._most:
-                await self._end_oldest(user_id)
+                await self._end_oldest(user_id, spared=session_id)
         return token
 
     async def get(self, token: str, *, touch: bool = True) -> Session | None:
@@ -295,11 +295,15 @@ class RedisSessions:
             answers = await pipe.execute()
         return [_read(found, _Kept) for found in answers[: len(session_ids)]]
 
-    async def _end_oldest(self, user_id: int) -> None:
-        """End the sessions that a person has too many of; those that ended by themselves are none of them."""
+    async def _end_oldest(self, user_id: int, spared: str) -> None:
+        """End the sessions that a person has too many of; those that ended by themselves are none of them.
+
+        Never the one that has just begun: the clocks of replicas differ, and its date may be the oldest.
+        """
         await self._is_logged_in(user_id)
         index = _index_key(user_id)
-        oldest = [_text(each) for each in await self._redis.zrange(index, 0, -self._most - 1)]
+        begun = [_text(each) for each in await self._redis.zrange(index, 0, -1)]
+        oldest = [each for each in begun if each != spared][: max(0, len(begun) - self._most)]
         if oldest:
             await self._end(oldest)
             await self._redis.zrem(index, *oldest)

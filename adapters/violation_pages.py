@@ -153,10 +153,10 @@ def _hours_of(wanted: Wanted, beyond: Beyond | None) -> _Hours:
     if beyond is not None:
         wanted = _up_to(wanted, beyond)
     since_ms, until_ms = wanted.since_ms, wanted.until_ms
-    first_ms = None if since_ms is None else hour_start(since_ms + HOUR_MS - 1)
+    first_ms = None if since_ms is None else _at_most(hour_start(since_ms + HOUR_MS - 1))
     last_ms = None if until_ms is None else hour_start(until_ms)
     if beyond is not None and beyond.newer:
-        first_ms = max(first_ms or 0, hour_start(beyond.ts_ms) + HOUR_MS)
+        first_ms = max(first_ms or 0, _at_most(hour_start(beyond.ts_ms) + HOUR_MS))
     elif beyond is not None:
         last_ms = min(_EVER_MS.until_ms if last_ms is None else last_ms, hour_start(beyond.ts_ms))
     if since_ms is not None and until_ms is not None and (first_ms or 0) >= (last_ms or 0):
@@ -173,6 +173,11 @@ def _hours_of(wanted: Wanted, beyond: Beyond | None) -> _Hours:
         to_datetime(_EVER_MS.until_ms if last_ms is None else last_ms),
         tuple(edges),
     )
+
+
+def _at_most(ts_ms: int) -> int:
+    """Return a time that there is: the hour after the last one lies in the year 10000, which has no date."""
+    return min(ts_ms, _EVER_MS.until_ms)
 
 
 def _filters(wanted: Wanted) -> tuple[Any, ...]:

@@ -57,7 +57,9 @@ class MemorySessions:
         self._sessions[token] = _Kept(named, tokens, self._now_ms() + IDLE_MS)
         self._guilds[session.user.user_id] = (session.guilds, session.created_at_ms)
         tokens_of_user = self._tokens_of(session.user.user_id)
-        for oldest in sorted(tokens_of_user, key=self._created)[: -self._most]:
+        # Never the one that was asked for: the clocks of replicas differ, and its date may be the oldest.
+        others = sorted((each for each in tokens_of_user if each != token), key=self._created)
+        for oldest in others[: max(0, len(tokens_of_user) - self._most)]:
             self._end(oldest)
         return token
 

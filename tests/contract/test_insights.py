@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -240,6 +240,21 @@ async def test_a_list_goes_on_from_a_row(
                 break
             walked = [*page, *walked] if newer else [*walked, *page]
         assert walked == everything
+
+
+@pytest.mark.parametrize("newer", [False, True])
+@pytest.mark.parametrize("ts_ms", [0, 253_402_300_799_998])
+@pytest.mark.parametrize(
+    "wanted", [Wanted(detection="repeated_message"), Wanted(), Wanted(since_ms=253_402_300_799_999)]
+)
+async def test_a_list_goes_on_from_the_ends_of_time(  # noqa: PLR0917 - pytest names them
+    stores: Stores, host: Host, guild_id: int, wanted: Wanted, ts_ms: int, newer: bool
+) -> None:
+    """A place that is no row's is a place all the same, in the last hour that has a date too."""
+    await tell(host, guild_id, {})
+    beyond = Beyond(ts_ms, 1, UUID(int=1), newer)
+    rows, total = await stores.insights.violations(guild_id, wanted, limit=5, offset=0, beyond=beyond)
+    assert len(rows) <= total <= 1
 
 
 # -- reviews --------------------------------------------------------------------------------------

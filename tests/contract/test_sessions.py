@@ -409,6 +409,15 @@ async def test_a_person_has_so_many_sessions_and_the_oldest_goes(kept: Kept, use
     assert await kept.store.get(tokens[2]) is not None
 
 
+async def test_the_session_that_begins_is_never_the_one_too_many(kept: Kept, user_id: int) -> None:
+    """Not even when its date is the oldest, because another replica's clock was ahead."""
+    for number in range(MAX_SESSIONS):
+        await kept.store.create(session_of(user_id, NOON_MS + 1 + number))
+    late = await kept.store.create(session_of(user_id, NOON_MS))
+    assert await kept.store.get(late) is not None
+    assert len(await kept.store.sessions_of(user_id)) == MAX_SESSIONS
+
+
 async def test_a_persons_sessions_are_listed_and_ended_one_by_one(kept: Kept, user_id: int) -> None:
     """The newest first, each with its last use; only one's own can be ended, the last gives tokens."""
     first = await kept.store.create(session_of(user_id, NOON_MS), TOKENS)
