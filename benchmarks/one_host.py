@@ -72,6 +72,10 @@ class System:
         return host
 
 
+_RAY_TOKEN = secrets.token_hex(32)
+"""One for all clusters of this process, which come after each other: Ray reads it once."""
+
+
 @contextlib.asynccontextmanager
 async def system() -> AsyncIterator[System]:
     """Start Postgres and Ray in a folder of their own; end both, and remove it, whatever happens."""
@@ -108,6 +112,7 @@ async def _postgres() -> AsyncIterator[tuple[str, Path]]:
 @contextlib.asynccontextmanager
 async def _ray(folder: Path) -> AsyncIterator[None]:
     before = dict(os.environ)
+    os.environ.setdefault("RAY_AUTH_TOKEN", _RAY_TOKEN)
     environment.prepare(folder, folder / "ray-token")
     import ray  # noqa: PLC0415 - it reads the environment when it is imported
 
