@@ -45,6 +45,21 @@ class Demo(NamedTuple):
     rate: float
 
 
+class Signals:
+    """What the process was asked for: SIGINT and SIGTERM set ``stop``, SIGHUP sets ``restart``."""
+
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
+        self.restart = asyncio.Event()
+
+    def catch(self) -> None:
+        """Install the handlers; SIGHUP's too from the very start, since by default it kills."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, self.stop.set)
+        loop.add_signal_handler(signal.SIGTERM, self.stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self.restart.set)
+
+
 class Running(NamedTuple):
     """What stands, and where."""
 
@@ -66,13 +81,13 @@ async def run(settings: Settings, demo: Demo | None, *, as_json: bool) -> None:
 
     """
     stages = Stages(json=as_json)
-    told = asyncio.Event()
-    _catch_signals(told)
-    told_to_stop = asyncio.create_task(told.wait())
+    signals = Signals()
+    signals.catch()
+    told_to_stop = asyncio.create_task(signals.stop.wait())
     adopt_orphans()
     async with AsyncExitStack() as stack:
         stack.push_async_callback(end_descendants)
-        starting = asyncio.create_task(_start(settings, demo, stages, stack, told))
+        starting = asyncio.create_task(_start(settings, demo, stages, stack, signals))
         await asyncio.wait({starting, told_to_stop}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
             starting.cancel()
@@ -82,8 +97,11 @@ async def run(settings: Settings, demo: Demo | None, *, as_json: bool) -> None:
             return
         running = starting.result()
         stack.callback(_write_addresses(running, settings.data_dir / "addresses.json"))
+        signals.restart.clear()  # the relays are new
+        restarting = asyncio.create_task(
+            _restart_relays_when_told(signals, running, stages), name="restart-relays"
+        )
         _announce(running, stages, as_json=as_json)
-        restarting = _restart_relays_when_told(running, stages)
         ends = {told_to_stop, running.supervising, *running.services.ends}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if running.supervising.done() and not told_to_stop.done():
@@ -97,7 +115,7 @@ async def run(settings: Settings, demo: Demo | None, *, as_json: bool) -> None:
 
 
 async def _start(
-    settings: Settings, demo: Demo | None, stages: Stages, stack: AsyncExitStack, told: asyncio.Event
+    settings: Settings, demo: Demo | None, stages: Stages, stack: AsyncExitStack, signals: Signals
 ) -> Running:
     environment.forget_settings()
     cluster_address = os.environ.get("RAY_ADDRESS")
@@ -109,7 +127,7 @@ async def _start(
         await end_leftovers(left)
     runtime_dir = _make_runtime_dir(runtime_note, stack)
     # First: beside a Guildhall that runs there nothing may begin, not even a migration.
-    joined = await _join(cluster_address, settings, stages, stack, told) if cluster_address else None
+    joined = await _join(cluster_address, settings, stages, stack, signals) if cluster_address else None
     require_free_port(settings.host, settings.port)
 
     simulator: Simulator | None = None
@@ -128,7 +146,7 @@ async def _start(
     token_file = folder.path / "ray-token"
     if joined is None:
         environment.prepare(runtime_dir, token_file, settings.door_limits, settings.host)
-        cluster = _start_cluster(settings, runtime_dir, stages, stack, told)
+        cluster = _start_cluster(settings, runtime_dir, stages, stack, signals)
     else:
         cluster = joined
     from guildhall.wiring import Wiring  # noqa: PLC0415 - Ray and Serve read the environment when imported
@@ -169,7 +187,7 @@ async def _start(
 
 
 def _start_cluster(
-    settings: Settings, runtime_dir: Path, stages: Stages, stack: AsyncExitStack, told: asyncio.Event
+    settings: Settings, runtime_dir: Path, stages: Stages, stack: AsyncExitStack, signals: Signals
 ) -> Cluster:
     """Start a Ray cluster of our own, which ends with us."""
     with stages.stage("Ray"):
@@ -178,12 +196,12 @@ def _start_cluster(
         cluster = Cluster(stages, settings)
         stack.push_async_callback(cluster.stop, "told to stop")
         cluster.start_ray(runtime_dir / "ray")
-        _catch_signals(told)  # again: Ray put handlers of its own in their place
+        signals.catch()  # again: Ray put handlers of its own in their place
     return cluster
 
 
 async def _join(
-    address: str, settings: Settings, stages: Stages, stack: AsyncExitStack, told: asyncio.Event
+    address: str, settings: Settings, stages: Stages, stack: AsyncExitStack, signals: Signals
 ) -> Cluster:
     """Join somebody's Ray cluster, which stays when we go."""
     with stages.stage("Ray cluster"):
@@ -192,7 +210,7 @@ async def _join(
         cluster = Cluster(stages, settings)
         stack.push_async_callback(cluster.stop, "told to stop")
         cluster.join_ray(address)
-        _catch_signals(told)  # likewise
+        signals.catch()  # likewise
         await cluster.take_cluster()
     return cluster
 
@@ -293,28 +311,15 @@ def _announce(running: Running, stages: Stages, *, as_json: bool) -> None:
     stages.say("Ctrl-C stops everything.")
 
 
-def _restart_relays_when_told(running: Running, stages: Stages) -> asyncio.Task[None]:
-    """Let SIGHUP replace the relays, once however often it comes meanwhile."""
-    told = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, told.set)
-
-    async def restart_forever() -> None:
-        while True:
-            await told.wait()
-            told.clear()
-            stages.say("Restarting the relays …")
-            try:
-                await running.restart_relays()
-            except Exception as error:  # noqa: BLE001 - whatever it was, the old ones go on
-                stages.say(f"The relays were not restarted: {error!r}")
-            else:
-                stages.say("The relays are new.")
-
-    return asyncio.create_task(restart_forever(), name="restart-relays")
-
-
-def _catch_signals(told: asyncio.Event) -> None:
-    """Let SIGINT and SIGTERM ask for an orderly end."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, told.set)
+async def _restart_relays_when_told(signals: Signals, running: Running, stages: Stages) -> None:
+    """Replace the relays at each SIGHUP; several during one replacement count as one."""
+    while True:
+        await signals.restart.wait()
+        signals.restart.clear()
+        stages.say("Restarting the relays …")
+        try:
+            await running.restart_relays()
+        except Exception as error:  # noqa: BLE001 - whatever it was, the old ones go on
+            stages.say(f"The relays were not restarted: {error!r}")
+        else:
+            stages.say("The relays are new.")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import signal
 import socket
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -58,6 +60,8 @@ async def test_it_leaves_nothing_behind_and_finds_its_data_again(tmp_path: Path)
 
     second = DemoProcess(tmp_path / "data", "--guilds", "6", "--rate", "0")
     try:
+        assert await eventually(partial(asyncio.to_thread, (second.data_dir / "runtime-dir").exists))
+        second.hang_up()  # there are no relays yet that could be replaced: it starts all the same
         second.wait_ready()
         processes, folder = second.descendants(), runtime_dir(second)
         assert second.end(signal.SIGKILL)[0] == -signal.SIGKILL
