@@ -1,55 +1,60 @@
-"""Host to listeners: one bounded queue each, so that a slow one delays nobody.
+"""Host to listeners: what waits for each is bounded, so that a slow one delays nobody.
 
-Relays listen to frames; API replicas observe changes (:mod:`actors.observers`).
+Relays listen to events; API replicas observe changes (:mod:`actors.observers`). A listener that is ready
+takes all that waits for it as one list: one that keeps up is sent everything at once, and one that is busy
+gets longer lists instead of more of them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
-MAX_WAITING_LISTS = 2_000
-"""Bound of one listener's queue: about a minute of ticks. A relay behind that far is cut off; it comes
-back, registers its sockets anew, and they resume or reload."""
+MAX_WAITING_ITEMS = 100_000
+"""Bound of what waits for one listener. One that is further behind is cut off; a relay comes back,
+registers its sockets anew, and they resume or reload."""
 MAX_WAITING_BYTES = 64 << 20
-"""The other bound: lists of a storm are long."""
+"""The other bound: items of a storm are long."""
 
 
 class Item(NamedTuple):
-    """A frame of a guild's stream. Frames of an activation that ended may still be on their way."""
+    """Events of a guild that were published together, maybe by an activation that has ended since."""
 
     guild_id: int
     epoch: int
     offset: int
-    """Of the last event in the frame."""
-    frame: bytes
+    """Of the last event."""
+    events: Sequence[bytes]
+    """With consecutive offsets, each ready for a frame (:func:`domain.protocol.events_frame`)."""
 
 
-PROBE = Item(0, 0, 0, b"")
-"""In place of a frame: the relay is to say that it is there."""
+PROBE = Item(0, 0, 0, ())
+"""In place of events: the relay is to say that it is there."""
 
 
 class _Waiting(Generic[T]):
     """What waits for one listener."""
 
     def __init__(self) -> None:
-        self.lists: asyncio.Queue[tuple[list[T], int] | None] = asyncio.Queue()  # None is the stream's end
+        self.items: list[T] = []
         self.size = 0
         self.sent = 0
+        self.ended = False
+        self.something = asyncio.Event()
 
 
 class FanOut(Generic[T]):
-    """Those who listen to a host, each with its queue."""
+    """Those who listen to a host, each with what waits for it."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, _Waiting[T]] = {}
         self._closed = False
 
     async def stream(self, listener_id: str) -> AsyncGenerator[list[T], None]:
-        """Yield what is sent to a listener until it leaves or is cut off.
+        """Yield what is sent to a listener until it leaves or is cut off: all that waits when it is ready.
 
         The first list is empty: it says that the stream stands, so that nothing is registered before it.
         After ``close`` none stands any more: a host whose end its Director did not live to complete must
@@ -60,36 +65,41 @@ class FanOut(Generic[T]):
         waiting = self._waiting[listener_id] = _Waiting[T]()
         try:
             yield []
-            while (sent := await waiting.lists.get()) is not None:
-                items, size = sent
-                waiting.size -= size
+            while True:
+                await waiting.something.wait()
+                if waiting.ended:
+                    return
+                items, waiting.items, waiting.size = waiting.items, [], 0
+                waiting.something.clear()
                 yield items
         finally:
             del self._waiting[listener_id]
 
     def listens(self, listener_id: str) -> bool:
         """Whether a listener's stream stands."""
-        return listener_id in self._waiting
+        waiting = self._waiting.get(listener_id)
+        return waiting is not None and not waiting.ended
 
     def listeners(self) -> list[str]:
         """Return whose streams stand."""
-        return list(self._waiting)
+        return [listener_id for listener_id in self._waiting if self.listens(listener_id)]
 
     def sent(self) -> dict[str, int]:
-        """Return how many lists were sent to each listener whose stream stands, the first one aside."""
-        return {listener_id: waiting.sent for listener_id, waiting in self._waiting.items()}
+        """Return how many items were sent to each listener whose stream stands."""
+        return {listener_id: self._waiting[listener_id].sent for listener_id in self.listeners()}
 
-    def send(self, listener_id: str, items: list[T], size: int = 0) -> None:
-        """Queue items of ``size`` bytes in all; a listener that is not there any more is no error."""
+    def send(self, listener_id: str, items: Sequence[T], size: int = 0) -> None:
+        """Send items of ``size`` bytes in all, none as a sign of life; whoever left is no error."""
         waiting = self._waiting.get(listener_id)
-        if waiting is None:
+        if waiting is None or waiting.ended:
             return
-        if waiting.lists.qsize() >= MAX_WAITING_LISTS or waiting.size + size > MAX_WAITING_BYTES:
+        if len(waiting.items) + len(items) > MAX_WAITING_ITEMS or waiting.size + size > MAX_WAITING_BYTES:
             self.end(listener_id)
             return
+        waiting.items += items
         waiting.size += size
-        waiting.sent += 1
-        waiting.lists.put_nowait((items, size))
+        waiting.sent += len(items)
+        waiting.something.set()
 
     def close(self) -> None:
         """End every stream, also those that are still to come."""
@@ -102,7 +112,6 @@ class FanOut(Generic[T]):
         waiting = self._waiting.get(listener_id)
         if waiting is None:
             return
-        while not waiting.lists.empty():
-            waiting.lists.get_nowait()
-        waiting.size = 0
-        waiting.lists.put_nowait(None)
+        waiting.ended = True
+        waiting.items, waiting.size = [], 0
+        waiting.something.set()

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -19,7 +20,6 @@ from actors.guild import Admission, Answer, GuildActor, Unwatch, Watch, Watcher
 from actors.guild_table import GuildTable, TableSettings
 from actors.observers import MESSAGES, Change, Observers
 from actors.relay_proofs import RelayProofs
-from actors.showing import Showing
 from actors.tasks import SupervisedTasks
 from actors.watch_index import WatchIndex
 from domain.errors import (
@@ -71,8 +71,6 @@ class HostSettings(msgspec.Struct, frozen=True):
     table: TableSettings = TableSettings()
     tick_ms: int = 1_000
     """A watched guild's counters are pushed once a tick at most."""
-    frame_tick_ms: int = 25
-    """Events of a guild within so long share a frame; one that comes alone never waits."""
     resume_ms: int = 120_000
     """After the last of its watchers left, a guild's events are kept so long for one who comes back."""
     owns_process: bool = False
@@ -91,7 +89,7 @@ class HostPing(msgspec.Struct, frozen=True):
     ailing: tuple[str, ...] = ()
     """What this host cannot go on with: its tasks that break whenever they begin."""
     told: dict[str, int] = {}
-    """How many lists each observer was told whose stream stands."""
+    """How many changes each observer was told whose stream stands."""
 
 
 class HostStats(msgspec.Struct, frozen=True):
@@ -128,7 +126,6 @@ class GuildHost:
         self._table: GuildTable
         self._commit: GroupCommit
         self._fan_out: FanOut[Item] = FanOut()
-        self._showing = Showing(self._fan_out, settings.frame_tick_ms / 1000)
         self._proofs = RelayProofs(lambda relay_id: self._fan_out.send(relay_id, [PROBE]), now_ms)
         self._metrics_due: set[int] = set()
         self._watching = WatchIndex()
@@ -246,8 +243,8 @@ class GuildHost:
         """Return the highest batch number that is durable of a source, of whichever host."""
         return await self._commit.taken(source)
 
-    async def stream(self, relay_id: str) -> AsyncIterator[list[Item]]:
-        """Yield a relay's stream: lists of frames, of the guilds it watches.
+    async def stream(self, relay_id: str) -> AsyncGenerator[list[Item], None]:
+        """Yield a relay's stream: events of the guilds it watches, in each list all that came since the last.
 
         The first list is empty and says that the stream stands. When it ends, so does all that the
         relay had registered; a relay that comes back does so under a new id.
@@ -323,11 +320,10 @@ class GuildHost:
         self._proofs.answered(relay_id)
 
     def _admit(self, guild: GuildActor, relay_id: str, wanted: Watch) -> Admission:
-        self._showing.flush_guild(guild)  # a frame lies before the admission or behind it, never across
         admission = guild.admit(Watcher(relay_id, wanted.socket_id), wanted.user_id, wanted.position)
         self._watching.add(relay_id, wanted.guild_id)
         if not self._store_available:
-            self._showing.show([(guild, self._health(guild))])
+            self._show([(guild, self._health(guild))])
         return admission
 
     def _dismiss(self, guild: GuildActor, watcher: Watcher) -> None:
@@ -340,7 +336,7 @@ class GuildHost:
         """Yield what changes in the guilds that a replica observes; nothing, while nothing changes.
 
         The first list is empty, as with ``stream``, and likewise all that the observer asked for ends with
-        its stream. That this host is heard, and how many lists it told, its pings say. How many messages
+        its stream. That this host is heard, and how many changes it told, its pings say. How many messages
         there were is told once a tick, everything else once it is durable.
         """
         async with contextlib.aclosing(self._observers.stream(observer_id)) as lists:
@@ -376,7 +372,7 @@ class GuildHost:
         if guild is None:
             return
         if guild.remembers(now_ms):
-            self._showing.show([(guild, guild.publish(kind, now_ms, data)) for kind, data in events])
+            self._show([(guild, guild.publish(kind, now_ms, data)) for kind, data in events])
         else:
             for _ in events:
                 guild.pass_over()
@@ -421,7 +417,6 @@ class GuildHost:
         """Deactivate guilds. Who watches or observes them is cut off: they come back and ask anew."""
         if not guild_ids:
             return
-        self._showing.flush()
         for relay_id in self._table.drop(guild_ids):
             self._fan_out.end(relay_id)
         self._observers.lose(guild_ids.__contains__)
@@ -435,7 +430,7 @@ class GuildHost:
         self._observers.close()
 
     def committed(self, guilds: dict[int, GuildActor], events: list[Event], committed: Committed) -> None:
-        """Show what is durable now: one frame a guild, to the relays that watch it.
+        """Show what is durable now to the relays that watch it.
 
         Most guilds are watched by nobody: of what happens in them only the offset tells.
         """
@@ -462,7 +457,7 @@ class GuildHost:
             else:
                 settled_in.pass_over()
         self._tell_observers(events, committed)  # first: who sees an event may ask a replica about it
-        self._showing.show(shown)
+        self._show(shown)
 
     def _tell_observers(self, events: list[Event], committed: Committed) -> None:
         changes = [Change(int(settled.guild_id), "violation") for settled in committed.settled]
@@ -479,9 +474,22 @@ class GuildHost:
         """Tell everybody who watches that what they see is late, or no longer is."""
         self._store_available = available
         self._look_soon = True
-        self._showing.show([(guild, self._health(guild)) for guild in self._watched()])
+        self._show([(guild, self._health(guild)) for guild in self._watched()])
 
     # -- what is shown --------------------------------------------------------------------------------
+
+    def _show(self, events: Iterable[tuple[GuildActor, bytes]]) -> None:
+        """Send events that their guilds have just published to the relays that watch them."""
+        by_guild: defaultdict[GuildActor, list[bytes]] = defaultdict(list)
+        for guild, event in events:
+            by_guild[guild].append(event)
+        by_relay: defaultdict[str, list[Item]] = defaultdict(list)
+        for guild, theirs in by_guild.items():
+            item = Item(guild.state.guild_id, guild.epoch, guild.offset, theirs)
+            for relay_id in guild.relays:
+                by_relay[relay_id].append(item)
+        for relay_id, items in by_relay.items():
+            self._fan_out.send(relay_id, items, sum(sum(map(len, item.events)) for item in items))
 
     def _health(self, guild: GuildActor) -> bytes:
         data: dict[str, Any] = {"store_available": self._store_available}
@@ -536,7 +544,7 @@ class GuildHost:
         due, self._metrics_due = self._metrics_due, set()
         now_ms = self._now_ms()
         watched = [guild for guild_id in due if (guild := self._table.get(guild_id)) and guild.watched]
-        self._showing.show(
+        self._show(
             (guild, guild.publish("metrics_update", now_ms, metrics_update(guild.state, now_ms).plain()))
             for guild in watched
         )

@@ -87,7 +87,7 @@ class Observers:
         self.tell(due)
 
     def told(self) -> dict[str, int]:
-        """Return how many lists each observer was told: who got fewer has news on its way."""
+        """Return how many changes each observer was told: who got fewer has news on its way."""
         return self._fan_out.sent()
 
     def lose(self, lost: Callable[[int], bool]) -> None:

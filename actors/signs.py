@@ -1,6 +1,6 @@
 """Signs of life of hosts: what their pings said, for replicas that believe what they remember for so long.
 
-A sign says when a host was heard, and how many lists it had told a stream by then. A replica that got as
+A sign says when a host was heard, and how many changes it had told a stream by then. A replica that got as
 many knows that nothing was on its way at that time. So no stream says anything while nothing changes: 100
 hosts and 64 replicas would tell each other 6,400 times a second that there is nothing to tell.
 """
@@ -16,8 +16,8 @@ class Sign(NamedTuple):
 
     age_s: float
     """So long ago its ping was sent; it lived at that time or after it."""
-    lists: int | None
-    """What the stream had been told by then; None when the host knew no such stream."""
+    told: int | None
+    """How many changes the stream had been told by then; None when the host knew no such stream."""
 
 
 class SignSource(Protocol):

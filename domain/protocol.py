@@ -6,6 +6,7 @@ built here as bytes once and written to every socket as it is.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import Any, Literal
 
@@ -101,7 +102,7 @@ def event_json(offset: int, kind: str, ts_ms: int, data: dict[str, Any]) -> byte
     return _encode({"offset": offset, "type": kind, "ts": ts_ms, "data": data})
 
 
-def events_frame(guild_id: int, epoch: int, events: list[bytes]) -> bytes:
+def events_frame(guild_id: int, epoch: int, events: Iterable[bytes]) -> bytes:
     """Return the frame that carries these events (each made by :func:`event_json`), in order."""
     head = b'{"op":"events","guild_id":"%d","epoch":%d,"events":[' % (guild_id, epoch)
     return head + b",".join(events) + b"]}"

@@ -87,8 +87,9 @@ class Settings(BaseSettings):
     api_replicas: Annotated[int, Field(ge=1, le=64)] = 1
     relay_replicas: Annotated[int, Field(ge=1, le=64)] = 1
     live_tick_ms: Annotated[int, Field(ge=0, le=1_000)] = 25
-    """Events of a server within so long share a WebSocket frame; with 0 each has its own. One that comes
-    alone never waits."""
+    """A relay that has much to write rests between writes for so long at most, and events of a server that
+    come meanwhile share a WebSocket frame. An event that comes alone never waits. With 0 there are no rests,
+    and each event has its own frame."""
 
     operators: Annotated[frozenset[int], NoDecode, BeforeValidator(_user_ids)] = frozenset()
     """Discord user ids, with commas between them, of those who operate this installation."""

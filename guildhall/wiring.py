@@ -76,6 +76,7 @@ from domain.sessions import MAX_SESSIONS
 from domain.socket_limits import SocketLimits
 from serve_app.cache import Caches, ForgettingAnnouncer
 from serve_app.guild_watch import GuildWatch
+from serve_app.pacing import Pace
 from serve_app.ports import MAX_BODY_BYTES, ApiPorts, RelayPorts, WebSettings
 from serve_app.sessions import Sessions
 
@@ -206,6 +207,7 @@ async def open_relay_ports(wiring: Wiring) -> RelayPorts:
         replica=replica,
         open_sockets=RedisOpenSockets(redis, replica),
         socket_limits=wiring.socket_limits,
+        pace=Pace(wiring.live_tick_ms / 1000),
     )
 
 
@@ -265,7 +267,7 @@ def create_director(wiring: Wiring, settings: DirectorSettings) -> DirectorHandl
 def director_parts(wiring: Wiring, settings: DirectorSettings) -> tuple[Any, ...]:
     """Return what a Director is made of."""
     open_store = partial(PostgresGuildStore.open, wiring.database_url)
-    access = HostAccess(partial(_create_host, wiring.database_url, wiring.live_tick_ms), find_host)
+    access = HostAccess(partial(_create_host, wiring.database_url), find_host)
     return settings, access, open_store, now_ms
 
 
@@ -340,7 +342,7 @@ def _ask_for_members(wiring: Wiring) -> MemberRoles:
     return MemberRoles(MemberRolesSettings(), source)
 
 
-def _create_host(database_url: str, live_tick_ms: int, host_id: str, actor_name: str) -> HostHandle:
+def _create_host(database_url: str, host_id: str, actor_name: str) -> HostHandle:
     open_store = partial(PostgresGuildStore.open, database_url, actor_name)
-    settings = HostSettings(host_id, actor_name, frame_tick_ms=live_tick_ms, owns_process=True)
+    settings = HostSettings(host_id, actor_name, owns_process=True)
     return remote.create_host(actor_name, settings, open_store, now_ms)

@@ -72,8 +72,8 @@ class _Stream:
     def __init__(self, now_s: float) -> None:
         self.stood_s = self.heard_s = now_s
         """When its host was last known to live, with nothing for us on its way."""
-        self.lists = 0
-        """What came after the first one, which says only that it stands."""
+        self.told = 0
+        """How many changes came."""
 
     def believed(self, now_s: float) -> bool:
         return now_s - self.heard_s <= LEASE_S
@@ -143,7 +143,7 @@ class GuildWatch:
         if stream is None:
             self._streams[listener_id] = _Stream(self._now_s())
         else:
-            stream.lists += 1
+            stream.told += len(items)
             self._hear(listener_id, self._now_s())
         for guild_id, what in items:
             if what != UNOBSERVED:
@@ -200,7 +200,7 @@ class GuildWatch:
             if sign is None or sign.age_s > FRESH_S:
                 unsaid.append(self._ask_host(listener_id, host))
             else:
-                self._believe(listener_id, asked_s - sign.age_s, sign.lists)
+                self._believe(listener_id, asked_s - sign.age_s, sign.told)
         await asyncio.gather(*unsaid)
 
     async def _ask_host(self, listener_id: str, host: HostCalls) -> None:
@@ -211,15 +211,15 @@ class GuildWatch:
             if not ping.fenced:
                 self._believe(listener_id, asked_s, ping.told.get(listener_id))
 
-    def _believe(self, listener_id: str, at_s: float, lists: int | None) -> None:
+    def _believe(self, listener_id: str, at_s: float, told: int | None) -> None:
         """Take a sign; it counts only when everything is here that was told by then."""
         stream = self._streams.get(listener_id)
         if stream is None or at_s <= stream.stood_s:
             return
         self._slow.pop(listener_id, None)
-        if lists is None:
+        if told is None:
             self._end(listener_id)  # its host, in the life that is valid now, does not tell us anything
-        elif lists <= stream.lists:
+        elif told <= stream.told:
             self._hear(listener_id, at_s)
 
     # -- what is said to the hosts ------------------------------------------------------------------------

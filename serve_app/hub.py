@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine
 from itertools import groupby
 from typing import Any, Protocol, TypeVar
 
@@ -25,8 +25,9 @@ from actors.routing import GuildDirectory
 from domain.errors import HostUnreachable, NotOwner, TooManySockets
 from domain.protocol import CloseCode, error
 from domain.roles import Member
-from serve_app.frame import Frame
+from serve_app.frame import Frame, joined
 from serve_app.host_links import HostLink, HostLinks
+from serve_app.pacing import Pace, paced
 from serve_app.socket import Socket
 from serve_app.subscription import Registration, Subscription
 from serve_app.watch_calls import WatchCalls
@@ -36,8 +37,6 @@ log = structlog.get_logger()
 ANSWER_WITHIN_S = 10.0
 """A browser whose host has not answered by then is told so."""
 WATCH_TRIES = 3
-MAX_JOINED_BYTES = 64 << 10
-"""What is written at once to a socket; larger writes would not be cheaper, and wait as a whole."""
 
 T = TypeVar("T")
 
@@ -57,11 +56,13 @@ class Replays(Protocol):
 class Hub:
     """All sockets of this relay, what they follow, and the links that feed them."""
 
-    def __init__(self, directory: GuildDirectory, replays: Replays) -> None:
+    def __init__(self, directory: GuildDirectory, replays: Replays, pace: Pace | None = None) -> None:
         self._directory = directory
         self._replays = replays
+        pace = pace or Pace()
+        self._shared = pace.longest_rest_s > 0
         self._links: HostLinks[Item] = HostLinks(
-            directory, lambda host, relay_id: host.stream(relay_id), self
+            directory, lambda host, relay_id: paced(host.stream(relay_id), pace), self
         )
         self._by_socket: dict[Socket, dict[int, Subscription]] = {}
         self._by_guild: defaultdict[int, dict[Socket, Subscription]] = defaultdict(dict)
@@ -164,20 +165,19 @@ class Hub:
         return [each for each in subscriptions if each.wanted and user_id in (None, each.member.user_id)]
 
     def deliver(self, listener_id: str, items: list[Item]) -> None:
-        """Hand a stream's frames to the sockets that are registered on it: the same bytes to each."""
-        for (guild_id, epoch), of_guild in groupby(items, key=lambda item: item[:2]):
+        """Hand a stream's events to the sockets that are registered on it: the same bytes to each."""
+        for (guild_id, _), of_guild in groupby(items, key=lambda item: item[:2]):
             subscriptions = self._by_guild.get(guild_id)
             if guild_id == PROBE.guild_id and (asked := self._registrations.get(listener_id)):
                 asked.calls.prove()
             if not subscriptions:
                 continue
-            for offsets, frame in _joined(of_guild):
-                reached = (epoch, offsets[-1])
+            for events in joined(of_guild, shared=self._shared):
                 for subscription in subscriptions.values():
                     registration = subscription.registration
                     if registration is None or registration.relay_id != listener_id:
                         continue
-                    sent = subscription.deliver(reached, offsets, frame)
+                    sent = subscription.deliver(events)
                     if sent is not None:
                         self.frames += len(sent.texts)
                         self.bytes += len(sent)
@@ -319,18 +319,3 @@ class Hub:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _joined(items: Iterable[Item]) -> Iterator[tuple[list[int], Frame]]:
-    """Join what came together of a guild into few writes; give each with the offsets to which it leads."""
-    texts: list[bytes] = []
-    offsets: list[int] = []
-    size = 0
-    for item in items:
-        if texts and size + len(item.frame) > MAX_JOINED_BYTES:
-            yield offsets, Frame(*texts)
-            texts, offsets, size = [], [], 0
-        texts.append(item.frame)
-        offsets.append(item.offset)
-        size += len(item.frame)
-    yield offsets, Frame(*texts)

@@ -24,6 +24,7 @@ from domain.socket_limits import OpenSockets, SocketLimits
 from domain.supervision import SupervisionBoard
 from domain.user_warnings import WarningStore
 from serve_app.cache import Caches
+from serve_app.pacing import Pace
 from serve_app.sessions import Sessions
 
 MAX_BODY_BYTES = 64 << 10
@@ -107,5 +108,6 @@ class RelayPorts(NamedTuple):
     """What this replica is called among all of both kinds; another life has another name."""
     open_sockets: OpenSockets
     socket_limits: SocketLimits = SocketLimits()
+    pace: Pace = Pace()
     monotonic_s: Callable[[], float] = time.monotonic
     now_ms: Callable[[], int] = lambda: int(time.time() * 1000)

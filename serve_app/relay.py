@@ -93,7 +93,7 @@ class Relay:
         limits = self._ports.socket_limits
         self._taken = SocketCounts(limits, self._ports.open_sockets, self._ports.monotonic_s)
         await self._taken.start()
-        self._hub = Hub(directory, self._taken)
+        self._hub = Hub(directory, self._taken, self._ports.pace)
         await self._hub.start()
         self._idle = IdleSockets(self._hub, limits.idle_s, self._ports.monotonic_s)
         self._idle.start()

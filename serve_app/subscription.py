@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from typing import NamedTuple
 
 from actors.guild import Admission
 from domain.protocol import CloseCode, subscribed
 from domain.roles import Member
-from serve_app.frame import Frame
+from serve_app.frame import Events, Frame
 from serve_app.socket import MAX_QUEUED_BYTES, Socket
 from serve_app.watch_calls import WatchCalls
-
-_Held = tuple[tuple[int, int], list[int], Frame]
-"""What ``deliver`` takes."""
 
 
 class Registration(NamedTuple):
@@ -53,7 +49,7 @@ class Subscription:
         """Subscribes that wait for their answer."""
         self.position: tuple[int, int] | None = None
         self.registration: Registration | None = None
-        self._held_back: list[_Held] | None = []
+        self._held_back: list[Events] | None = []
         self._held_bytes = 0
 
     @property
@@ -92,40 +88,35 @@ class Subscription:
         held_back, self._held_back = self._held_back or [], None
         self.answered, self.position = True, (epoch, offset)
         for held in held_back:
-            self.deliver(*held)
+            self.deliver(held)
 
     def take_unanswered(self) -> int:
         """Return how many subscribes are to be answered now."""
         unanswered, self.unanswered = self.unanswered, 0
         return unanswered
 
-    def deliver(self, reached: tuple[int, int], offsets: list[int], frame: Frame) -> Frame | None:
-        """Take messages, each with its last offset, that lead to a position; return what the socket gets.
-
-        The position is the same object for all sockets: thousands of new ones at each frame would bring about
-        full collections, and these stop everybody.
-        """
+    def deliver(self, events: Events) -> Frame | None:
+        """Take events that lead to a position; return what the socket gets."""
         if not self.wanted:
             return None
         if self._held_back is not None:
-            self._hold(self._held_back, reached, offsets, frame)
+            self._hold(self._held_back, events)
             return None
         if self.position is None:
             return None
+        epoch, offset = self.position
         # What another activation of the guild said was on its way when the host answered.
-        if reached[0] != self.position[0] or reached[1] <= self.position[1]:
+        if events.reached[0] != epoch or events.reached[1] <= offset:
             return None
-        if offsets[0] <= self.position[1]:
-            frame = Frame(*frame.texts[bisect_right(offsets, self.position[1]) :])
-        self.position = reached
-        self.socket.push(frame)
-        return frame
+        if events.first <= offset:
+            events = events.after(offset)
+        self.position = events.reached
+        self.socket.push(events.frame)
+        return events.frame
 
-    def _hold(
-        self, held_back: list[_Held], reached: tuple[int, int], offsets: list[int], frame: Frame
-    ) -> None:
-        held_back.append((reached, offsets, frame))
-        self._held_bytes += len(frame)
+    def _hold(self, held_back: list[Events], events: Events) -> None:
+        held_back.append(events)
+        self._held_bytes += len(events.frame)
         if self._held_bytes > MAX_QUEUED_BYTES:
             # More than the socket itself would queue. The browser comes back and resumes.
             self.hold_back()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
 from actors.fan_out import Item
@@ -26,6 +26,7 @@ from domain.events import (
 )
 from domain.placement import Placement, place
 from domain.ports import Commit, Incarnation
+from domain.protocol import events_frame
 
 
 class HostUnderTest:
@@ -90,23 +91,26 @@ class Listener:
 
     def __init__(self, stream: AsyncIterator[list[Item]]) -> None:
         self._stream = stream
+        self._items: list[Item] = []
 
     async def next(self) -> list[Item]:
         """Return the next list; raise StopAsyncIteration at the end."""
         return await asyncio.wait_for(anext(self._stream), 5)
 
     async def frame(self) -> dict[str, Any]:
-        """Return the next frame, which is alone in its list."""
-        [item] = await self.next()
-        found: dict[str, Any] = json.loads(item.frame)
+        """Return what was published together next, as a frame."""
+        while not self._items:
+            self._items = await self.next()
+        item = self._items.pop(0)
+        found: dict[str, Any] = json.loads(events_frame(item.guild_id, item.epoch, item.events))
+        assert found["events"][-1]["offset"] == item.offset
         return found
 
     async def events(self, count: int) -> list[dict[str, Any]]:
         """Return the next events, in however many frames they come."""
         found: list[dict[str, Any]] = []
         while len(found) < count:
-            for item in await self.next():
-                found += json.loads(item.frame)["events"]
+            found += (await self.frame())["events"]
         return found
 
     async def ended(self) -> bool:
@@ -181,7 +185,7 @@ class RecordingHost:
     async def kill(self) -> None:
         self.life.append("kill")
 
-    def stream(self, relay_id: str) -> AsyncIterator[list[Item]]:
+    def stream(self, relay_id: str) -> AsyncGenerator[list[Item], None]:
         raise NotImplementedError
 
     async def watch(self, relay_id: str, wanted: Watch) -> Admission:

@@ -427,7 +427,7 @@ async def test_signs_are_of_hosts_that_answer_in_their_valid_life(network: Netwo
     network.host("h2").says_fenced = True
     await director.tick()
     signs = await director.signs(streams)
-    assert {host_id: sign.lists for host_id, sign in signs.items()} == {"h0": 7, "h1": None}
+    assert {host_id: sign.told for host_id, sign in signs.items()} == {"h0": 7, "h1": None}
     assert all(0 <= sign.age_s < 5 for sign in signs.values())
     network.host("h0").dead = True
     await director.tick()

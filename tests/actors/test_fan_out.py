@@ -9,18 +9,23 @@ import pytest
 from actors import fan_out
 from actors.fan_out import FanOut, Item
 
-ONE: list[Item] = [Item(1, 1, 1, b"frame")]
+ONE: list[Item] = [Item(1, 1, 1, [b"event"])]
 
 
 async def test_a_stream_says_first_that_it_stands() -> None:
-    """The first list is empty; then comes what is sent, in order."""
+    """The first list is empty; then comes what was sent since the last one, in order, as one list."""
     relays: FanOut[Item] = FanOut()
     stream = relays.stream("r")
     assert await anext(stream) == []
     relays.send("r", ONE)
-    other = [Item(2, 1, 1, b"other")]
+    assert await anext(stream) == ONE
+    other = [Item(2, 1, 1, [b"other"])]
+    relays.send("r", ONE)
     relays.send("r", other)
-    assert [await anext(stream), await anext(stream)] == [ONE, other]
+    assert await anext(stream) == ONE + other
+    relays.send("r", [])
+    assert await anext(stream) == []
+    assert relays.sent() == {"r": 3}
 
 
 async def test_nobody_listening_is_no_error() -> None:
@@ -35,7 +40,7 @@ async def test_nobody_listening_is_no_error() -> None:
 
 async def test_a_relay_too_far_behind_is_cut_off_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its queue is bounded and dropped whole; the relay beside it misses nothing."""
-    monkeypatch.setattr(fan_out, "MAX_WAITING_LISTS", 3)
+    monkeypatch.setattr(fan_out, "MAX_WAITING_ITEMS", 3)
     relays: FanOut[Item] = FanOut()
     slow, quick = relays.stream("slow"), relays.stream("quick")
     await anext(slow)
@@ -71,7 +76,7 @@ async def test_after_the_end_no_stream_begins() -> None:
 
 
 async def test_a_relay_too_many_bytes_behind_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it has taken counts no more; what waits is bounded whatever the number of lists."""
+    """What it has taken counts no more; what waits is bounded whatever the number of items."""
     monkeypatch.setattr(fan_out, "MAX_WAITING_BYTES", 10)
     relays: FanOut[Item] = FanOut()
     stream = relays.stream("r")

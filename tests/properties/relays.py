@@ -22,9 +22,13 @@ from domain.events import Accepted, Batch, Event, decode_reply, encode_batch
 from domain.placement import place
 from domain.socket_limits import SocketLimits
 from serve_app.hub import Hub
+from serve_app.pacing import Pace
 from serve_app.socket import Socket
 from serve_app.socket_counts import SocketCounts
 from tests.serve_app.scripted_host import RecordingWire
+
+NO_TIME = Pace(now_s=lambda: 0.0)
+"""Nothing takes long, so no relay ever rests."""
 
 
 class Network:
@@ -56,7 +60,7 @@ class Network:
             directory = GuildDirectory(self)
             await directory.start()
             everywhere = MemoryOpenSockets(SharedSockets(), "relay")
-            self.hubs.append(Hub(directory, SocketCounts(SocketLimits(), everywhere, lambda: 0.0)))
+            self.hubs.append(Hub(directory, SocketCounts(SocketLimits(), everywhere, lambda: 0.0), NO_TIME))
             await self.hubs[-1].start()
 
     async def stop(self) -> None:
@@ -66,9 +70,7 @@ class Network:
             await host.stop("the example is over")
 
     async def settled(self) -> None:
-        """Let everything run that waits for nothing but its turn, or for the end of a tick."""
-        for host in self.hosts.values():
-            host._showing.flush()
+        """Let everything run that waits for nothing but its turn."""
         for _ in range(20):
             await asyncio.sleep(0)
         async with asyncio.timeout(10):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from actors.fan_out import Item
@@ -30,9 +30,14 @@ async def until(true: Callable[[], Any]) -> None:
 
 
 def item(offset: int, guild_id: int = GUILD, epoch: int = 1) -> Item:
-    """Return a frame with one event."""
-    frame = events_frame(guild_id, epoch, [b'{"offset":%d}' % offset])
-    return Item(guild_id, epoch, offset, frame)
+    """Return one event."""
+    return Item(guild_id, epoch, offset, [b'{"offset":%d}' % offset])
+
+
+def frame_of(*items: Item) -> bytes:
+    """Return the frame that carries the events of these items."""
+    events = [event for item in items for event in item.events]
+    return events_frame(items[0].guild_id, items[0].epoch, events)
 
 
 def session_of(*guilds: SessionGuild, user_id: int = 1) -> Session:
@@ -77,7 +82,7 @@ class ScriptedHost:
         self.unwatching.set()
         self.reachable = True
 
-    async def stream(self, relay_id: str) -> AsyncIterator[list[Item]]:
+    async def stream(self, relay_id: str) -> AsyncGenerator[list[Item], None]:
         if not self.reachable:
             raise HostUnreachable
         queue = self.streams[relay_id] = asyncio.Queue()

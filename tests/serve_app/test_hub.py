@@ -14,7 +14,7 @@ from actors.guild import MAX_REPLAY_BYTES
 from actors.routing import GuildDirectory
 from domain.errors import HostUnreachable, NotOwner, StoreUnavailable, TooManySockets
 from domain.protocol import events_frame
-from serve_app import host_links
+from serve_app import frame, host_links
 from serve_app import hub as module
 from serve_app.hub import Hub
 from serve_app.socket import MAX_QUEUED_BYTES
@@ -23,6 +23,7 @@ from tests.serve_app.scripted_host import (
     Browser,
     ScriptedHost,
     ScriptedRouting,
+    frame_of,
     item,
     member_of,
     until,
@@ -136,13 +137,14 @@ async def test_what_comes_together_is_written_together(
 ) -> None:
     """One write a socket for all of a list, up to a size; who already has some of it gets the rest."""
     early, late = await relay.following(0), await relay.following(2)
-    writes = early.wire.writes
-    monkeypatch.setattr(module, "MAX_JOINED_BYTES", 3 * len(item(1).frame))
-    relay.host.feed(*(item(offset) for offset in range(1, 6)))
+    writes, items = early.wire.writes, [item(offset) for offset in range(1, 6)]
+    monkeypatch.setattr(frame, "MAX_JOINED_BYTES", 3 * len(items[0].events[0]))
+    relay.host.feed(*items)
     await until(lambda: late.offsets == [3, 4, 5])
     assert early.offsets == [1, 2, 3, 4, 5]
     assert early.wire.writes - writes == 2
-    assert (relay.hub.frames, relay.hub.bytes) == (8, 8 * len(item(1).frame))
+    sent = [frame_of(*items[:3]), frame_of(*items[3:]), frame_of(items[2]), frame_of(*items[3:])]
+    assert (relay.hub.frames, relay.hub.bytes) == (4, sum(map(len, sent)))
 
 
 @pytest.mark.parametrize("overtaken", [False, True])
@@ -175,7 +177,7 @@ async def test_a_replay_comes_between_the_answer_and_the_stream(relay: HubUnderT
     call = await relay.host.call(1)
     assert call.position == (1, 0)
     relay.host.feed(item(2), item(3))
-    call.answer(2, replay=item(1).frame.replace(b'{"offset":1}', b'{"offset":1},{"offset":2}'))
+    call.answer(2, replay=frame_of(item(1), item(2)))
     await browser.frame(3)
     assert browser.ops == ["subscribed", "events", "events"]
     assert browser.offsets == [1, 2, 3]
@@ -423,10 +425,12 @@ async def test_what_waits_for_an_answer_is_bounded(relay: HubUnderTest) -> None:
     browser = relay.browser()
     relay.hub.subscribe(browser.socket, member_of(), None)
     await relay.host.call(1)
-    relay.host.feed(*[Item(GUILD, 1, number, b"x" * (MAX_QUEUED_BYTES // 4)) for number in range(1, 5)])
+    relay.host.feed(
+        *[Item(GUILD, 1, number, [b"x" * (MAX_QUEUED_BYTES // 4 - 100)]) for number in range(1, 5)]
+    )
     await until(lambda: all(queue.empty() for queue in relay.host.streams.values()))
     assert browser.closed is None
-    relay.host.feed(Item(GUILD, 1, 5, b"x"))
+    relay.host.feed(Item(GUILD, 1, 5, [b"x" * 200]))
     assert await browser.close_code() == 4008
 
 
@@ -487,7 +491,7 @@ async def test_subscribing_twice_begins_anew(relay: HubUnderTest) -> None:
     relay.hub.subscribe(browser.socket, member_of(), (1, 4))
     call = await relay.host.call(2)
     assert call.position == (1, 4)
-    call.answer(5, replay=item(5).frame)
+    call.answer(5, replay=frame_of(item(5)))
     await browser.frame(3)
     relay.host.feed(item(6))
     await browser.frame(4)
@@ -600,7 +604,7 @@ async def test_who_had_too_much_replayed_is_asked_for_without_a_position(relay: 
     assert (call.position, withheld.position) == ((1, 4), None)
     withheld.answer(5)
     assert (await second.frame(1))["recovered"] is False
-    replay = item(5).frame
+    replay = frame_of(item(5))
     call.answer(5, replay=replay)
     assert [(await first.frame(1))["recovered"], first.offsets] == [True, [5]]
     await settled(relay)

@@ -42,6 +42,7 @@ from tests.serve_app.scripted_host import (
     RecordingWire,
     ScriptedHost,
     ScriptedRouting,
+    frame_of,
     item,
     session_of,
     until,
@@ -345,7 +346,7 @@ async def test_one_follows_resumes_and_lets_go(relay: RelayUnderTest) -> None:
     connection.subscribe(epoch=1, offset=4)
     call = await relay.host.call(1)
     assert call.position == (1, 4)
-    call.answer(5, replay=item(5).frame)
+    call.answer(5, replay=frame_of(item(5)))
     relay.host.feed(item(6))
     assert (await connection.frame(3))["events"] == [{"offset": 6}]
     connection.say(op="unsubscribe", guild_id=str(GUILD))
@@ -893,7 +894,7 @@ async def test_a_relay_counts_what_it_does(relay: RelayUnderTest) -> None:
     relay.host.feed(one, item(1, GUILD + 1))
     await watching.frame(2)
     counts = relay.relay._counts().relay
-    assert counts == RelayCounts({"test": 2}, 1, frames=1, bytes=len(one.frame), closed={}, hosts=1)
+    assert counts == RelayCounts({"test": 2}, 1, frames=1, bytes=len(frame_of(one)), closed={}, hosts=1)
     idle.say_raw(text="nonsense")
     await idle.end()
     counts = relay.relay._counts().relay
@@ -958,9 +959,9 @@ async def test_a_reader_that_stands_still_is_cut(relay: RelayUnderTest) -> None:
         (await relay.host.call(number)).answer(0)
         await each.frame(1)
     connection.hold()
-    frame = b'{"op":"events","filling":"%s"}' % (b"x" * (socket_module.MAX_QUEUED_BYTES // 2))
+    event = b'{"filling":"%s"}' % (b"x" * (socket_module.MAX_QUEUED_BYTES // 2))
     for offset in range(1, 5):
-        relay.host.feed(Item(GUILD, 1, offset, frame))
+        relay.host.feed(Item(GUILD, 1, offset, [event]))
         await other.frame(1 + offset)
     assert (await connection.end())[0] == 4008
     other.leave()

@@ -31,6 +31,7 @@ from domain.ids import HOUR_MS
 from domain.placement import Placement, place
 from domain.socket_limits import SocketLimits
 from serve_app.hub import Hub
+from serve_app.pacing import Pace
 from serve_app.socket_counts import SocketCounts
 from tests.simulation.browser import Browser
 from tests.simulation.faults import draw
@@ -302,7 +303,8 @@ class World:
         async def start() -> Hub:
             await self._persist(directory.start)
             everywhere = MemoryOpenSockets(SharedSockets(), "relay")
-            hub = Hub(directory, SocketCounts(SocketLimits(), everywhere, self.loop.time))
+            counts = SocketCounts(SocketLimits(), everywhere, self.loop.time)
+            hub = Hub(directory, counts, Pace(now_s=self.loop.time))
             await hub.start()
             return hub
 
