@@ -29,6 +29,8 @@ class Saved(msgspec.Struct, frozen=True, array_like=True):
     """By guild: the last event that is in a batch, where that is behind its shard's position."""
     counted: dict[int, Position] = {}
     deletions: tuple[PendingDeletion, ...] = ()
+    superseded_until: int = 0
+    """Up to this position of the spool, what is only counted was counted by another life, or told as lost."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -83,7 +85,10 @@ class Coverage:
                 del waiting[mark.at]
 
     def save(
-        self, shards: tuple[ShardState, ...], deletions: tuple[PendingDeletion, ...] = ()
+        self,
+        shards: tuple[ShardState, ...],
+        deletions: tuple[PendingDeletion, ...] = (),
+        superseded_until: int = 0,
     ) -> tuple[bytes, int | None]:
         """Return what the next life needs, and until when this one covers everything."""
         safe = tuple(self._safe(shard) for shard in shards)
@@ -93,8 +98,11 @@ class Coverage:
         for done in self._done:
             for guild_id in [guild for guild, at in done.items() if self._is_behind(at, positions)]:
                 del done[guild_id]
-        heard = [shard.heard_ms for shard in safe if shard.heard_ms is not None]
-        return _encode(Saved(safe, *self._done, deletions)), min(heard, default=None)
+        return _encode(Saved(safe, *self._done, deletions, superseded_until)), _heard_by_all(safe)
+
+    def heard_ms(self, shards: tuple[ShardState, ...]) -> int | None:
+        """Return until when everything that was heard is in a batch."""
+        return _heard_by_all(tuple(self._safe(shard) for shard in shards))
 
     def _safe(self, shard: ShardState) -> ShardState:
         """Return a shard's state as of the oldest of its events that waits in memory."""
@@ -115,3 +123,7 @@ class Coverage:
         if at.session_id in positions:
             return at.sequence <= positions[at.session_id]
         return self._sessions.get(at.shard_id) != at.session_id
+
+
+def _heard_by_all(shards: tuple[ShardState, ...]) -> int | None:
+    return min((shard.heard_ms for shard in shards if shard.heard_ms is not None), default=None)

@@ -10,8 +10,9 @@ import msgspec
 import structlog
 
 from actors.routing import GuildDirectory, Routing
+from actors.sender_fence import SenderFence
 from domain.errors import MalformedBatch
-from domain.events import Accepted, Batch, Busy, NotMine, Reply, decode_reply
+from domain.events import Accepted, Batch, Busy, NotMine, Replaced, Reply, decode_reply
 
 log = structlog.get_logger()
 
@@ -48,12 +49,15 @@ class Outcome(Enum):
 class Delivery:
     """Calls one host."""
 
-    def __init__(self, host_id: str, directory: GuildDirectory, settings: LaneSettings) -> None:
+    def __init__(
+        self, host_id: str, directory: GuildDirectory, settings: LaneSettings, fence: SenderFence
+    ) -> None:
         self.credit: int | None = None
         """How many events the host said it can take; None when that is not known, or not any more."""
         self._host_id = host_id
         self._directory = directory
         self._settings = settings
+        self._fence = fence
 
     async def wait_for_credit(self, events: int) -> None:
         """Pause when the host has no room for so many; what it said of its room is old then."""
@@ -65,6 +69,7 @@ class Delivery:
         """Send a batch, the same again and again, until it is taken or never will be."""
         retry_s = self._settings.first_retry_s
         while True:
+            await self._fence.until_open()
             routing = self._directory.routing
             try:
                 if self._host_id not in routing.hosts and self._is_moved(batch, routing):
@@ -88,13 +93,16 @@ class Delivery:
                     await asyncio.sleep(_jitter(self._settings.first_retry_s))
                 case Busy(retry_after_ms=wait_ms):
                     await asyncio.sleep(_jitter(wait_ms / 1000))
+                case Replaced():
+                    log.error("sender_replaced", sender=self._fence.sender)
+                    self._fence.close()
 
     async def _call(self, routing: Routing, payload: bytes) -> Reply:
         host = routing.hosts.get(self._host_id)
         reply = (
             Busy(int(self._settings.longest_retry_s * 1000))
             if host is None
-            else decode_reply(await host.ingest(payload))
+            else decode_reply(await host.ingest(payload, self._fence.sender))
         )
         if host is None or isinstance(reply, NotMine):
             await self._directory.refresh(routing.placement.version)

@@ -28,7 +28,7 @@ from domain.errors import (
 from domain.events import Accepted, Batch, decode_event, decode_reply, encode_batch
 from domain.ids import HOUR_MS, SLOTS
 from domain.placement import NOBODY, Placement, between, may_be_host, placing
-from domain.ports import GuildStore, HostRow
+from domain.ports import GuildStore, HostRow, PendingDeletion, RunnerLife, RunnerRow
 
 log = structlog.get_logger()
 
@@ -95,6 +95,7 @@ class Director:
         """Whether every host has heard of the placement."""
         self._partitions_made_ms = 0
         self._changing = asyncio.Lock()
+        self._searching = asyncio.Lock()
         self._tasks = SupervisedTasks("director")
         self._ticking: asyncio.Task[None] | None = None
         self._forgetting: asyncio.Task[None] | None = None
@@ -128,6 +129,31 @@ class Director:
         """Return when hosts were last heard, and how much they had told these streams of theirs by then."""
         self._require_valid()
         return self._signs.of(streams, asyncio.get_running_loop().time())
+
+    async def find_runner(self, runner_id: str) -> RunnerRow | None:
+        """See :class:`actors.registration.RunnerRegistry`."""
+        await self._recovered()
+        return await self._store.find_runner(runner_id)
+
+    async def register_runner(self, life: RunnerLife, spool_id: str, after: int = 0) -> RunnerRow:
+        """See :class:`actors.registration.RunnerRegistry`."""
+        await self._recovered()
+        return await self._store.register_runner(life, spool_id, after)
+
+    async def note_covered(
+        self, runner_id: str, incarnation: int, covered_ms: int | None, spool_id: str
+    ) -> None:
+        """See :class:`actors.registration.RunnerRegistry`."""
+        await self._recovered()
+        await self._store.note_covered(runner_id, incarnation, covered_ms, spool_id)
+
+    async def pending_deletions(
+        self, shard_ids: tuple[int, ...], shard_count: int, span_ms: tuple[int, int], limit: int
+    ) -> list[PendingDeletion]:
+        """See :class:`actors.registration.RunnerRegistry`. One search at a time: each reads months."""
+        await self._recovered()
+        async with self._searching:
+            return await self._store.pending_deletions(shard_ids, shard_count, span_ms, limit)
 
     async def list_hosts(self) -> list[HostStats | str]:
         """Return what each host holds, or the id of one that does not answer."""

@@ -19,7 +19,15 @@ import structlog
 from actors.guild import GuildActor
 from actors.guild_table import GuildTable
 from actors.tasks import SupervisedTasks
-from domain.errors import BatchTaken, EventRefused, Fenced, HistoryTakenBack, MalformedBatch, StoreUnavailable
+from domain.errors import (
+    BatchTaken,
+    EventRefused,
+    Fenced,
+    HistoryTakenBack,
+    MalformedBatch,
+    RunnerReplaced,
+    StoreUnavailable,
+)
 from domain.events import (
     Accepted,
     Batch,
@@ -27,7 +35,9 @@ from domain.events import (
     Event,
     MemberJoined,
     NotMine,
+    Replaced,
     Reply,
+    Sender,
     UserRef,
     ViolationDetected,
     encode_batch,
@@ -94,6 +104,7 @@ class _Waiting(NamedTuple):
     batch: Batch
     poison: tuple[PoisonEvent, ...]
     reply: asyncio.Future[Reply]
+    sender: Sender | None = None
 
 
 class _Doubt(NamedTuple):
@@ -132,13 +143,15 @@ class GroupCommit:
         self._tasks = SupervisedTasks("group commit")
         self._tasks.keep("commit", self._commit_forever)
 
-    def offer(self, batch: Batch, poison: tuple[PoisonEvent, ...]) -> asyncio.Future[Reply] | None:
+    def offer(
+        self, batch: Batch, poison: tuple[PoisonEvent, ...], sender: Sender | None = None
+    ) -> asyncio.Future[Reply] | None:
         """Queue a batch; return what will be its answer, or None when there is no room."""
         waiting_then = self._waiting_events + len(batch.events)
         full = self._waiting_events > 0 and waiting_then > self._settings.intake_events
         if full or self._stopped:
             return None
-        waiting = _Waiting(batch, poison, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(batch, poison, asyncio.get_running_loop().create_future(), sender)
         self._waiting_events += len(batch.events)
         self._waiting.put_nowait(waiting)
         return waiting.reply
@@ -230,6 +243,16 @@ class GroupCommit:
             log.error("host_fenced", host=self._incarnation.host_id, error=str(error))  # noqa: TRY400
             self._watch.fenced()
             self._answer_all(group, NotMine(self._watch.placement_version()))
+        except RunnerReplaced as error:
+            log.warning("runner_replaced", lives=sorted(error.lives))
+            rest = []
+            for waiting in group:
+                if (sender := waiting.sender) and (sender.runner_id, sender.incarnation) in error.lives:
+                    _answer(waiting, Replaced())
+                else:
+                    rest.append(waiting)
+            if rest:
+                await self._take(rest)
         except BatchTaken:
             # A commit in doubt was made after we had asked. Ask again, from the database alone.
             self._taken.clear()
@@ -325,7 +348,7 @@ class GroupCommit:
                 alone = msgspec.structs.replace(batch, events=())
                 poison = poison_event(batch, None, str(error), encode_batch(alone))
                 rest = msgspec.structs.replace(batch, gaps=())
-                await self._take([_Waiting(rest, (*waiting.poison, poison), waiting.reply)])
+                await self._take([waiting._replace(batch=rest, poison=(*waiting.poison, poison))])
                 return
             if not batch.events:
                 _fail(waiting, MalformedBatch(str(error)))
@@ -339,7 +362,7 @@ class GroupCommit:
         log.error("events_set_aside", host=self._incarnation.host_id, events=len(aside), reason=why)
         good = tuple(event for i, event in enumerate(batch.events) if i not in refused)
         rest = msgspec.structs.replace(batch, events=good)
-        await self._take([_Waiting(rest, (*waiting.poison, *aside), waiting.reply)])
+        await self._take([waiting._replace(batch=rest, poison=(*waiting.poison, *aside))])
 
     async def _take_again(self, waiting: _Waiting, error: EventRefused) -> None:
         """Commit once more what would be taken now; refused again, its shard keeps it and comes back."""
@@ -437,6 +460,7 @@ def _commit_of(group: list[_Waiting], events: list[Event], decisions: dict[int, 
         marks=_marks(group),
         gaps=tuple((w.batch.source, gap) for w in group for gap in w.batch.gaps),
         poison=tuple(poison for w in group for poison in w.poison),
+        senders=tuple({waiting.sender for waiting in group if waiting.sender is not None}),
     )
 
 

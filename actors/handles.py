@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
-from ray.util import list_named_actors
+from ray.util import get_node_ip_address, list_named_actors
 
 from actors.fan_out import Item
 from actors.guild import Admission, Answer, Unwatch, Watch
@@ -24,10 +24,11 @@ from actors.signs import Sign
 from actors.user_resolver import ResolverStats
 from domain.authority import AuthorityNotice
 from domain.errors import GuildhallError, HostUnreachable, RolesUnavailable
+from domain.events import Sender
 from domain.people import Person
 from domain.permissions import Role
 from domain.placement import Placement, changed
-from domain.ports import Incarnation
+from domain.ports import Incarnation, NodeRef, PendingDeletion, RunnerLife, RunnerRow
 from domain.roles import Assignment, AuthorityChange, Mapping, Member, RoleChange
 
 DIRECTOR_NAME = "guildhall-director"
@@ -113,9 +114,9 @@ class HostHandle:
         """End the actor for good; one that is frozen ends as soon as it thaws."""
         ray.kill(self._actor, no_restart=True)
 
-    async def ingest(self, payload: bytes) -> bytes:
+    async def ingest(self, payload: bytes, sender: Sender | None = None) -> bytes:
         """See ``GuildHost.ingest``."""
-        return await _answer(self._actor.ingest.remote(payload))
+        return await _answer(self._actor.ingest.remote(payload, sender))
 
     async def register(self, relay_id: str, requests: list[Watch | Unwatch]) -> list[Answer]:
         """See ``GuildHost.register``."""
@@ -166,9 +167,13 @@ class RunnerHandle:
     def __init__(self, actor: Any) -> None:
         self._actor = actor
 
-    async def start(self) -> None:
+    async def ping(self) -> None:
+        """See ``ShardRunner.ping``."""
+        await _answer(self._actor.ping.remote())
+
+    async def start(self, incarnation: int) -> None:
         """See ``ShardRunner.start``."""
-        await _answer(self._actor.start.remote())
+        await _answer(self._actor.start.remote(incarnation))
 
     async def stop(self, reason: str) -> None:
         """See ``ShardRunner.stop``."""
@@ -204,6 +209,26 @@ class DirectorHandle:
     async def signs(self, streams: dict[str, str]) -> dict[str, Sign]:
         """See ``Director.signs``."""
         return await _answer(self._actor.signs.remote(streams))
+
+    async def find_runner(self, runner_id: str) -> RunnerRow | None:
+        """See ``Director.find_runner``."""
+        return await _answer(self._actor.find_runner.remote(runner_id))
+
+    async def register_runner(self, life: RunnerLife, spool_id: str, after: int = 0) -> RunnerRow:
+        """See ``Director.register_runner``."""
+        return await _answer(self._actor.register_runner.remote(life, spool_id, after))
+
+    async def note_covered(
+        self, runner_id: str, incarnation: int, covered_ms: int | None, spool_id: str
+    ) -> None:
+        """See ``Director.note_covered``."""
+        await _answer(self._actor.note_covered.remote(runner_id, incarnation, covered_ms, spool_id))
+
+    async def pending_deletions(
+        self, shard_ids: tuple[int, ...], shard_count: int, span_ms: tuple[int, int], limit: int
+    ) -> list[PendingDeletion]:
+        """See ``Director.pending_deletions``."""
+        return await _answer(self._actor.pending_deletions.remote(shard_ids, shard_count, span_ms, limit))
 
     async def tick(self) -> None:
         """See ``Director.tick``."""
@@ -356,6 +381,10 @@ class AnyDirector:
         """See ``Director.list_hosts``."""
         return await (await self._director()).list_hosts()
 
+    async def find_runner(self, runner_id: str) -> RunnerRow | None:
+        """See ``Director.find_runner``."""
+        return await (await self._director()).find_runner(runner_id)
+
     async def _director(self) -> DirectorHandle:
         if self._found is None:
             try:
@@ -363,6 +392,12 @@ class AnyDirector:
             except ValueError as error:
                 raise HostUnreachable("There is no Director yet.") from error
         return self._found
+
+
+def this_node() -> NodeRef:
+    """Return the machine that this process runs on."""
+    context = ray.get_runtime_context()
+    return NodeRef(context.get_node_id(), get_node_ip_address())
 
 
 async def find_runners() -> dict[str, RunnerHandle]:

@@ -43,6 +43,7 @@ from domain.events import (
     MemberLeft,
     MessagesCounted,
     NotMine,
+    Sender,
     ViolationDetected,
     decode_batch,
     decode_batch_piecewise,
@@ -222,15 +223,16 @@ class GuildHost:
             self.forget({guild for guild in part if not (self._owns_by(before, guild) and self.owns(guild))})
             await asyncio.sleep(0)
 
-    async def ingest(self, payload: bytes) -> bytes:
+    async def ingest(self, payload: bytes, sender: Sender | None = None) -> bytes:
         """Take a batch; answer when it is durable, or when it is not taken.
 
         ``payload`` is an encoded :class:`~domain.events.Batch`, the answer an encoded
-        :data:`~domain.events.Reply`. An event that cannot be read is set aside with its reason. Raises
+        :data:`~domain.events.Reply`. What a ``sender`` sends is taken while that is the newest life of its
+        runner. An event that cannot be read is set aside with its reason. Raises
         :class:`~domain.errors.MalformedBatch` when not even the batch's frame can be read.
         """
         batch, poison = _read(payload)
-        reply = self._commit.offer(batch, poison)
+        reply = self._commit.offer(batch, poison, sender)
         if reply is None:
             self._refused += 1
             return encode_reply(self._commit.busy())

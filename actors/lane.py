@@ -13,6 +13,7 @@ from actors.delivery import Delivery, LaneSettings, Outcome
 from actors.departure import Departure, Neighbours
 from actors.gathering import Gathering, Item
 from actors.routing import GuildDirectory
+from actors.sender_fence import SenderFence
 from actors.spool_writer import SpoolWriter, decoded
 from actors.tasks import SupervisedTasks
 from domain.events import Batch, Event, Gap
@@ -48,13 +49,15 @@ class Lane:
         neighbours: Neighbours,
         settings: LaneSettings,
         tasks: SupervisedTasks,
+        fence: SenderFence,
     ) -> None:
         self.host_id = host_id
         self.waiting = waiting
         self.sent_events = self.sent_batches = 0
         self.drained = asyncio.Event()
         """Set while everything is acknowledged."""
-        self._delivery = Delivery(host_id, directory, settings)
+        self._delivery = Delivery(host_id, directory, settings, fence)
+        self._fence = fence
         self._departure = Departure(
             host_id,
             directory=directory,
@@ -67,7 +70,7 @@ class Lane:
         self._settings = settings
         self._direct = 0
         """The position of the batch that was made of what waited, and is on its way."""
-        self._away = False
+        self._away = not fence.may_send
         self._spool_timer: asyncio.TimerHandle | None = None
         self._something = asyncio.Event()
         self._urgent = asyncio.Event()
@@ -163,6 +166,8 @@ class Lane:
     # -- the loop ---------------------------------------------------------------------------------
 
     async def _run(self) -> None:
+        await self._fence.until_open()
+        self._away = False
         while True:
             await self._step()
 

@@ -6,19 +6,23 @@ import asyncio
 from collections.abc import Callable
 
 import msgspec
+import structlog
 
 from actors.coverage import Coverage, Mark
 from actors.delivery import LaneSettings
 from actors.gathering import Gathering
 from actors.lane import Lane
 from actors.routing import GuildDirectory
+from actors.sender_fence import SenderFence
 from actors.spool_index import SpoolBounds, SpoolIndex
 from actors.spool_writer import Checkpoint, SpoolWriter, WriterSettings, decoded
 from actors.tasks import SupervisedTasks
 from domain.detection import SeenText
 from domain.events import Event, Gap
 from domain.ids import hour_start
-from domain.ports import EarlierLife, PendingDeletion, Position, ShardState, Spool
+from domain.ports import EarlierLife, PendingDeletion, Position, ShardState, Spool, SpoolContents
+
+log = structlog.get_logger()
 
 
 class OutboxSettings(msgspec.Struct, frozen=True):
@@ -56,13 +60,14 @@ class Outbox:
     while its disk takes nothing, it may tell counts twice, and so what left one lane for another.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the last two have defaults
         self,
         source: str,
         directory: GuildDirectory,
         spool: Spool,
         now_ms: Callable[[], int],
         settings: OutboxSettings | None = None,
+        fence: SenderFence | None = None,
     ) -> None:
         self._source = source
         self._directory = directory
@@ -72,10 +77,17 @@ class Outbox:
         self._coverage = Coverage()
         self._tasks = SupervisedTasks("outbox")
         self._writer = SpoolWriter(spool, self._index, now_ms, self._settings.writer, self._tasks)
+        self._fence = fence or SenderFence.without()
         self._lanes: dict[str, Lane] = {}
         self._homes: dict[int, str] = {}
         """The lane that a guild's last event went into."""
         self._listening_since_ms: int | None = None
+        self._heard: Callable[[], tuple[ShardState, ...]] | None = None
+        self._covering: tuple[int, int] | None = None
+        """Until when everything was heard at a moment, and the last position of the spool then."""
+        self._covered_ms: int | None = None
+        self.spool_id = ""
+        """Of the spool on disk; of none until it could be opened."""
         self._untold_ms: int | None = None
         """Until when an earlier life heard everything, if that was found out late."""
 
@@ -83,6 +95,8 @@ class Outbox:
         """Take up what an earlier life left; return what the bot needs to go on from there."""
         contents = await self._writer.start(self._opened_late)
         saved = self._coverage.load(contents.saved)
+        self.spool_id = contents.spool_id
+        self._index.superseded(saved.superseded_until)
         for host_id in self._index.lanes:
             await self._find_homes(host_id)
         for host_id in self._index.lanes:
@@ -122,14 +136,39 @@ class Outbox:
         """
 
         def checkpoint() -> Checkpoint:
-            standing = shards() if shards is not None else (ShardState(0, self._now_ms()),)
-            saved, alive_ms = self._coverage.save(standing, deletions())
+            saved, alive_ms = self._coverage.save(heard(), deletions(), self._index.superseded_until)
             return Checkpoint(alive_ms, saved, changed_guilds(), seen())
 
+        heard = self._heard = shards or (lambda: (ShardState(0, self._now_ms()),))
         self._writer.checkpoint = checkpoint
         self._listening_since_ms = self._now_ms()
         self._tell_untold()
         self._writer.wake()
+
+    def covered_ms(self) -> int | None:
+        """Return until when everything that was heard is acknowledged; to be asked again and again."""
+        if self._heard is None:
+            return None
+        if self._covering is not None and self._index.first_position > self._covering[1]:
+            self._covered_ms, self._covering = self._covering[0], None
+        heard_ms = self._coverage.heard_ms(self._heard())
+        if self._covering is None and heard_ms is not None:
+            self._covering = heard_ms, self._index.last_position
+        return self._covered_ms
+
+    async def supersede(self, deletions: tuple[PendingDeletion, ...] = ()) -> None:
+        """Give up what is only counted of all that is here: another life has gone on from somewhere else.
+
+        That is on disk before this returns, with the deletions that an earlier life left.
+        """
+        for lane in list(self._lanes.values()):
+            lane.spool()
+        self._index.superseded(self._index.last_position)
+        log.warning("spool_superseded", spool=self.spool_id, batches=self._index.batches)
+        if self._writer.checkpoint is None:
+            saved, _ = self._coverage.save((), deletions, self._index.superseded_until)
+            self._writer.checkpoint = lambda: Checkpoint(None, saved)
+        await self._writer.written()
 
     def stats(self) -> OutboxStats:
         """Return what went through."""
@@ -167,6 +206,7 @@ class Outbox:
 
     def lane_to(self, host_id: str) -> Lane:
         """See :class:`actors.departure.Neighbours`."""
+        self._covering = None  # what moves gets a new position
         return self._lane(host_id)
 
     def moved_away(self, host_id: str) -> None:
@@ -202,11 +242,12 @@ class Outbox:
                 neighbours=self,
                 settings=self._settings.lane,
                 tasks=self._tasks,
+                fence=self._fence,
             )
         return lane
 
-    def _opened_late(self, alive_ms: int | None) -> None:
-        self._untold_ms = alive_ms
+    def _opened_late(self, contents: SpoolContents) -> None:
+        self._untold_ms, self.spool_id = contents.alive_ms, contents.spool_id
         self._tell_untold()
 
     def _tell_untold(self) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.director import Director
 from actors.handles import (
@@ -24,9 +25,13 @@ from actors.host import GuildHost
 from actors.rbac import Rbac
 from actors.shard_runner import ShardRunner
 from actors.user_resolver import UserResolver
+from domain.ports import NodeRef
 
 MAX_CONCURRENT_CALLS = 10_000
 """Calls that wait in an actor cost a coroutine each; what they carry, the actors bound themselves."""
+
+SPREAD = "SPREAD"
+"""A node that goes takes as few actors along as can be."""
 
 _JEMALLOC = Path(ray.__file__).parent / "core" / "libjemalloc.so"
 """Ray brings it for its own profiling of memory; on Linux only."""
@@ -40,9 +45,23 @@ def create_host(actor_name: str, *args: Any) -> HostHandle:
     return HostHandle(_create(GuildHost, actor_name, args, env_vars=_gives_memory_back()))
 
 
-def create_runner(runner_id: str, *args: Any) -> RunnerHandle:
-    """Create a :class:`ShardRunner` with these arguments; it connects with ``start``."""
-    return RunnerHandle(_create(ShardRunner, f"{RUNNER_PREFIX}{runner_id}", args))
+def create_runner(node: NodeRef | None, runner_id: str, *args: Any) -> RunnerHandle:
+    """Create a :class:`ShardRunner` with these arguments, on that machine while it is there.
+
+    It connects with ``start``. Blocks.
+    """
+    return RunnerHandle(_create(ShardRunner, f"{RUNNER_PREFIX}{runner_id}", args, strategy=_on(node)))
+
+
+def _on(node: NodeRef | None) -> Any:
+    """Return how to place an actor on a machine, which is known by its address if Ray began anew there."""
+    if node is not None:
+        alive = [each for each in ray.nodes() if each["Alive"]]
+        ids = [each["NodeID"] for each in alive if each["NodeID"] == node.node_id]
+        ids += sorted(each["NodeID"] for each in alive if each["NodeManagerAddress"] == node.address)
+        if ids:
+            return NodeAffinitySchedulingStrategy(ids[0], soft=False)
+    return SPREAD
 
 
 def create_director(*args: Any) -> DirectorHandle:
@@ -83,6 +102,7 @@ def _create(
     *,
     max_restarts: int = 0,
     env_vars: dict[str, str] | None = None,
+    strategy: Any = SPREAD,
 ) -> Any:
     actor = ray.remote(plain).options(
         name=name,
@@ -90,7 +110,7 @@ def _create(
         lifetime="detached",
         max_restarts=max_restarts,
         max_concurrency=MAX_CONCURRENT_CALLS,
-        scheduling_strategy="SPREAD",  # a node that goes takes as few hosts along as can be
+        scheduling_strategy=strategy,
         num_cpus=0,  # actors wait more than they compute; they are placed by count, not by a core each
         runtime_env={"env_vars": env_vars} if env_vars else None,
     )

@@ -11,6 +11,7 @@ from actors.guild import Admission, Answer, Unwatch, Watch
 from actors.host import HostPing, HostStats
 from actors.observers import Change
 from domain.errors import HostUnreachable, StoreUnavailable
+from domain.events import Sender
 from domain.placement import Placement
 from domain.ports import Incarnation
 
@@ -36,7 +37,7 @@ class HostCalls(Protocol):
         """Tell the host what it owns; return when it has let go of everything else."""
         ...
 
-    async def ingest(self, payload: bytes) -> bytes:
+    async def ingest(self, payload: bytes, sender: Sender | None = None) -> bytes:
         """Hand over a batch."""
         ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -11,7 +12,9 @@ import structlog
 
 from actors.authority_reports import AuthorityReports, AuthoritySink
 from actors.outbox import Outbox, OutboxSettings, OutboxStats
-from actors.routing import GuildDirectory, RoutingSource
+from actors.registration import Registration, RunnerDirector
+from actors.routing import GuildDirectory
+from actors.sender_fence import SenderFence
 from actors.tasks import SupervisedTasks
 from domain.authority import AuthorityNotice
 from domain.detection import (
@@ -23,9 +26,18 @@ from domain.detection import (
     content_hash,
     excerpt,
 )
+from domain.errors import GuildhallError
 from domain.events import ActionSettled, ActionStatus, Event, Gap, ViolationDetected
-from domain.ids import violation_id
-from domain.ports import BotConnection, BotProgress, PendingDeletion, Position, Spool
+from domain.ids import HOUR_MS, violation_id
+from domain.ports import (
+    BotConnection,
+    BotProgress,
+    NodeRef,
+    PendingDeletion,
+    Position,
+    RunnerLife,
+    Spool,
+)
 
 log = structlog.get_logger()
 
@@ -38,6 +50,17 @@ SETTLED_KEPT_MS = 5_000
 
 FLUSH_WITHIN_S = 5.0
 
+NOTE_EVERY_S, STUCK_AFTER_S = 2.0, 30.0
+"""How often a runner says until when everything is delivered, and hears whether it was replaced."""
+
+PENDING_DAYS = 30
+"""Deletions that nobody has told the end of are made if they are no older."""
+PENDING_AT_ONCE = 500
+PENDING_RETRY_S = 5.0
+PENDING_LOOK_S = 0.1
+ENDS_WITHIN_S = 5.0
+"""For how long one that was replaced may take leave."""
+
 
 class RunnerSettings(msgspec.Struct, frozen=True):
     """What one runner is to do."""
@@ -45,6 +68,16 @@ class RunnerSettings(msgspec.Struct, frozen=True):
     runner_id: str
     rules: DetectionRules = DetectionRules()
     outbox: OutboxSettings = OutboxSettings()
+    shard_ids: tuple[int, ...] = (0,)
+    shard_count: int = 1
+
+
+class RunnerPlace(NamedTuple):
+    """The process that a runner has for itself."""
+
+    find_node: Callable[[], NodeRef]
+    end: Callable[[], None]
+    """Ends it at once: it was replaced, and whatever it still did would be wrong."""
 
 
 class RunnerStats(msgspec.Struct, frozen=True):
@@ -64,22 +97,28 @@ class ShardRunner:
 
     Killed, it loses nothing that Discord still has: the next runner of its name delivers what is on disk, and
     takes the sessions up from there. Where Discord has a session no more, that is told as a gap.
+
+    Replaced without knowing it, as when it hung or its node was cut off, it is told so by the first host or
+    Director that it reaches; then it leaves Discord and ends.
     """
 
     def __init__(  # noqa: PLR0917 - remote.py hands them over in order
         self,
         settings: RunnerSettings,
         connect: Callable[[], BotConnection],
-        find_routing: Callable[[], RoutingSource],
+        find_director: Callable[[], RunnerDirector],
         compile_pattern: CompilePattern,
         now_ms: Callable[[], int],
         open_spool: Callable[[], Spool],
         find_authority: Callable[[], AuthoritySink],
+        place: RunnerPlace,
     ) -> None:
         self._settings = settings
         self._open_spool = open_spool
         self._connect = connect
-        self._find_routing = find_routing
+        self._find_director = find_director
+        self._place = place
+        self._fence = SenderFence()
         self._now_ms = now_ms
         self._detector = Detector(settings.rules, compile_pattern)
         self._bot: BotConnection
@@ -87,23 +126,41 @@ class ShardRunner:
         self._authority = AuthorityReports(find_authority)
         self._deletions: asyncio.Queue[PendingDeletion] = asyncio.Queue(MAX_WAITING_DELETIONS)
         self._deleters = SupervisedTasks(settings.runner_id)
+        self._tasks = SupervisedTasks(settings.runner_id)
         self._unsettled: dict[UUID, PendingDeletion] = {}
         self._settled_ms: dict[UUID, int] = {}
         """When deletions were settled whose outcome may not be on disk yet, oldest first."""
         self._messages = self._violations = 0
 
-    async def start(self) -> None:
-        """Log in and begin to connect; ``stats`` tells how far the shards are. Raises ``BotRefused``."""
-        directory = GuildDirectory(self._find_routing())
+    async def ping(self) -> None:
+        """Return: its process has begun."""
+
+    async def start(self, incarnation: int) -> None:
+        """Register, log in and begin to connect; ``stats`` tells how far the shards are.
+
+        ``incarnation`` is higher than that of any life before.
+
+        Raises:
+            BotRefused: Discord does not let the bot in.
+            GuildhallError: nobody can say what an earlier life has done, and there is no spool that knows.
+
+        """
+        began_ms, director = self._now_ms(), self._find_director()
+        directory = GuildDirectory(director)
         await directory.start()
         # A runner's life is a source of its own: its numbers start at one again.
-        source = f"{self._settings.runner_id}@{self._now_ms()}"
-        self._outbox = Outbox(source, directory, self._open_spool(), self._now_ms, self._settings.outbox)
-        earlier = await self._outbox.start()
+        runner_id, outbox = self._settings.runner_id, self._settings.outbox
+        source = f"{runner_id}@{incarnation}"
+        self._outbox = Outbox(source, directory, self._open_spool(), self._now_ms, outbox, self._fence)
+        self._bot = self._connect()
+        life = RunnerLife(runner_id, incarnation, self._place.find_node())
+        registration = Registration(life, director, self._outbox, self._fence)
+        earlier = await registration.begin(await self._outbox.start())
+        self._tasks.every("registration", NOTE_EVERY_S, registration.keep, stuck_after_s=STUCK_AFTER_S)
+        self._tasks.keep("end once replaced", self._end_once_replaced, may_end=True)
         for number in range(DELETERS):
             self._deleters.keep(f"delete {number}", self._delete_forever)
         self._authority.start()
-        self._bot = self._connect()
         self._detector.recall(earlier.seen)
         await self._bot.start(self, earlier)
         self._outbox.listening(
@@ -112,15 +169,18 @@ class ShardRunner:
         for deletion in earlier.deletions:
             # Harmless twice: a message that is gone counts as deleted, and an action settles once.
             self._delete(deletion)
+        self._tasks.keep("pending", lambda: self._settle_pending(director, began_ms), may_end=True)
 
     async def stop(self, reason: str) -> None:
-        """Leave the gateway, then deliver what is left, for a bounded time."""
+        """Leave the gateway, then deliver what is left, for a bounded time.
+
+        Messages that are still to be deleted go to the spool: the next life deletes them.
+        """
         log.info("runner_stops", reason=reason)
+        await self._tasks.stop()
         await self._bot.stop()
         await self._authority.stop()
         await self._deleters.stop()
-        while not self._deletions.empty():
-            self._settle(self._deletions.get_nowait(), gone=False)
         try:
             await asyncio.wait_for(self._outbox.flush(), FLUSH_WITHIN_S)
         except TimeoutError:
@@ -136,7 +196,12 @@ class ShardRunner:
             self._deletions.qsize(),
             self._outbox.stats(),
             self._bot.progress(),
-            (*self._deleters.ailing(), *self._outbox.ailing(), *self._authority.ailing()),
+            (
+                *self._deleters.ailing(),
+                *self._tasks.ailing(),
+                *self._outbox.ailing(),
+                *self._authority.ailing(),
+            ),
         )
 
     def on_event(self, event: Event, at: Position | None = None) -> None:
@@ -188,14 +253,41 @@ class ShardRunner:
             deletion = await self._deletions.get()
             try:
                 gone = await self._bot.delete_message(deletion.channel_id, deletion.message_id)
-            except asyncio.CancelledError:
-                self._settle(deletion, gone=False)
-                raise
             except Exception:
                 # Whatever it was, the moderators must see that the message is still there.
                 log.exception("deletion_broke", guild=deletion.guild_id, message=deletion.message_id)
                 gone = False
             self._settle(deletion, gone=gone)
+
+    async def _settle_pending(self, director: RunnerDirector, began_ms: int) -> None:
+        """Make the deletions that the database waits for and no life knows of: their spool was lost, say."""
+        settings, since_ms, more = self._settings, began_ms - PENDING_DAYS * 24 * HOUR_MS, True
+        while more:
+            try:
+                found = await director.pending_deletions(
+                    settings.shard_ids, settings.shard_count, (since_ms, began_ms), PENDING_AT_ONCE
+                )
+            except GuildhallError as error:
+                log.info("pending_not_found", runner=settings.runner_id, error=str(error))
+                await asyncio.sleep(PENDING_RETRY_S)
+                continue
+            unknown = [deletion for deletion in found if deletion.event_id not in self._unsettled]
+            for deletion in unknown:
+                while self._deletions.qsize() >= DELETERS:  # noqa: ASYNC110 - what is found now goes first
+                    await asyncio.sleep(PENDING_LOOK_S)
+                self._delete(deletion)
+            more = len(found) == PENDING_AT_ONCE and found[-1].ts_ms > since_ms
+            since_ms = found[-1].ts_ms if found else since_ms
+
+    async def _end_once_replaced(self) -> None:
+        """Leave everything to the life that has begun since: the sessions, and what is told of the guilds."""
+        await self._fence.replaced.wait()
+        log.error("runner_ends", runner=self._settings.runner_id, reason="it was replaced")
+        try:
+            async with asyncio.timeout(ENDS_WITHIN_S):
+                await self._bot.stop()
+        finally:
+            self._place.end()
 
     def _settle(self, deletion: PendingDeletion, *, gone: bool) -> None:
         now_ms = self._now_ms()

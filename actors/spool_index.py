@@ -40,7 +40,7 @@ class SpoolIndex:
         self._lanes: dict[str, list[int]] = {}
         self._unwritten: dict[int, bytes] = {}
         self._removed: set[int] = set()
-        self._last_position = 0
+        self.last_position = self.superseded_until = 0
         self.bytes = self.unwritten_bytes = self.lost_events = 0
 
     def load(self, contents: SpoolContents) -> None:
@@ -48,16 +48,21 @@ class SpoolIndex:
         for batch in contents.batches:
             self._batches[batch.position] = batch
             self._lanes.setdefault(batch.lane, []).append(batch.position)
-            self._last_position = batch.position
+            self.last_position = batch.position
             self.bytes += batch.size
         self._keep_bounds()
+
+    def superseded(self, until: int) -> None:
+        """Note up to which position what is only counted is to be left out; later batches lie behind it."""
+        self.superseded_until = until if self.first_position <= until else 0
+        self.last_position = max(self.last_position, until)
 
     def begin_unloaded(self) -> None:
         """Begin behind whatever a spool can hold that cannot be opened: what is here is for a later life.
 
         No life puts a million batches a millisecond: each that begins like this begins behind the others.
         """
-        self._last_position = max(UNLOADED, self._now_ms() << 20)
+        self.last_position = max(UNLOADED, self._now_ms() << 20)
 
     # -- asking -----------------------------------------------------------------------------------
 
@@ -70,6 +75,11 @@ class SpoolIndex:
     def batches(self) -> int:
         """How many batches are spooled."""
         return len(self._batches)
+
+    @property
+    def first_position(self) -> float:
+        """The position of the oldest batch; infinite when there is none."""
+        return min((positions[0] for positions in self._lanes.values()), default=float("inf"))
 
     def holds(self, lane: str) -> bool:
         """Whether a lane has something spooled."""
@@ -105,8 +115,8 @@ class SpoolIndex:
 
     def append(self, lane: str, batch: Batch, payload: bytes) -> int:
         """Put a batch behind all others of its lane; return its position."""
-        self._last_position += 1
-        position = self._last_position
+        self.last_position += 1
+        position = self.last_position
         self._lanes.setdefault(lane, []).append(position)
         self._put(position, lane, batch, payload)
         self._keep_bounds()

@@ -13,7 +13,7 @@ from actors.spool_index import SpoolIndex
 from actors.tasks import SupervisedTasks
 from domain.detection import SeenText
 from domain.errors import MalformedBatch, StoreUnavailable
-from domain.events import Batch, decode_batch
+from domain.events import Batch, decode_batch, encode_batch, without_counts
 from domain.ports import Spool, SpoolChanges, SpoolContents
 
 log = structlog.get_logger()
@@ -64,11 +64,11 @@ class SpoolWriter:
         self._changed = asyncio.Event()
         self._next_write = asyncio.Event()
         self._opened = self._failing = False
-        self._opened_late: Callable[[int | None], None]
+        self._opened_late: Callable[[SpoolContents], None]
         self._complained_ms: int | None = None
         self.task: asyncio.Task[None] | None = None
 
-    async def start(self, opened_late: Callable[[int | None], None]) -> SpoolContents:
+    async def start(self, opened_late: Callable[[SpoolContents], None]) -> SpoolContents:
         """Open the spool; return what an earlier life left there.
 
         While it cannot be opened, what would go there stays in memory; ``opened_late`` is then told what
@@ -112,6 +112,11 @@ class SpoolWriter:
 
     async def read(self, position: int) -> bytes | None:
         """Return a batch's bytes; None when they are lost. Waits while the disk cannot be read."""
+        payload = await self._read(position)
+        batch = decoded(payload) if position <= self.index.superseded_until else None
+        return payload if batch is None else encode_batch(without_counts(batch))
+
+    async def _read(self, position: int) -> bytes | None:
         while True:
             payload = self.index.unwritten(position)
             if payload is not None or self.index.get(position) is None:
@@ -149,7 +154,7 @@ class SpoolWriter:
             if not self._opened:
                 contents = await self._spool.open()
                 self._opened = True
-                self._opened_late(contents.alive_ms)
+                self._opened_late(contents)
             changes = self.index.changes()
             now = self.checkpoint() if self.checkpoint is not None else Checkpoint()
             self._guilds |= now.guilds

@@ -17,7 +17,14 @@ from adapters.queries import load_queries
 from adapters.retention import forget
 from adapters.rollups import roll_up
 from adapters.rows import hour_from_row, violation_from_row
-from domain.errors import BatchTaken, EventRefused, Fenced, HistoryTakenBack, PlacementTaken
+from domain.errors import (
+    BatchTaken,
+    EventRefused,
+    Fenced,
+    HistoryTakenBack,
+    PlacementTaken,
+    RunnerReplaced,
+)
 from domain.guild import (
     ActionRecorded,
     GuildChanged,
@@ -27,7 +34,18 @@ from domain.guild import (
     ViolationRecorded,
 )
 from domain.placement import Placement
-from domain.ports import Commit, Committed, HostRow, Incarnation, PoisonEvent, PoisonRow
+from domain.ports import (
+    Commit,
+    Committed,
+    HostRow,
+    Incarnation,
+    NodeRef,
+    PendingDeletion,
+    PoisonEvent,
+    PoisonRow,
+    RunnerLife,
+    RunnerRow,
+)
 
 _SQL = load_queries("guild_store.sql")
 
@@ -101,6 +119,55 @@ class PostgresGuildStore:
         """See the port."""
         with unavailable_when_away():
             return [HostRow(**dict(row)) for row in await self._pool.fetch(_SQL["hosts"])]
+
+    async def find_runner(self, runner_id: str) -> RunnerRow | None:
+        """See the port."""
+        with unavailable_when_away():
+            row = await self._pool.fetchrow(_SQL["find_runner"], runner_id)
+        return None if row is None else _runner_row(row)
+
+    async def register_runner(self, life: RunnerLife, spool_id: str, after: int = 0) -> RunnerRow:
+        """See the port."""
+        number, node = life.incarnation, life.node
+        with unavailable_when_away():
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute(_SQL["one_registers"], life.runner_id)
+                held = await connection.fetchrow(_SQL["find_runner"], life.runner_id)
+                if held is not None and (held["incarnation"] != after or after >= number):
+                    return _runner_row(held)
+                if held is not None and held["spool_id"] != spool_id:
+                    await connection.execute(_SQL["lose_spool"], life.runner_id)
+                row = await connection.fetchrow(
+                    _SQL["begin_runner"], life.runner_id, number, spool_id, node.node_id, node.address
+                )
+                assert row is not None  # noqa: S101 - it returns what it writes
+        return _runner_row(row)
+
+    async def note_covered(
+        self, runner_id: str, incarnation: int, covered_ms: int | None, spool_id: str
+    ) -> None:
+        """See the port."""
+        covered = None if covered_ms is None else to_datetime(covered_ms)
+        with unavailable_when_away():
+            held = await self._pool.fetchval(_SQL["note_covered"], runner_id, incarnation, covered, spool_id)
+        if held is not None and held > incarnation:
+            raise RunnerReplaced(f"Runner {runner_id} lives on as incarnation {held}.")
+
+    async def pending_deletions(
+        self, shard_ids: tuple[int, ...], shard_count: int, span_ms: tuple[int, int], limit: int
+    ) -> list[PendingDeletion]:
+        """See the port."""
+        since, until = map(to_datetime, span_ms)
+        with unavailable_when_away():
+            rows = await self._pool.fetch(
+                _SQL["pending_deletions"], list(shard_ids), shard_count, since, until, limit
+            )
+        return [
+            PendingDeletion(
+                row["guild_id"], row["event_id"], to_ms(row["ts"]), row["channel_id"], row["message_id"]
+            )
+            for row in rows
+        ]
 
     async def write_placement(self, placement: Placement) -> None:
         """See the port."""
@@ -248,12 +315,18 @@ async def _hold_director(connection: Any, director: int | None) -> None:
 
 
 async def _write_fenced(connection: Any, incarnation: Incarnation, commit: Commit) -> Committed:
-    held = await connection.fetchval(_SQL["hold_incarnation"], incarnation.host_id)
+    runner_ids = [sender.runner_id for sender in commit.senders]
+    incarnations = [sender.incarnation for sender in commit.senders]
+    row = await connection.fetchrow(_SQL["hold_commit"], incarnation.host_id, runner_ids, incarnations)
+    held = None if row is None else row["incarnation"]
     if held != incarnation.number:
         raise Fenced(
             f"Host {incarnation.host_id} lives on as incarnation {held}; "
             f"{incarnation.number} may not write any more."
         )
+    if row["replaced"]:
+        over = [commit.senders[place - 1] for place in row["replaced"]]
+        raise RunnerReplaced(lives=frozenset((sender.runner_id, sender.incarnation) for sender in over))
     return await _write(connection, commit)
 
 
@@ -321,6 +394,11 @@ async def _write(connection: Any, commit: Commit) -> Committed:
         settled=tuple(violation_from_row(row) for row in settled),
         committed_at_ms=to_ms(await connection.fetchval("SELECT clock_timestamp()")),
     )
+
+
+def _runner_row(row: asyncpg.Record) -> RunnerRow:
+    node = NodeRef(row["node_id"], row["address"])
+    return RunnerRow(row["incarnation"], row["spool_id"], node, to_ms(row["covered_until"]))
 
 
 def _poison_row(row: asyncpg.Record) -> PoisonRow:

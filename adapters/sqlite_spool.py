@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,14 +15,15 @@ import msgspec
 import structlog
 
 from adapters.queries import load_queries
+from adapters.takeover_lock import TakeoverLock
 from domain.detection import SeenText
 from domain.errors import StoreUnavailable
 from domain.ports import SEEN_KEPT_MS, SpoolChanges, SpoolContents, SpooledBatch
 
 log = structlog.get_logger()
 
-SCHEMA = 2
-"""Schema 1 had no sessions; a file of it is taken over as it is."""
+SCHEMA = 3
+"""Schema 1 had no sessions, schema 2 no id; a file of them is taken over as it is."""
 LOCKED_FOR_S = 2.0
 WAL_BYTES = 16 << 20
 
@@ -36,6 +38,7 @@ class SqliteSpool:
     """Implements :class:`domain.ports.Spool`.
 
     One thread does all the work, so the calls keep their order and the event loop never waits for a disk.
+    A process that has the file already, which can only be an earlier life of the runner, is ended.
     A file that turns out to be broken while it is used is put aside too: what was in it reads as None.
     """
 
@@ -43,6 +46,8 @@ class SqliteSpool:
         self._path = path
         self._queries = load_queries("sqlite_spool.sql")
         self._connection: sqlite3.Connection | None = None
+        self._lock = TakeoverLock(path.with_name(f"{path.name}.lock"))
+        self._id = ""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
 
     async def open(self) -> SpoolContents:
@@ -60,6 +65,7 @@ class SqliteSpool:
     async def close(self) -> None:
         """See the port."""
         await self._run(self._close)
+        self._lock.release()
         self._thread.shutdown(wait=False)
 
     async def _run(self, work: Callable[[], T]) -> T:
@@ -82,6 +88,7 @@ class SqliteSpool:
 
     def _open(self) -> SpoolContents:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock.acquire(LOCKED_FOR_S)
         alive_ms = self._last_written_ms()
         try:
             self._connect()
@@ -93,7 +100,7 @@ class SqliteSpool:
             self._put_aside(error)
             self._connect()
             # Whatever it held is not known; that it was written to, and when last, is.
-            return SpoolContents(alive_ms=alive_ms)
+            return SpoolContents(alive_ms=alive_ms, spool_id=self._id)
 
     def _connect(self) -> None:
         connection = sqlite3.connect(
@@ -116,9 +123,15 @@ class SqliteSpool:
         [version] = connection.execute("PRAGMA user_version").fetchone()
         if version not in range(SCHEMA + 1):
             raise _Broken(f"schema {version} is not ours")
-        if version == SCHEMA:
-            return
+        if version < SCHEMA:
+            self._create(connection)
+        [self._id] = connection.execute(self._queries["load_id"]).fetchone()
+
+    def _create(self, connection: sqlite3.Connection) -> None:
         with _transaction(connection):
+            connection.execute(self._queries["create_identity"])
+            # A file that takes the place of one that broke under this life is this life's as well.
+            connection.execute(self._queries["put_id"], (self._id or secrets.token_hex(8),))
             connection.execute(self._queries["create_batches"])
             connection.execute(self._queries["create_life"])
             connection.execute(self._queries["create_saved"])
@@ -140,6 +153,7 @@ class SqliteSpool:
             bytes(saved[0]) if saved else None,
             {guild_id: bytes(known) for guild_id, known in connection.execute(self._queries["load_guilds"])},
             tuple(SeenText(*row) for row in connection.execute(self._queries["load_seen"])),
+            self._id,
         )
 
     def _write(self, changes: SpoolChanges) -> None:

@@ -43,6 +43,17 @@ class Fenced(GuildhallError):
     """This incarnation of a host, or of the Director, is over; it must not write any more."""
 
 
+class RunnerReplaced(GuildhallError):
+    """A later life of this shard runner has begun; what this one sends is not taken any more."""
+
+    def __init__(
+        self, message: str | None = None, *, lives: frozenset[tuple[str, int]] = frozenset()
+    ) -> None:
+        """Take the lives that are over: ids and incarnations."""
+        super().__init__(message)
+        self.lives = lives
+
+
 class HistoryTakenBack(Fenced):
     """The database was restored to an earlier time: what this life knows may never have been."""
 

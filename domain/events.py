@@ -123,7 +123,10 @@ Event = (
 
 
 class Gap(msgspec.Struct, frozen=True, array_like=True):
-    """A time in which a shard had to give up events ("overflow"), or heard nothing ("blind")."""
+    """A time in which a shard had to give up events ("overflow"), or heard nothing ("blind").
+
+    Or of which a runner lost what it had heard, with the disk of the node that it was on ("spool_lost").
+    """
 
     since_ms: int
     until_ms: int
@@ -142,6 +145,13 @@ class Batch(msgspec.Struct, frozen=True, array_like=True):
     number: int
     events: tuple[Event, ...]
     gaps: tuple[Gap, ...] = ()
+
+
+class Sender(msgspec.Struct, frozen=True):
+    """The life of a shard runner that sends a batch, whichever life made it: a later one counts higher."""
+
+    runner_id: str
+    incarnation: int
 
 
 class Accepted(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -163,7 +173,11 @@ class Busy(msgspec.Struct, frozen=True, array_like=True, tag=True):
     retry_after_ms: int
 
 
-Reply = Accepted | NotMine | Busy
+class Replaced(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """A later life of the sender has begun; nothing was taken, and nothing of this one ever will be."""
+
+
+Reply = Accepted | NotMine | Busy | Replaced
 
 # msgspec's own error does not cover a text that is no UTF-8, nor what is nested too deep.
 _NO_BATCH = (msgspec.MsgspecError, UnicodeError, RecursionError)
@@ -244,6 +258,16 @@ def decode_event(payload: bytes) -> Event:
         return _event_decoder.decode(payload)
     except _NO_BATCH as error:
         raise MalformedBatch(_why(error)) from error
+
+
+def without_counts(batch: Batch) -> Batch:
+    """Return what of a batch may come late and beside another's account of the same time.
+
+    That is what has an id of its own, and gaps. What is only counted would count twice, and what describes
+    a guild would be older than what is known by now.
+    """
+    events = tuple(e for e in batch.events if isinstance(e, ViolationDetected | ActionSettled))
+    return Batch(batch.source, batch.number, events, batch.gaps)
 
 
 def encode_reply(reply: Reply) -> bytes:

@@ -13,7 +13,7 @@ import msgspec
 
 from domain.authority import AuthorityNotice
 from domain.detection import Message, SeenText
-from domain.events import Event, Gap, UserRef
+from domain.events import Event, Gap, Sender, UserRef
 from domain.guild import Effect, GuildState, HourCounts
 from domain.placement import Placement
 from domain.views import ViolationView
@@ -45,6 +45,8 @@ class Commit(msgspec.Struct, frozen=True):
     gaps: tuple[tuple[str, Gap], ...] = ()
     """(source, gap): what a shard had to give up."""
     poison: tuple[PoisonEvent, ...] = ()
+    senders: tuple[Sender, ...] = ()
+    """The lives of shard runners that sent the batches."""
 
 
 class Committed(msgspec.Struct, frozen=True):
@@ -68,6 +70,31 @@ class HostRow(msgspec.Struct, frozen=True):
     host_id: str
     incarnation: int
     actor_name: str
+
+
+class NodeRef(msgspec.Struct, frozen=True):
+    """A machine of the cluster. Its id ends with its Ray; its address may be another machine's one day."""
+
+    node_id: str
+    address: str
+
+
+class RunnerLife(msgspec.Struct, frozen=True):
+    """A life of a shard runner: whoever creates it gives it a number that is higher than all before."""
+
+    runner_id: str
+    incarnation: int
+    node: NodeRef
+
+
+class RunnerRow(msgspec.Struct, frozen=True):
+    """The newest life of a shard runner, and where it keeps what no host has taken yet."""
+
+    incarnation: int
+    spool_id: str
+    node: NodeRef
+    covered_ms: int
+    """Until when everything that it heard is in the database, or is told as a gap."""
 
 
 class PoisonRow(msgspec.Struct, frozen=True):
@@ -117,6 +144,34 @@ class GuildStore(Protocol):
         """Return the hosts that are not retired, by id."""
         ...
 
+    async def find_runner(self, runner_id: str) -> RunnerRow | None:
+        """Return the newest life of a shard runner, if it ever had one."""
+        ...
+
+    async def register_runner(self, life: RunnerLife, spool_id: str, after: int = 0) -> RunnerRow:
+        """Make a life of a shard runner its newest: nothing that an earlier one sends is taken from here on.
+
+        With another spool than the last one, all that was heard since ``covered_ms`` may be lost: that time
+        until now is recorded as a gap in the same transaction. ``after`` is the incarnation that was found,
+        0 for none. Returns what stands there in the end: another one's where that is not what was found.
+        """
+        ...
+
+    async def note_covered(
+        self, runner_id: str, incarnation: int, covered_ms: int | None, spool_id: str
+    ) -> None:
+        """Note until when everything that a runner heard is in the database, None if it cannot say.
+
+        And which spool holds the rest. Raises ``RunnerReplaced`` when a later life has begun.
+        """
+        ...
+
+    async def pending_deletions(
+        self, shard_ids: tuple[int, ...], shard_count: int, span_ms: tuple[int, int], limit: int
+    ) -> list[PendingDeletion]:
+        """Return deletions that nobody has told the end of, of violations in ``[span_ms)``, oldest first."""
+        ...
+
     async def write_placement(self, placement: Placement) -> None:
         """Record which host owns which slot, for the Director that the placement names.
 
@@ -151,6 +206,7 @@ class GuildStore(Protocol):
 
         Raises:
             Fenced: the incarnation is over; nothing was written.
+            RunnerReplaced: a sender is not the newest life of its runner; nothing was written.
             BatchTaken: one of the marks is not new; nothing was written.
             EventRefused: the database will never take this; nothing was written.
             StoreUnavailable: nothing is known to be written; the same commit may be tried again.
@@ -384,6 +440,8 @@ class SpoolContents(msgspec.Struct, frozen=True):
     """What it left to say of its sessions."""
     guilds: dict[int, bytes] = {}
     seen: tuple[SeenText, ...] = ()
+    spool_id: str = ""
+    """Made with the spool, and the same for as long as it is there."""
 
 
 class SpoolChanges(msgspec.Struct, frozen=True):

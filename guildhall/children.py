@@ -13,10 +13,15 @@ from actors.handles import RUNNER_PREFIX, RunnerHandle, end_actor, restart_actor
 from actors.runner_presence import RunnerSign
 from actors.shard_runner import RunnerStats
 from actors.supervisor import Complaint
+from adapters.clock import now_ms
 from domain.errors import GuildhallError, HostUnreachable
+from domain.ports import NodeRef, RunnerRow
 
 RETRY_S = 0.5
 DOOR_TIMEOUT_S = 2.5
+FIND_TIMEOUT_S = 5.0
+PROCESS_TIMEOUT_S = 45.0
+TRIES_WITH_SPOOL = 3
 
 H = TypeVar("H")
 
@@ -25,20 +30,54 @@ class RunnerChild:
     """A shard runner. Each life is an actor of its own, under the same name."""
 
     def __init__(
-        self, runner_id: str, shard_ids: tuple[int, ...], create: Callable[[], RunnerHandle]
+        self,
+        runner_id: str,
+        shard_ids: tuple[int, ...],
+        create: Callable[[NodeRef | None], RunnerHandle],
+        find: Callable[[str], Awaitable[RunnerRow | None]],
     ) -> None:
         self.runner_id = runner_id
         self._name = f"{RUNNER_PREFIX}{runner_id}"
         self._shard_ids = shard_ids
         self._create = create
+        self._find = find
+        self._node: NodeRef | None = None
+        self._incarnation = 0
+        self._failures = 0
+        """Times in a row that no process of it began."""
         self._handle: RunnerHandle | None = None
         self._answered_s = time.monotonic()
         self._connected = False
 
     async def start(self) -> None:
-        """Connect its shards; return when Discord has described their guilds."""
-        self._handle = await asyncio.to_thread(self._create)
-        await self._handle.start()
+        """Begin to connect its shards, where its spool is.
+
+        A machine that is said to be there, and on which no process begins, is tried a few times. Then the
+        runner begins anywhere, and what its spool holds is told as lost.
+        """
+        await self._look()
+        # A time, so that those of the next supervisor are higher, whose clock may be another.
+        self._incarnation = max(now_ms(), self._incarnation + 1)
+        node = self._node if self._failures < TRIES_WITH_SPOOL else None
+        self._handle = await asyncio.to_thread(self._create, node)
+        try:
+            async with asyncio.timeout(PROCESS_TIMEOUT_S):
+                await self._handle.ping()
+        except (HostUnreachable, TimeoutError):
+            self._failures += 1
+            raise
+        self._failures = 0
+        await self._handle.start(self._incarnation)
+
+    async def _look(self) -> None:
+        """Find out which life was the last and where, if anybody can say now."""
+        try:
+            async with asyncio.timeout(FIND_TIMEOUT_S):
+                row = await self._find(self.runner_id)
+        except (GuildhallError, TimeoutError):
+            return
+        if row is not None:
+            self._node, self._incarnation = row.node, max(row.incarnation, self._incarnation)
 
     async def progress(self) -> RunnerStats:
         """Return what it did so far."""

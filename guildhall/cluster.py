@@ -21,6 +21,7 @@ from actors.handles import (
     NAMESPACE,
     RBAC_NAME,
     RESOLVER_NAME,
+    AnyDirector,
     DirectorHandle,
     RbacHandle,
     ResolverHandle,
@@ -64,6 +65,9 @@ DIRECTOR = ChildPolicy(unhealthy_for_s=120.0)
 
 DOOR = ChildPolicy(start_timeout_s=180.0, unhealthy_for_s=60.0, max_backoff_s=120.0)
 """Deploying replaces every replica: not for a door that is only busy."""
+
+RUNNER = ChildPolicy(stable_after_s=5.0)
+"""One whose shards were all connected for so long is in no loop; and to RESUME again costs nothing."""
 
 LOGICAL_CPUS = 16
 """Only Serve's own actors ask for any; how much work there is for the real ones, nobody reserves."""
@@ -211,11 +215,12 @@ class Cluster:
             spool_max_bytes=settings.spool_max_bytes,
         )
         names = []
+        director = AnyDirector()
         for runner_id, plan in plans.items():
-            runner = RunnerChild(runner_id, plan.shard_ids, plan.create)
+            runner = RunnerChild(runner_id, plan.shard_ids, plan.create, director.find_runner)
             self._runners.append(runner)
             names.append(f"runner {runner_id}")
-            self._supervisor.own(names[-1], runner)
+            self._supervisor.own(names[-1], runner, RUNNER)
         return names
 
     def _own_door(self, wiring: Wiring) -> str:

@@ -6,6 +6,7 @@ Everything here is picklable: actors and replicas build their parts in their own
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -30,6 +31,7 @@ from actors.handles import (
     find_rbac,
     find_resolvers,
     find_runners,
+    this_node,
 )
 from actors.host import HostSettings
 from actors.member_roles import MemberRoles, MemberRolesSettings
@@ -37,7 +39,7 @@ from actors.network import LiveNetwork
 from actors.outbox import Outbox, OutboxSettings
 from actors.people import ResolvedPeople
 from actors.routing import GuildDirectory
-from actors.shard_runner import RunnerSettings
+from actors.shard_runner import RunnerPlace, RunnerSettings
 from actors.spool_index import SpoolBounds
 from actors.tasks import SupervisedTasks
 from actors.user_resolver import PersonMemories, ResolverSettings
@@ -71,6 +73,7 @@ from adapters.sealing import Sealer
 from adapters.settings_store import PostgresSettingsStore
 from adapters.sqlite_spool import SqliteSpool
 from adapters.warning_store import PostgresWarningStore
+from domain.ports import NodeRef
 from domain.rates import Rates
 from domain.sessions import MAX_SESSIONS
 from domain.socket_limits import SocketLimits
@@ -89,7 +92,8 @@ class RunnerPlan(NamedTuple):
     """One shard runner of the network."""
 
     shard_ids: tuple[int, ...]
-    create: Callable[[], RunnerHandle]
+    create: Callable[[NodeRef | None], RunnerHandle]
+    """Creates it on a machine, or wherever there is room."""
 
 
 class Wiring(msgspec.Struct, frozen=True):
@@ -298,18 +302,24 @@ def plan_runners(
         )
         runner_id = f"r{len(plans)}"
         create = partial(
-            remote.create_runner,
+            _create_runner,
             runner_id,
-            RunnerSettings(runner_id, outbox=outbox),
+            RunnerSettings(runner_id, outbox=outbox, shard_ids=shards.shard_ids, shard_count=shard_count),
             partial(DiscordBot, shards, partial(RedisIdentifyGrants, redis_url, token)),
             find_director,
             compile_pattern,
             now_ms,
             partial(SqliteSpool, spool_dir / f"{runner_id}.sqlite"),
             find_rbac,
+            RunnerPlace(this_node, partial(os._exit, 0)),
         )
         plans[runner_id] = RunnerPlan(shards.shard_ids, create)
     return plans
+
+
+def _create_runner(runner_id: str, *parts: Any) -> RunnerHandle:
+    *given, node = parts
+    return remote.create_runner(node, runner_id, *given)
 
 
 @asynccontextmanager

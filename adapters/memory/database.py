@@ -18,6 +18,7 @@ from domain.errors import (
     Fenced,
     HistoryTakenBack,
     PlacementTaken,
+    RunnerReplaced,
     StoreUnavailable,
 )
 from domain.events import ActionSettled, ActionStatus, Gap, UserRef, ViolationDetected
@@ -33,7 +34,17 @@ from domain.guild import (
 from domain.ids import HOUR_MS, hour_start
 from domain.permissions import Role
 from domain.placement import Placement
-from domain.ports import Commit, Committed, GuildRow, HostRow, Incarnation, PoisonRow
+from domain.ports import (
+    Commit,
+    Committed,
+    GuildRow,
+    HostRow,
+    Incarnation,
+    PendingDeletion,
+    PoisonRow,
+    RunnerLife,
+    RunnerRow,
+)
 from domain.roles import Mapping
 from domain.views import ReviewView, UserView, ViolationView, user_view, violation_view
 
@@ -74,6 +85,7 @@ class MemoryDatabase:
         self.director = 0
         self.hosts: dict[str, int] = {}
         self.host_rows: dict[str, HostRow] = {}
+        self.runners: dict[str, RunnerRow] = {}
         self.poison: list[PoisonRow] = []
         self.poison_ids = 0
         self.placements: dict[int, Placement] = {}
@@ -223,6 +235,57 @@ class MemoryGuildStore:
         self._database.require()
         return [self._database.host_rows[host_id] for host_id in sorted(self._database.host_rows)]
 
+    async def find_runner(self, runner_id: str) -> RunnerRow | None:
+        """See the port."""
+        self._database.require()
+        return self._database.runners.get(runner_id)
+
+    async def register_runner(self, life: RunnerLife, spool_id: str, after: int = 0) -> RunnerRow:
+        """See the port."""
+        database, now_ms = self._database, self._database.now_ms()
+        database.require()
+        held = database.runners.get(life.runner_id)
+        if held is not None and (held.incarnation != after or after >= life.incarnation):
+            return held
+        covered_ms = now_ms if held is None else held.covered_ms
+        if held is not None and held.spool_id != spool_id:
+            until_ms = max(covered_ms, now_ms)
+            database.gaps.append((life.runner_id, Gap(covered_ms, until_ms, 0, "spool_lost")))
+            covered_ms = until_ms
+        row = RunnerRow(life.incarnation, spool_id, life.node, covered_ms)
+        database.runners[life.runner_id] = row
+        return row
+
+    async def note_covered(
+        self, runner_id: str, incarnation: int, covered_ms: int | None, spool_id: str
+    ) -> None:
+        """See the port."""
+        self._database.require()
+        held = self._database.runners.get(runner_id)
+        if held is None:
+            return
+        if held.incarnation > incarnation:
+            raise RunnerReplaced(f"Runner {runner_id} lives on as incarnation {held.incarnation}.")
+        until_ms = held.covered_ms if covered_ms is None else max(covered_ms, held.covered_ms)
+        self._database.runners[runner_id] = msgspec.structs.replace(
+            held, incarnation=incarnation, covered_ms=until_ms, spool_id=spool_id
+        )
+
+    async def pending_deletions(
+        self, shard_ids: tuple[int, ...], shard_count: int, span_ms: tuple[int, int], limit: int
+    ) -> list[PendingDeletion]:
+        """See the port."""
+        self._database.require()
+        pending = [
+            PendingDeletion(v.guild_id, v.event_id, v.ts_ms, v.channel_id, v.message_id)
+            for row in self._database.violations.values()
+            if (v := row.violation).action == "delete"
+            and row.action_status == "pending"
+            and span_ms[0] <= v.ts_ms < span_ms[1]
+            and (v.guild_id >> 22) % shard_count in shard_ids
+        ]
+        return sorted(pending, key=lambda each: (each.ts_ms, each.event_id))[:limit]
+
     async def write_placement(self, placement: Placement) -> None:
         """See the port."""
         self._database.require()
@@ -317,6 +380,13 @@ def _check(database: MemoryDatabase, incarnation: Incarnation, commit: Commit) -
     held = database.hosts.get(incarnation.host_id)
     if held != incarnation.number:
         raise Fenced(f"Host {incarnation.host_id} lives on as incarnation {held}.")
+    replaced = frozenset(
+        (sender.runner_id, sender.incarnation)
+        for sender in commit.senders
+        if (row := database.runners.get(sender.runner_id)) and row.incarnation > sender.incarnation
+    )
+    if replaced:
+        raise RunnerReplaced(lives=replaced)
     if any(database.marks.get(mark.source, 0) >= mark.number for mark in commit.marks):
         raise BatchTaken
     _refuse_what_postgres_refuses(commit)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 from domain.detection import SeenText
 from domain.errors import StoreUnavailable
 from domain.ports import SEEN_KEPT_MS, SpoolChanges, SpoolContents, SpooledBatch
@@ -21,13 +23,19 @@ class MemorySpool:
         self.guilds: dict[int, bytes] = {}
         self.seen: dict[int, SeenText] = {}
         self.writes = 0
+        self.spool_id = secrets.token_hex(8)
 
     async def open(self) -> SpoolContents:
         """See the port."""
         self._require()
         ordered = [self.batches[position][0] for position in sorted(self.batches)]
         return SpoolContents(
-            tuple(ordered), self.alive_ms, self.saved, dict(self.guilds), tuple(self.seen.values())
+            tuple(ordered),
+            self.alive_ms,
+            self.saved,
+            dict(self.guilds),
+            tuple(self.seen.values()),
+            self.spool_id,
         )
 
     async def write(self, changes: SpoolChanges) -> None:

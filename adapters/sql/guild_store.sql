@@ -47,6 +47,52 @@ FROM hosts WHERE retired_at IS NULL ORDER BY host_id;
 -- Locked for share until the commit: a replacement that registers meanwhile waits, or has won already.
 SELECT incarnation FROM hosts WHERE host_id = $1 FOR SHARE;
 
+-- name: hold_commit
+-- As hold_incarnation, with those of the senders whose life is over. Their rows need no lock: what a commit under way
+-- brings, its runner heard before the later life began.
+SELECT incarnation, ARRAY(
+    SELECT s.place FROM unnest($2::text[], $3::bigint[]) WITH ORDINALITY AS s (runner_id, incarnation, place)
+    JOIN runners AS r USING (runner_id) WHERE r.incarnation > s.incarnation
+) AS replaced
+FROM hosts WHERE host_id = $1 FOR SHARE;
+
+-- name: find_runner
+SELECT incarnation, spool_id, node_id, address, covered_until FROM runners WHERE runner_id = $1;
+
+-- name: one_registers
+SELECT pg_advisory_xact_lock(hashtext('runners'), hashtext($1));
+
+-- name: begin_runner
+INSERT INTO runners (runner_id, incarnation, spool_id, node_id, address) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (runner_id) DO UPDATE
+SET incarnation = excluded.incarnation, spool_id = excluded.spool_id,
+    node_id = excluded.node_id, address = excluded.address, started_at = now()
+RETURNING incarnation, spool_id, node_id, address, covered_until;
+
+-- name: lose_spool
+-- What the runner heard since is told as lost, whoever finds its disk again one day.
+WITH lost AS (
+    INSERT INTO coverage_gaps (source, since, until, lost_events, reason)
+    SELECT runner_id, covered_until, greatest(covered_until, now()), 0, 'spool_lost'
+    FROM runners WHERE runner_id = $1
+)
+UPDATE runners SET covered_until = greatest(covered_until, now()) WHERE runner_id = $1;
+
+-- name: note_covered
+-- Returns the newest life; only its own word is taken. After a restore it says again that it is the newest.
+UPDATE runners AS r
+SET incarnation = greatest(r.incarnation, $2), spool_id = CASE WHEN r.incarnation <= $2 THEN $4 ELSE r.spool_id END,
+    covered_until = CASE WHEN r.incarnation <= $2 THEN greatest(r.covered_until, $3) ELSE r.covered_until END
+WHERE runner_id = $1
+RETURNING incarnation;
+
+-- name: pending_deletions
+-- Months are read whole: an index by status would have to change with every violation, and its other ones with it.
+SELECT guild_id, event_id, ts, channel_id, message_id FROM violations
+WHERE action = 'delete' AND action_status = 'pending' AND ts >= $3 AND ts < $4
+      AND (guild_id >> 22) % $2 = ANY ($1::bigint[])
+ORDER BY ts, event_id LIMIT $5;
+
 -- name: write_placement
 INSERT INTO placement (version, owners, dedicated, director) VALUES ($1, $2, $3, $4);
 

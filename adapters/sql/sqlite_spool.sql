@@ -44,6 +44,19 @@ CREATE TABLE IF NOT EXISTS seen (
     ts_ms INTEGER NOT NULL
 );
 
+-- name: create_identity
+-- One row: an id that tells this spool from one on another machine.
+CREATE TABLE IF NOT EXISTS identity (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    spool_id TEXT NOT NULL
+);
+
+-- name: put_id
+INSERT OR IGNORE INTO identity (id, spool_id) VALUES (1, ?);
+
+-- name: load_id
+SELECT spool_id FROM identity;
+
 -- name: load_batches
 SELECT position, lane, source, number, events, lost_events, since_ms, until_ms, length(payload)
 FROM batches ORDER BY position;

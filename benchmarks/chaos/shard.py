@@ -23,6 +23,7 @@ from domain.events import (
     Batch,
     MessagesCounted,
     NotMine,
+    Sender,
     UserRef,
     ViolationDetected,
     decode_batch,
@@ -66,11 +67,11 @@ class RecordingHost:
         self._host = host
         self._history = history
 
-    async def ingest(self, payload: bytes) -> bytes:
+    async def ingest(self, payload: bytes, sender: Sender | None = None) -> bytes:
         """Hand over a batch."""
         batch = decode_batch(payload)
         self._history.sent(batch)
-        answer = await self._host.ingest(payload)
+        answer = await self._host.ingest(payload, sender)
         reply = decode_reply(answer)
         if isinstance(reply, Accepted):
             self._history.answered("A", batch, self._host_id)

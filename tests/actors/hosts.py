@@ -19,6 +19,7 @@ from domain.events import (
     Event,
     Gap,
     Reply,
+    Sender,
     decode_batch,
     decode_reply,
     encode_batch,
@@ -129,6 +130,7 @@ class RecordingHost:
 
     def __init__(self) -> None:
         self.batches: list[Batch] = []
+        self.senders: list[Sender | None] = []
         self.in_flight = self.most_in_flight = 0
         self.open = asyncio.Event()
         self.open.set()
@@ -138,8 +140,9 @@ class RecordingHost:
         self.script: list[Reply | Exception] = []
         self.marks: dict[str, int] = {}
 
-    async def ingest(self, payload: bytes) -> bytes:
+    async def ingest(self, payload: bytes, sender: Sender | None = None) -> bytes:
         batch = decode_batch(payload)
+        self.senders.append(sender)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
@@ -217,9 +220,15 @@ class RecordingHost:
 
 
 class Director:
-    """Knows one placement at a time, and can be away."""
+    """Knows one placement at a time, and can be away; of runners it knows what its store does."""
 
-    def __init__(self, hosts: dict[str, HostCalls], version: int = 1) -> None:
+    def __init__(
+        self, hosts: dict[str, HostCalls], version: int = 1, store: MemoryGuildStore | None = None
+    ) -> None:
+        self.store = store or MemoryGuildStore(MemoryDatabase())
+        self.find_runner, self.note_covered = self.store.find_runner, self.store.note_covered
+        self.register_runner = self.store.register_runner
+        self.pending_deletions = self.store.pending_deletions
         self.now = Routing(place(version, hosts), hosts)
         self.error: Exception | None = None
         self.asked = 0

@@ -73,7 +73,8 @@ class Host:
         self.host_id, self.world = host_id, world
         self.mood, self.credit = "well", 1_000
 
-    async def ingest(self, payload: bytes) -> bytes:
+    async def ingest(self, payload: bytes, sender: Any = None) -> bytes:
+        del sender
         await asyncio.sleep(0)
         return encode_reply(self._answer(payload))
 

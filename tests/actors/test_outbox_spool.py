@@ -54,9 +54,9 @@ class TimedHost(RecordingHost):
         super().__init__()
         self.times: list[float] = []
 
-    async def ingest(self, payload: bytes) -> bytes:
+    async def ingest(self, payload: bytes, sender: Any = None) -> bytes:
         self.times.append(asyncio.get_running_loop().time())
-        return await super().ingest(payload)
+        return await super().ingest(payload, sender)
 
     def pauses(self) -> list[float]:
         return [later - earlier for earlier, later in itertools.pairwise(self.times)]

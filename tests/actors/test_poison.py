@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -24,8 +25,8 @@ class LossyHost(GuildHost):
 
     loses_answers = False
 
-    async def ingest(self, payload: bytes) -> bytes:
-        answer = await super().ingest(payload)
+    async def ingest(self, payload: bytes, sender: Any = None) -> bytes:
+        answer = await super().ingest(payload, sender)
         if self.loses_answers:
             raise HostUnreachable
         return answer

@@ -50,15 +50,22 @@ def batch(position: int, payload: bytes, **changes: object) -> tuple[SpooledBatc
     return SpooledBatch(position=position, size=len(payload), **(known | times | changes)), payload  # type: ignore[arg-type]
 
 
+async def contents_of(spool: Spool) -> SpoolContents:
+    """Open a spool; return what is in it but its id."""
+    contents = await spool.open()
+    assert contents.spool_id
+    return msgspec.structs.replace(contents, spool_id="")
+
+
 async def test_what_was_written_is_there_in_the_next_life(reopen: OpenSpool) -> None:
     """In order, whatever the order it was written in, and byte by byte."""
     spool = reopen()
-    assert await spool.open() == SpoolContents()
+    assert await contents_of(spool) == SpoolContents()
     two, one = batch(2, b"\0two"), batch(1, b"one", lane="h1", lost_events=7, events=0)
     await spool.write(SpoolChanges((two, one), alive_ms=2**45))
     await spool.close()
     spool = reopen()
-    assert await spool.open() == SpoolContents((one[0], two[0]), 2**45)
+    assert await contents_of(spool) == SpoolContents((one[0], two[0]), 2**45)
     assert await spool.read(2) == b"\0two"
     assert await spool.read(3) is None
 
@@ -86,7 +93,7 @@ async def test_what_a_life_knew_is_there_in_the_next(reopen: OpenSpool) -> None:
     await spool.write(SpoolChanges(saved=b"new", guilds={1: b"renamed", 2: None, 3: None}, seen=(later,)))
     await spool.close()
     spool = reopen()
-    assert await spool.open() == SpoolContents((), None, b"new", {1: b"renamed"}, (first, later))
+    assert await contents_of(spool) == SpoolContents((), None, b"new", {1: b"renamed"}, (first, later))
     await spool.write(SpoolChanges(seen=(last,)))
     await spool.close()
     assert (await reopen().open()).seen == (later, last)
@@ -156,8 +163,7 @@ async def test_a_broken_file_is_put_aside(file: Path, damage: str) -> None:
     await spool.close()
     await asyncio.to_thread(break_file, file, damage)
     spool = SqliteSpool(file)
-    contents = await spool.open()
-    assert contents == SpoolContents(alive_ms=1_000_000_000)
+    assert await contents_of(spool) == SpoolContents(alive_ms=1_000_000_000)
     assert "r0.sqlite.corrupt" in names(file.parent)
     await spool.write(SpoolChanges((batch(1, b"one"),)))
     assert await spool.read(1) == b"one"
@@ -204,9 +210,9 @@ async def test_a_full_disk_says_so_and_loses_nothing(file: Path) -> None:
     connection.execute("PRAGMA max_page_count = 1000")
     await spool.write(SpoolChanges((large,), alive_ms=3))
     await spool.close()
-    assert names(file.parent) == {"r0.sqlite"}
+    assert names(file.parent) == {"r0.sqlite", "r0.sqlite.lock"}
     spool = SqliteSpool(file)
-    assert await spool.open() == SpoolContents((batch(1, b"one")[0], large[0]), 3)
+    assert await contents_of(spool) == SpoolContents((batch(1, b"one")[0], large[0]), 3)
     await spool.close()
 
 
@@ -217,7 +223,7 @@ async def test_a_file_that_could_not_be_opened_can_be_later(tmp_path: Path) -> N
     with pytest.raises(StoreUnavailable):
         await spool.open()
     tmp_path.joinpath("spool").unlink()
-    assert await spool.open() == SpoolContents()
+    assert await contents_of(spool) == SpoolContents()
     await spool.write(SpoolChanges((batch(1, b"one"),)))
     assert await spool.read(1) == b"one"
     await spool.close()
@@ -249,9 +255,59 @@ async def test_a_file_of_the_release_before_is_taken_over(file: Path) -> None:
     old.commit()
     old.close()
     spool = SqliteSpool(file)
-    assert await spool.open() == SpoolContents((known,), 7)
+    assert await contents_of(spool) == SpoolContents((known,), 7)
     await spool.write(SpoolChanges(saved=b"new"))
     await spool.close()
     spool = SqliteSpool(file)
     assert (await spool.open()).saved == b"new"
     await spool.close()
+
+
+async def test_a_spool_is_known_by_its_id(reopen: OpenSpool) -> None:
+    """The same in every life."""
+    spool = reopen()
+    spool_id = (await spool.open()).spool_id
+    await spool.close()
+    assert (await reopen().open()).spool_id == spool_id
+
+
+async def test_a_spool_that_was_lost_begins_under_another_id(file: Path) -> None:
+    """So that nobody takes it for empty."""
+    spool = SqliteSpool(file)
+    spool_id = (await spool.open()).spool_id
+    await spool.close()
+    await asyncio.to_thread(file.unlink)
+    assert (await spool_of(file)).spool_id not in {spool_id, ""}
+
+
+async def spool_of(file: Path) -> SpoolContents:
+    spool = SqliteSpool(file)
+    try:
+        return await spool.open()
+    finally:
+        await spool.close()
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+async def test_the_newest_process_has_the_file(file: Path, frozen: bool) -> None:
+    """An earlier one that lives on, or would when it thaws, is ended: it can write nothing any more."""
+    code = (
+        "import asyncio, sys, pathlib\n"
+        "from adapters.sqlite_spool import SqliteSpool\n"
+        "async def main():\n"
+        "    spool = SqliteSpool(pathlib.Path(sys.argv[1]))\n"
+        "    print((await spool.open()).spool_id, flush=True)\n"
+        "    await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    with subprocess.Popen(  # noqa: ASYNC220 - it returns at once
+        [sys.executable, "-c", code, str(file)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        spool_id = (await asyncio.to_thread(process.stdout.readline)).strip()
+        if frozen:
+            os.kill(process.pid, signal.SIGSTOP)
+        spool = SqliteSpool(file)
+        assert (await spool.open()).spool_id == spool_id
+        assert await asyncio.to_thread(process.wait, 5) == -signal.SIGKILL
+        await spool.close()

@@ -142,7 +142,7 @@ class ScriptedHost:
     async def assign(self, placement: Placement) -> None:
         raise NotImplementedError
 
-    async def ingest(self, payload: bytes) -> bytes:
+    async def ingest(self, payload: bytes, sender: Any = None) -> bytes:
         raise NotImplementedError
 
     async def evict_silent(self, guild_id: int, user_id: int) -> None:

@@ -29,6 +29,10 @@ class Faults(msgspec.Struct):
     """Another Director begins while the one before goes on, as when a network was cut in two."""
     runner_crashes: int = 0
     runner_restarts: int = 0
+    runner_moves: int = 0
+    """A runner's next life begins with another disk, also one from before."""
+    runners_beside: int = 0
+    """As above, while the one before goes on hearing the same, or hangs and goes on later."""
     store_outages: int = 0
     hosts_added: int = 0
     hosts_drained: int = 0
@@ -79,7 +83,9 @@ def draw(chance: random.Random) -> Faults:
     late = rate(0.2)  # drawn last: to switch it off leaves the rest of a seed as it is
     faults.commit_late = late
     faults.directors_beside = times(2)  # likewise
+    faults.runner_moves, faults.runners_beside = times(2), times(2)  # likewise
     if faults.small_spool:
         faults.runner_crashes, faults.poison = 0, False
+        faults.runner_moves = faults.runners_beside = 0
         faults.store_outages = max(1, faults.store_outages)
     return faults

@@ -173,8 +173,8 @@ class HostHandle:
     async def assign(self, placement: Any) -> None:
         await self._network.call(self.process, self.host.assign, placement, twice=True)
 
-    async def ingest(self, payload: bytes) -> Any:
-        return await self._network.call(self.process, self.host.ingest, payload, twice=True)
+    async def ingest(self, payload: bytes, sender: Any = None) -> Any:
+        return await self._network.call(self.process, self.host.ingest, payload, sender, twice=True)
 
     async def taken(self, source: str) -> Any:
         return await self._network.call(self.process, self.host.taken, source, twice=True)
@@ -196,7 +196,7 @@ class HostHandle:
 
 
 class DirectorHandle:
-    """Reaches whichever life of the Director there is; implements ``RoutingSource``."""
+    """Reaches whichever life of the Director there is; implements ``RunnerDirector``."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -206,6 +206,18 @@ class DirectorHandle:
     async def routing(self) -> Routing:
         found: Routing = await self.ask("routing")
         return found
+
+    async def find_runner(self, runner_id: str) -> Any:
+        return await self.ask("find_runner", runner_id)
+
+    async def register_runner(self, *arguments: Any) -> Any:
+        return await self.ask("register_runner", *arguments)
+
+    async def note_covered(self, *arguments: Any) -> None:
+        await self.ask("note_covered", *arguments)
+
+    async def pending_deletions(self, *arguments: Any) -> Any:
+        return await self.ask("pending_deletions", *arguments)
 
     async def ask(self, method: str, *arguments: Any) -> Any:
         """Call a method of the Director."""

@@ -11,11 +11,14 @@ import msgspec
 
 from actors.delivery import LaneSettings
 from actors.outbox import Outbox, OutboxSettings
+from actors.registration import Registration
 from actors.routing import GuildDirectory
+from actors.sender_fence import SenderFence
 from actors.spool_index import SpoolBounds
 from actors.spool_writer import WriterSettings
 from adapters.memory import MemoryDatabase, MemorySpool
 from adapters.memory.samples import NOON_MS, described, person, violation
+from domain.errors import GuildhallError, RunnerReplaced
 from domain.events import (
     ActionSettled,
     BotPresenceChanged,
@@ -28,12 +31,16 @@ from domain.events import (
     decode_batch,
 )
 from domain.ids import HOUR_MS
+from domain.ports import NodeRef, RunnerLife
 from tests.simulation.disk import SimulatedSpool
 from tests.simulation.network import DirectorHandle, Network
 from tests.simulation.virtual_loop import Process, VirtualLoop
 
 MEMBERS = 1_000
 SEVERITIES = ("low", "medium", "high", "critical")
+
+NODE = NodeRef("a node", "10.0.0.1")
+NOTE_EVERY_S = 1.0
 
 Key = tuple[str, int]
 """(what is counted, guild)."""
@@ -57,6 +64,34 @@ class Life(msgspec.Struct):
     lost_events: int = 0
 
 
+class Told:
+    """What Discord told, to be told to every life that listens."""
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._messages: list[tuple[int, int]] = []
+
+    def add(self, event: Event) -> None:
+        self._events.append(event)
+
+    def count_message(self, guild_id: int, ts_ms: int) -> None:
+        self._messages.append((guild_id, ts_ms))
+
+    def tell(self, outbox: Outbox) -> None:
+        for event in self._events:
+            outbox.add(event)
+        for message in self._messages:
+            outbox.count_message(*message)
+
+
+class Leftover(msgspec.Struct):
+    """A life that goes on although another was begun in its place, and its disk."""
+
+    process: Process
+    outbox: Outbox
+    disk: MemorySpool
+
+
 class Runner:
     """One runner's name, over all its lives."""
 
@@ -78,6 +113,13 @@ class Runner:
         self.process: Process | None = None
         self.outbox: Outbox | None = None
         self.disk = MemorySpool()
+        self.disks = [self.disk]
+        self.leftovers: list[Leftover] = []
+        self._incarnation = 0
+        self.moves = 0
+        """How often a life began without the disk of the one before."""
+        self.wrong: list[str] = []
+        self._keeping: asyncio.Task[None]
         self._loop = loop
         self._network = network
         self._director = director
@@ -105,6 +147,7 @@ class Runner:
         await self._loop.create_task(self._start(process), context=process.context.copy())
 
     async def _start(self, process: Process) -> None:
+        self._incarnation = incarnation = max(self._now_ms(), self._incarnation + 1)
         directory = GuildDirectory(self._director)
         while True:
             try:
@@ -115,8 +158,20 @@ class Runner:
         life = Life(self._hours.pop())
         source = f"{self.name}@{self._now_ms()}"
         spool = SimulatedSpool(self.disk, self._network, self._chance)
-        outbox = Outbox(source, directory, spool, self._now_ms, self._settings)
-        alive_ms = (await outbox.start()).heard_until_ms
+        fence = SenderFence()
+        outbox = Outbox(source, directory, spool, self._now_ms, self._settings, fence)
+        registration = Registration(RunnerLife(self.name, incarnation, NODE), self._director, outbox, fence)
+        earlier = await outbox.start()
+        while True:
+            try:
+                alive_ms = (await registration.begin(earlier)).heard_until_ms
+                break
+            except RunnerReplaced:
+                fence.close()
+                await self._keep(process, registration, fence)
+            except (GuildhallError, TimeoutError):
+                await asyncio.sleep(0.3)
+        self._keeping = asyncio.create_task(self._keep(process, registration, fence))
         self.lives.append(life)
         self.outbox = outbox
         if not self._network.faults.small_spool:
@@ -126,6 +181,43 @@ class Runner:
             life.blind = Gap(alive_ms, max(alive_ms, self._now_ms()), 0, f"blind {process.name}")
             outbox.report(life.blind)
         outbox.listening()
+
+    async def _keep(self, process: Process, registration: Registration, fence: SenderFence) -> None:
+        """Do what ``ShardRunner`` does meanwhile, and end as it does."""
+        superseded = registration._superseded
+        while not fence.replaced.is_set():
+            await registration.keep()
+            if registration._superseded and not superseded:
+                superseded = True
+                for life in self.lives:
+                    self._note_stored(life)
+            await asyncio.sleep(NOTE_EVERY_S)
+        if process is self.process:
+            self.wrong.append(f"{process.name} was replaced by nobody")
+        self._network.later(0.0, process.kill)
+
+    def leave(self, *, goes_on: bool) -> Process | None:
+        """Have the next life begin with another disk; this one is killed, or goes on and knows nothing."""
+        process, outbox = self.process, self.outbox
+        if process is None or outbox is None or self.stopping:
+            return None
+        if goes_on:
+            self.leftovers.append(Leftover(process, outbox, self.disk))
+        else:
+            process.kill()
+        self.moves += 1
+        self.outbox = None
+        for life in self.lives:  # what any of them left on this disk is told as lost
+            self._note_stored(life)
+        others = [disk for disk in self.disks if disk is not self.disk]
+        if not others or self._chance.random() < 0.5:
+            others = [MemorySpool()]
+            self.disks += others
+        self.disk = self._chance.choice(others)
+        for leftover in self.leftovers:
+            if leftover.disk is self.disk:  # a file has one process: whoever takes it ends the other
+                leftover.process.kill()
+        return process
 
     def kill(self) -> None:
         """Kill the process, and note what that may have cost."""
@@ -154,15 +246,21 @@ class Runner:
         self.outbox = None
         return True
 
+    def _note_stored(self, life: Life) -> None:
+        life.safe = self.stored(life)
+        stored = {event_id for event_id, _ in self._database.violations}
+        life.safe_ids = stored & life.violations.keys()
+
     def _close_books(self) -> None:
         """Note what of the life that just ended is durable; its numbers may lack all the rest."""
         if self.outbox is None:
             return  # it had not begun
         self.outbox = None
         life, marks = self.lives[-1], self._database.marks
-        life.safe = self.stored(life)
-        stored = {event_id for event_id, _ in self._database.violations}
-        life.safe_ids.update(stored & life.violations.keys())
+        self._note_stored(life)
+        row = self._database.runners.get(self.name)
+        if row is None or row.spool_id != self.disk.spool_id:
+            return  # told as lost
         for _, payload in self.disk.batches.values():
             batch = decode_batch(payload)
             if marks.get(batch.source, 0) >= batch.number:
@@ -188,9 +286,14 @@ class Runner:
     def hear(self) -> None:
         """Let something happen in one of the guilds."""
         if not self.stopping and self.outbox is not None and self.process is not None:
-            self.process.run(self._hear, self.outbox)
+            told = Told()
+            self._hear(told)
+            self.process.run(told.tell, self.outbox)
+            for leftover in self.leftovers:
+                if not leftover.process.dead:
+                    leftover.process.run(told.tell, leftover.outbox)
 
-    def _hear(self, outbox: Outbox) -> None:
+    def _hear(self, outbox: Told) -> None:
         life, draw = self.lives[-1], self._chance.random()
         guild_id = self._chance.choice(self.guilds)
         ts_ms = life.hour_ms + self._chance.randrange(HOUR_MS)
@@ -218,7 +321,7 @@ class Runner:
             again = self._chance.choice(list(life.violations.values()))
             outbox.add(again)
 
-    def _violate(self, outbox: Outbox, life: Life, guild_id: int, ts_ms: int) -> None:
+    def _violate(self, outbox: Told, life: Life, guild_id: int, ts_ms: int) -> None:
         self._messages += 1
         event = violation(
             guild_id,

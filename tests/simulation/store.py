@@ -16,7 +16,16 @@ from adapters.memory import MemoryDatabase, MemoryGuildStore
 from domain.errors import StoreUnavailable
 from domain.guild import ActionRecorded, Effect, GuildChanged, HourAdvanced, ViolationRecorded
 from domain.placement import Placement
-from domain.ports import Commit, Committed, HostRow, Incarnation, PoisonRow
+from domain.ports import (
+    Commit,
+    Committed,
+    HostRow,
+    Incarnation,
+    PendingDeletion,
+    PoisonRow,
+    RunnerLife,
+    RunnerRow,
+)
 from tests.simulation.network import Network
 
 UNKNOWN = -1
@@ -185,6 +194,22 @@ class SimulatedStore:
 
     async def hosts(self) -> list[HostRow]:
         return await self._ask(self._inner.hosts)
+
+    async def find_runner(self, runner_id: str) -> RunnerRow | None:
+        return await self._ask(self._inner.find_runner, runner_id)
+
+    async def register_runner(self, life: RunnerLife, spool_id: str, after: int = 0) -> RunnerRow:
+        return await self._ask(self._inner.register_runner, life, spool_id, after)
+
+    async def note_covered(
+        self, runner_id: str, incarnation: int, covered_ms: int | None, spool_id: str
+    ) -> None:
+        await self._ask(self._inner.note_covered, runner_id, incarnation, covered_ms, spool_id)
+
+    async def pending_deletions(
+        self, shard_ids: tuple[int, ...], shard_count: int, span_ms: tuple[int, int], limit: int
+    ) -> list[PendingDeletion]:
+        return await self._ask(self._inner.pending_deletions, shard_ids, shard_count, span_ms, limit)
 
     async def write_placement(self, placement: Placement) -> None:
         await self._ask(self._inner.write_placement, placement)

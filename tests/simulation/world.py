@@ -36,7 +36,7 @@ from serve_app.socket_counts import SocketCounts
 from tests.simulation.browser import Browser
 from tests.simulation.faults import draw
 from tests.simulation.network import DirectorHandle, HostHandle, Network
-from tests.simulation.runner import Runner
+from tests.simulation.runner import Leftover, Runner
 from tests.simulation.store import Server, SimulatedStore
 from tests.simulation.virtual_loop import Process, TooLong, VirtualLoop
 
@@ -172,6 +172,8 @@ class World:
             (faults.directors_beside, self._begin_second_director),
             (faults.runner_crashes, self._crash_runner),
             (faults.runner_restarts, self._restart_runner),
+            (faults.runner_moves, self._move_runner),
+            (faults.runners_beside, self._begin_second_runner),
             (faults.store_outages, self._take_store_away),
             (faults.stream_breaks, self._break_stream),
             (faults.hosts_added, partial(self._operate, "add_host")),
@@ -199,11 +201,21 @@ class World:
         """Let nothing go wrong from here on; what is under way may end."""
         self.faults.heal()
         self.database.available = True
-        for handle in self.hosts.values():
-            handle.process.thaw()
+        for process in [handle.process for handle in self.hosts.values()]:
+            process.thaw()
+        for leftover in self._leftovers():
+            leftover.process.thaw()
+
+    def _leftovers(self) -> Iterator[Leftover]:
+        return (leftover for runner in self.runners for leftover in runner.leftovers)
+
+    def _all_alone(self) -> str | None:
+        left = [leftover.process.name for leftover in self._leftovers() if not leftover.process.dead]
+        return f"{left} are replaced, and go on" if left else None
 
     async def _calm(self) -> None:
         """Wait until there is nothing left to do."""
+        await self._until(self._all_alone, "runners that were replaced did not end")
         await self._until(self._drained, "the outboxes did not drain")
         for runner in self.runners:
             if runner.disk.batches:  # left to the next life by one that began without its disk
@@ -375,6 +387,26 @@ class World:
         if runner.outbox is not None and not runner.stopping and await runner.stop():
             await asyncio.sleep(0.1 + self.chance.random())
             await self._begin_runner(runner)
+
+    async def _move_runner(self) -> None:
+        """Let a runner die with its node, and begin on another."""
+        runner = self.chance.choice(self.runners)
+        if runner.leave(goes_on=False) is not None:
+            await asyncio.sleep(0.1 + self.chance.random())
+            await self._begin_runner(runner)
+
+    async def _begin_second_runner(self) -> None:
+        """Begin a runner on another node while the old one goes on, cut off, or hangs and goes on later."""
+        runner = self.chance.choice(self.runners)
+        old = runner.leave(goes_on=True)
+        if old is None:
+            return
+        if hangs := self.chance.random() < 0.5:
+            old.freeze()
+        await self._begin_runner(runner)
+        await asyncio.sleep(self.chance.random() * 3)
+        if hangs:
+            old.thaw()
 
     async def _take_store_away(self) -> None:
         self.database.available = False

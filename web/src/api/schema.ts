@@ -122,7 +122,8 @@ export interface ErrorBody {
 /**
  * A time for which a source heard nothing ("blind"), or had to give events up ("overflow").
  *
- * Or one that a restore of the database took back ("restored").
+ * Or one that a restore of the database took back ("restored"), or of which a shard runner lost what it had
+ * heard, together with the node that it was on ("spool_lost").
  */
 export interface GapView {
   lost_events: number;
