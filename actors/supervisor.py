@@ -35,7 +35,7 @@ class ChildPolicy(msgspec.Struct, frozen=True):
     first_backoff_s: float = 0.5
     max_backoff_s: float = 30.0
     stable_after_s: float = 60.0
-    """A life that was healthy for so long makes the next backoff the first one again."""
+    """A life that was well for so long without a break makes the next backoff the first one again."""
 
 
 class Complaint(NamedTuple):
@@ -75,6 +75,8 @@ class _Kept:
         self.since_ms = now_ms
         self.restarts = 0
         self.error: str | None = None
+        self.stable = False
+        """Whether this life was well for long enough."""
         self.failures = 0
         """Lives in a row that ended before they were stable."""
 
@@ -118,16 +120,15 @@ class Supervisor:
 
     async def _look_after(self, kept: _Kept) -> None:
         while True:
-            begun = asyncio.get_running_loop().time()
             why = await self._until_lost(kept)
-            stable = asyncio.get_running_loop().time() - begun >= kept.policy.stable_after_s
-            kept.failures = 0 if stable else kept.failures + 1
+            kept.failures = 0 if kept.stable else kept.failures + 1
             await self._replace(kept, why)
 
     async def _until_lost(self, kept: _Kept) -> str:
         """Return why a child has to be replaced, as soon as it has."""
         policy, missed, unwell_since = kept.policy, 0, None
         loop = asyncio.get_running_loop()
+        kept.stable, well_since = False, None
         while True:
             await asyncio.sleep(policy.probe_every_s)
             try:
@@ -142,8 +143,12 @@ class Supervisor:
             missed = 0
             if complaint is None:
                 unwell_since = None
+                well_since = loop.time() if well_since is None else well_since
+                if loop.time() - well_since >= policy.stable_after_s:
+                    kept.stable = True
                 self._turn(kept, "healthy")
                 continue
+            well_since = None
             self._turn(kept, "unhealthy", complaint.why)
             unwell_since = loop.time() if unwell_since is None or complaint.waits else unwell_since
             if loop.time() - unwell_since >= policy.unhealthy_for_s:

@@ -221,6 +221,13 @@ def test_tries_grow_apart_until_a_life_lasts() -> None:
             before, actor.alive = asyncio.get_running_loop().time(), False
             await asyncio.sleep(10)
             assert actor.starts[-1] - before < 6
+            # One that answered for long and was never well has not proved anything.
+            for pause in (1, 2, 4):
+                actor.complaint = Complaint("0 of 2 shards are connected.", waits=True)
+                await asyncio.sleep(100)
+                before, actor.alive = asyncio.get_running_loop().time(), False
+                await asyncio.sleep(20)
+                assert pause < actor.starts[-1] - before < pause + 5
 
     run(scenario)
 
