@@ -62,7 +62,7 @@ class _Socket(DiscordWebSocket):
     def __init__(self, socket: aiohttp.ClientWebSocketResponse, **options: Any) -> None:
         super().__init__(socket, **options)
         shard = _running.get()
-        self.silence = GatewaySilence(shard.patience)
+        self.silence = GatewaySilence(shard.patience, shard.silences)
         shard.opened(self)
 
     async def received_message(self, msg: Any, /) -> None:
@@ -99,6 +99,8 @@ class GatewayShard:
         self.patience = patience or Patience()
         self.fell_silent = False
         """Whether the last connection was given up because nothing came over it, not even an answer."""
+        self.silences = 0
+        """Connections in a row that were given up so, and on which no answer had come in time."""
         self.connected = False
         """Whether Discord answered the last IDENTIFY or RESUME, on a connection that stands."""
         self.is_first = True
@@ -248,7 +250,7 @@ class GatewayShard:
                         await socket.ask()
                     case "blind":
                         log.warning("gateway_silent", shard=self.shard_id)
-                        self.fell_silent = True
+                        self.fell_silent, self.silences = True, socket.silence.silences
                         break
                     case "listen":
                         pass

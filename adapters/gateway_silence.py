@@ -21,19 +21,35 @@ class Patience(msgspec.Struct, frozen=True):
 
     ask_after_s: float = 4.0
     answer_within_s: float = 5.0
+    most_s: float = 40.0
+    """What that grows to where answers are slow: Discord's own heartbeats are as far apart."""
 
 
 class GatewaySilence:
-    """Measures the silence on one connection, in the time during which this process could have heard."""
+    """Measures the silence on one connection, in the time during which this process could have heard.
 
-    def __init__(self, patience: Patience) -> None:
+    A shard whose answers take long would reconnect again and again. So after a connection that was given up,
+    and on which no answer had come in time, the next one waits twice as long, until one comes in time.
+    """
+
+    def __init__(self, patience: Patience, silences: int = 0) -> None:
         self._patience = patience
+        self._silences, self._is_prompt = silences, False
+        self._answer_within_s = min(patience.most_s, patience.answer_within_s * 2**silences)
         self._silent_s = 0.0
         self._asked_at_s: float | None = None
         """How long it was silent when it was asked."""
 
+    @property
+    def silences(self) -> int:
+        """How many connections in a row had no answer in time, if this one is given up now."""
+        return 0 if self._is_prompt else self._silences + 1
+
     def heard(self) -> None:
         """Note that something came in, whatever it was."""
+        asked_at_s = self._asked_at_s
+        if asked_at_s is not None and self._silent_s - asked_at_s < self._patience.answer_within_s:
+            self._is_prompt, self._answer_within_s = True, self._patience.answer_within_s
         self._silent_s, self._asked_at_s = 0.0, None
 
     def asked(self) -> None:
@@ -49,4 +65,4 @@ class GatewaySilence:
         if self._asked_at_s is None:
             return "ask" if self._silent_s >= self._patience.ask_after_s else "listen"
         unanswered_s = self._silent_s - self._asked_at_s
-        return "blind" if unanswered_s >= self._patience.answer_within_s else "listen"
+        return "blind" if unanswered_s >= self._answer_within_s else "listen"

@@ -84,3 +84,26 @@ def test_a_busy_process_still_measures(silence: GatewaySilence) -> None:
     assert silence.tick(LATE_S) == "listen"
     assert silence.tick(LATE_S) == "listen"
     assert silence.tick(LATE_S) == "ask"
+
+
+def test_slow_answers_are_waited_for_longer_from_one_connection_to_the_next() -> None:
+    """Up to a bound; one that comes in time makes the patience what it was, here and on the next one."""
+    silences, waits = 0, []
+    for _ in range(5):
+        slow = GatewaySilence(PATIENCE, silences)
+        assert let_pass(slow, 4.0) == "ask"
+        slow.asked()
+        waits.append(next(n * TICK_S for n in range(1, 200) if slow.tick(TICK_S) == "blind"))
+        silences = slow.silences
+    assert waits == [5.0, 10.0, 20.0, 40.0, 40.0]
+    mended = GatewaySilence(PATIENCE, silences)
+    for answered_after_s, verdict in ((20.0, "listen"), (1.0, "blind")):
+        assert let_pass(mended, 4.0) == "ask"
+        mended.asked()
+        let_pass(mended, answered_after_s)
+        mended.heard()
+        assert let_pass(mended, 4.0) == "ask"
+        mended.asked()
+        assert let_pass(mended, 5.0) == verdict
+        mended.heard()
+    assert mended.silences == 0
