@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
-from ray.util import get_node_ip_address, list_named_actors
+from ray.util import list_named_actors
 
 from actors.fan_out import Item
 from actors.guild import Admission, Answer, Unwatch, Watch
@@ -395,9 +395,10 @@ class AnyDirector:
 
 
 def this_node() -> NodeRef:
-    """Return the machine that this process runs on."""
-    context = ray.get_runtime_context()
-    return NodeRef(context.get_node_id(), get_node_ip_address())
+    """Return the machine that this process runs on. Blocks."""
+    node_id = ray.get_runtime_context().get_node_id()
+    addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}
+    return NodeRef(node_id, addresses.get(node_id, ""))
 
 
 async def find_runners() -> dict[str, RunnerHandle]:

@@ -153,7 +153,7 @@ class ShardRunner:
         source = f"{runner_id}@{incarnation}"
         self._outbox = Outbox(source, directory, self._open_spool(), self._now_ms, outbox, self._fence)
         self._bot = self._connect()
-        life = RunnerLife(runner_id, incarnation, self._place.find_node())
+        life = RunnerLife(runner_id, incarnation, await asyncio.to_thread(self._place.find_node))
         registration = Registration(life, director, self._outbox, self._fence)
         earlier = await registration.begin(await self._outbox.start())
         self._tasks.every("registration", NOTE_EVERY_S, registration.keep, stuck_after_s=STUCK_AFTER_S)

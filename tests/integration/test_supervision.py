@@ -7,12 +7,14 @@ import signal
 from collections.abc import Iterator
 
 import aiohttp
+import asyncpg
 import psutil
 import pytest
 
 from guildhall.testing import DemoProcess, Person, Sim
 from tests.waiting import eventually
 
+MESSAGES = 20
 ACTORS = ("Director", "Rbac", "UserResolver", "ShardRunner")
 NOTICED_WITHIN_S = 15.0
 REPLACED_WITHIN_S = 60.0
@@ -46,13 +48,19 @@ def actors(demo: DemoProcess) -> dict[str, set[int]]:
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGSTOP])
 async def test_what_ends_or_hangs_is_replaced(demo: DemoProcess, by: signal.Signals) -> None:
-    """All at once, in parallel: then messages are judged and shown, roles are known, people have names."""
+    """All at once, in parallel: then messages are judged and shown, roles are known, people have names.
+
+    What hung and was replaced ends, whatever it still had to tell: each message counts once.
+    """
     before = actors(demo)
     assert all(before.values()), before
     async with aiohttp.ClientSession() as http, Person(demo.url) as person:
         await person.log_in("owner")
         sim = Sim(demo.sim_url, http)
         guild = await sim.guild(0)
+        counted = await messages_counted(demo)
+        for number in range(MESSAGES):
+            await sim.post("messages", guild_id=guild["id"], content=f"a message, the {number}. of them")
         for pid in set[int]().union(*before.values()):
             psutil.Process(pid).send_signal(by)
 
@@ -79,3 +87,26 @@ async def test_what_ends_or_hangs_is_replaced(demo: DemoProcess, by: signal.Sign
         assert (await watching.subscribe(guild["id"]))["op"] == "subscribed"
         await sim.post("messages", guild_id=guild["id"], content="kys")
         await watching.event("violation")
+        old = set[int]().union(*before.values())
+        for pid in old:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                psutil.Process(pid).send_signal(signal.SIGCONT)
+
+        async def ended() -> bool:
+            return not old & set[int]().union(*actors(demo).values())
+
+        async def all_counted() -> bool:
+            return await messages_counted(demo) >= counted + MESSAGES + 1
+
+        assert await eventually(ended, within_s=NOTICED_WITHIN_S)
+        assert await eventually(all_counted, within_s=NOTICED_WITHIN_S)
+        assert await messages_counted(demo) == counted + MESSAGES + 1
+
+
+async def messages_counted(demo: DemoProcess) -> int:
+    """Return how many messages there are in the database."""
+    connection = await asyncpg.connect(demo.database_url)
+    try:
+        return int(await connection.fetchval("SELECT coalesce(sum(messages), 0) FROM metrics_hourly"))
+    finally:
+        await connection.close()
