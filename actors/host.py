@@ -198,7 +198,7 @@ class GuildHost:
         host_id = self._settings.host_id
         moved = before is None or not before.gives_the_same(host_id, placement)
         if moved:
-            self._observers.lose(lambda guild_id: not self.owns(guild_id))
+            self._observers.lose([guild_id for guild_id in self._observers if not self.owns(guild_id)])
         await self._commit.settle()
         if moved:
             await self._give_up(before)
@@ -421,7 +421,7 @@ class GuildHost:
             return
         for relay_id in self._table.drop(guild_ids):
             self._fan_out.end(relay_id)
-        self._observers.lose(guild_ids.__contains__)
+        self._observers.lose(guild_ids)
 
     def fenced(self) -> None:
         """Give up everything: another life of this host has begun."""

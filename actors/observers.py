@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from typing import NamedTuple
 
 from actors.fan_out import FanOut
@@ -32,6 +32,7 @@ class Observers:
     def __init__(self) -> None:
         self._fan_out: FanOut[Change] = FanOut()
         self._by_guild: dict[int, dict[str, int]] = {}
+        self._by_observer: defaultdict[str, set[int]] = defaultdict(set)
         self._due: dict[Change, None] = {}
 
     def __contains__(self, guild_id: int) -> bool:
@@ -40,6 +41,9 @@ class Observers:
     def __len__(self) -> int:
         return len(self._by_guild)
 
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._by_guild)
+
     async def stream(self, observer_id: str) -> AsyncGenerator[list[Change], None]:
         """Yield what an observer is told; with its end, all that the observer had asked for ends too."""
         try:
@@ -47,7 +51,7 @@ class Observers:
                 async for changes in lists:
                     yield changes
         finally:
-            for guild_id in [guild for guild, who in self._by_guild.items() if observer_id in who]:
+            for guild_id in self._by_observer.pop(observer_id, ()):
                 self._remove(guild_id, observer_id)
 
     def observe(self, observer_id: str, guild_id: int, turn: int) -> None:
@@ -61,11 +65,13 @@ class Observers:
             raise HostUnreachable(f"Observer {observer_id} does not listen any more.")
         turns = self._by_guild.setdefault(guild_id, {})
         turns[observer_id] = max(turn, turns.get(observer_id, 0))
+        self._by_observer[observer_id].add(guild_id)
 
     def unobserve(self, observer_id: str, guild_id: int, turn: int) -> None:
         """Tell an observer no more, unless it asked again since that turn: calls overtake each other."""
         if turn >= self._by_guild.get(guild_id, {}).get(observer_id, turn + 1):
             self._remove(guild_id, observer_id)
+            self._forget(guild_id, observer_id)
 
     def tell(self, changes: Iterable[Change]) -> None:
         """Tell those concerned at once."""
@@ -90,12 +96,13 @@ class Observers:
         """Return how many changes each observer was told: who got fewer has news on its way."""
         return self._fan_out.sent()
 
-    def lose(self, lost: Callable[[int], bool]) -> None:
+    def lose(self, guild_ids: Iterable[int]) -> None:
         """Part with the observers of these guilds: what happens there is, or was, not all heard of here."""
-        guild_ids = [guild_id for guild_id in self._by_guild if lost(guild_id)]
-        self.tell(Change(guild_id, UNOBSERVED) for guild_id in guild_ids)
-        for guild_id in guild_ids:
-            del self._by_guild[guild_id]
+        lost = [guild_id for guild_id in guild_ids if guild_id in self._by_guild]
+        self.tell(Change(guild_id, UNOBSERVED) for guild_id in lost)
+        for guild_id in lost:
+            for observer_id in self._by_guild.pop(guild_id):
+                self._forget(guild_id, observer_id)
 
     def close(self) -> None:
         """End every stream."""
@@ -106,3 +113,9 @@ class Observers:
         del turns[observer_id]
         if not turns:
             del self._by_guild[guild_id]
+
+    def _forget(self, guild_id: int, observer_id: str) -> None:
+        observed = self._by_observer[observer_id]
+        observed.discard(guild_id)
+        if not observed:
+            del self._by_observer[observer_id]
