@@ -64,11 +64,17 @@ async def open_pool(
         )
 
 
-async def connections_allowed(database_url: str) -> int:
-    """Return how many connections this role may have to this database."""
+async def connections_allowed(database_url: str) -> int | None:
+    """Return how many connections this role may have to this database.
+
+    None where a pooler such as PgBouncer answers in Postgres' place: no statement tells what it allows.
+    """
     with unavailable_when_away():
         connection = await asyncpg.connect(database_url, timeout=10)
         try:
+            # A pooler gives each client a number of its own, for cancelling.
+            if await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid():
+                return None
             allowed: int = await connection.fetchval(load_queries("server.sql")["connections_allowed"])
         finally:
             await connection.close()

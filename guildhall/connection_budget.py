@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import structlog
+
 from adapters import postgres
 from adapters.postgres import connections_allowed
 from domain.errors import ConfigurationInvalid
 from guildhall.settings import Settings
+
+log = structlog.get_logger()
 
 RESERVE = 8
 """For a host that is being replaced, migrations, `guildhall` commands and whoever looks with psql."""
@@ -62,13 +66,21 @@ def connection_budget(settings: Settings) -> ConnectionBudget:
 async def require_connections(database_url: str, budget: ConnectionBudget) -> None:
     """Check that the server lets this role open so many connections to this database.
 
+    A pooler between the two has limits of its own, which cannot be asked for: then the sum is logged.
+
     Raises:
         ConfigurationInvalid: it does not; the sentence says who takes how many, and what to do.
         StoreUnavailable: there is no server to ask.
 
     """
     allowed = await connections_allowed(database_url)
-    if allowed < budget.total:
+    if allowed is None:
+        log.warning(
+            "connection_pooler",
+            connections=budget.total,
+            advice="It must pool sessions, not transactions, and take so many clients at once.",
+        )
+    elif allowed < budget.total:
         raise ConfigurationInvalid(
             f"This network may open {budget} connections to Postgres, which allows it {allowed}: raise "
             "max_connections (or the limit of the role or the database) there, or set fewer GUILDHALL_HOSTS, "
