@@ -9,7 +9,19 @@ import msgspec
 import typer
 import uvloop
 
-from benchmarks import analytics, api, guilds, identify, ingest, memory, reconnect, scale, steady, storm
+from benchmarks import (
+    analytics,
+    api,
+    guilds,
+    identify,
+    ingest,
+    memory,
+    reconnect,
+    scale,
+    steady,
+    storm,
+    write_costs,
+)
 from benchmarks import runner_kills as runners
 from benchmarks.attack import run as attack
 from benchmarks.chaos import run as chaos
@@ -100,6 +112,16 @@ def bench_ingest(
 ) -> None:
     """Make violations durable through a host, and beside it by the plain driver."""
     _show(uvloop.run(ingest.run(seconds=seconds, rounds=rounds)), as_json=as_json)
+
+
+@bench.command("write-costs")
+def bench_write_costs(
+    seconds: Annotated[float, typer.Option(min=0.5, help="How long a turn lasts.")] = write_costs.SECONDS,
+    rounds: Annotated[int, typer.Option(min=1, help="How many turns each has.")] = write_costs.ROUNDS,
+    as_json: BenchJson = False,
+) -> None:
+    """Write violations by the plain driver, with and without the indexes and rollups that answers need."""
+    _show(uvloop.run(write_costs.run(seconds=seconds, rounds=rounds)), as_json=as_json)
 
 
 @bench.command("analytics")
@@ -215,6 +237,7 @@ def bench_all(as_json: BenchJson = False) -> None:
     _show(uvloop.run(guilds.run()), as_json=as_json)
     _show(uvloop.run(scale.run(scale.Plan())), as_json=as_json)
     _show(uvloop.run(ingest.run()), as_json=as_json)
+    _show(uvloop.run(write_costs.run()), as_json=as_json)
     _show(uvloop.run(analytics.run()), as_json=as_json)
     _show(uvloop.run(api.run()), as_json=as_json)
     _show(uvloop.run(fanout.run()), as_json=as_json)

@@ -72,10 +72,10 @@ class Load(NamedTuple):
 
 async def run(*, seconds: float = SECONDS, rounds: int = ROUNDS) -> Result:
     """Let the host and the plain driver take turns, each for some seconds a round; compare the medians."""
-    made = _Violations()
+    made = Violations()
     async with system() as under_test, AsyncExitStack() as stack:
         shards = _Shards(await under_test.begin_host(), made)
-        peers = [await stack.enter_async_context(_asyncpg_peer(under_test.database_url, made))]
+        peers = [await stack.enter_async_context(asyncpg_peer(under_test.database_url, made))]
         if importlib.util.find_spec("psycopg") is not None:
             peers.append(await stack.enter_async_context(_psycopg_peer(under_test.database_url, made)))
         turns: dict[str, Callable[[float], Awaitable[Load]]] = {HOST: shards.saturate}
@@ -118,7 +118,7 @@ async def run(*, seconds: float = SECONDS, rounds: int = ROUNDS) -> Result:
     return Result("ingest", figures, baseline, rates[HOST] / rates["asyncpg_thousand_rows"])
 
 
-class _Violations:
+class Violations:
     """Makes violations: a few guilds have most of them, as it is; the same ones in every run."""
 
     def __init__(self) -> None:
@@ -156,7 +156,7 @@ class _Violations:
 class _Shards:
     """The shards' side: several sources, each with one batch in flight."""
 
-    def __init__(self, host: HostHandle, made: _Violations) -> None:
+    def __init__(self, host: HostHandle, made: Violations) -> None:
         self._host = host
         self._made = made
         self._sources = [_Source(f"shard{n}", made) for n in range(SOURCES)]
@@ -214,7 +214,7 @@ class _Shards:
 class _Source:
     """Batches of one source, made and encoded in advance."""
 
-    def __init__(self, name: str, made: _Violations) -> None:
+    def __init__(self, name: str, made: Violations) -> None:
         self._name = name
         self._made = made
         self._number = 0
@@ -234,13 +234,19 @@ class _Source:
         return self._ready.popleft()
 
 
-class _Peer:
+class Peer:
     """A driver alone: the same two statements a transaction, one connection, columns made in advance."""
 
     def __init__(
-        self, driver: str, write: Callable[[_Columns, _Columns], Awaitable[None]], made: _Violations
+        self,
+        driver: str,
+        write: Callable[[_Columns, _Columns], Awaitable[None]],
+        made: Violations,
+        backend_pid: int,
     ) -> None:
         self.driver = driver
+        self.backend_pid = backend_pid
+        """The database's process for its connection."""
         self._write = write
         self._made = made
 
@@ -300,7 +306,8 @@ def _transposed(rows: list[tuple[Any, ...]]) -> _Columns:
 
 
 @asynccontextmanager
-async def _asyncpg_peer(database_url: str, made: _Violations) -> AsyncIterator[_Peer]:
+async def asyncpg_peer(database_url: str, made: Violations) -> AsyncIterator[Peer]:
+    """Connect asyncpg, the driver that hosts use as well."""
     async with connected(database_url) as connection:
 
         async def write(users: _Columns, violations: _Columns) -> None:
@@ -308,11 +315,11 @@ async def _asyncpg_peer(database_url: str, made: _Violations) -> AsyncIterator[_
                 await connection.fetch(_SQL["write_users"], *users)
                 await connection.fetch(_SQL["write_violations"], *violations)
 
-        yield _Peer("asyncpg", write, made)
+        yield Peer("asyncpg", write, made, connection.get_server_pid())
 
 
 @asynccontextmanager
-async def _psycopg_peer(database_url: str, made: _Violations) -> AsyncIterator[_Peer]:
+async def _psycopg_peer(database_url: str, made: Violations) -> AsyncIterator[Peer]:
     """Where psycopg happens to be installed; Guildhall does not use it."""
     psycopg: Any = importlib.import_module("psycopg")
     connection = await psycopg.AsyncConnection.connect(
@@ -325,7 +332,7 @@ async def _psycopg_peer(database_url: str, made: _Violations) -> AsyncIterator[_
             await connection.execute(_SQL["write_violations"], violations, prepare=True)
 
     try:
-        yield _Peer("psycopg", write, made)
+        yield Peer("psycopg", write, made, connection.info.backend_pid)
     finally:
         await connection.close()
 

@@ -75,6 +75,18 @@ async def test_ingest_stores_each_row_that_it_acknowledges() -> None:
 
 
 @pytest.mark.timeout(240)
+async def test_write_costs_compare_each_schema_with_the_whole_one() -> None:
+    """Each lacks one thing, and each was written to; what is missing is not written to the log."""
+    result = await bench("write-costs", "--seconds", "0.5", "--rounds", "1")
+
+    figures = result["figures"]
+    parts = {name.removesuffix("_wal_percent") for name in figures if name.endswith("_wal_percent")}
+    assert parts == {"severity_index", "detection_index", "both_indexes", "people_by_hour", "all_rollups"}
+    assert figures["both_indexes_wal_percent"] > 0
+    assert figures["all_rollups_wal_percent"] > figures["people_by_hour_wal_percent"]
+
+
+@pytest.mark.timeout(240)
 async def test_analytics_say_what_python_counts() -> None:
     """Each answer of each period, and each page and total, is the one that plain counting gives."""
     result = await bench("analytics", "--violations", "20000", "--rounds", "1")
