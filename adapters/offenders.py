@@ -16,7 +16,7 @@ from domain.views import SeverityCounts
 _SQL = statements()
 
 FEW_ROWS = 40_000
-"""Up to so many violations of a time are looked at one by one: sooner done than to look at all people."""
+"""Up to so many violations of a time are counted one by one: sooner done than finding who has most."""
 
 MAX_ASKED = 1_000
 """Where rollups cannot tell it of more people, as while they are made, all rows are looked at."""
@@ -46,7 +46,7 @@ class Offenders:
 
     async def escalated(self) -> int:
         """Count the people who went from low or medium violations to high or critical ones."""
-        if await self._is_told_by_rollups() and (people := await self._people()):
+        if await self._is_counted() and (people := await self._people()):
             escalated: int = people["escalated"]
             if people["asked"]:
                 escalated += (await self._fetch("escalated_of", people["asked"]))[0]["people"]
@@ -56,7 +56,7 @@ class Offenders:
     async def first(self, limit: int, offset: int) -> tuple[list[Offender], int]:
         """Return a page of those with violations, who has most first, and how many they are in all."""
         known = self._within_weeks or self._within_months
-        told = known and await self._is_told_by_rollups()
+        told = known and await self._is_busy() and await self._is_counted()
         if told and (people := await self._people()):
             # Nearly always it is the heavy ones who are first.
             for heavy, most in ((True, min(3 * (offset + limit), MAX_CANDIDATES)), (False, MAX_CANDIDATES)):
@@ -87,9 +87,12 @@ class Offenders:
         sure = len(offenders) >= last and offenders[last - 1].violations > next_most
         return (offenders[offset:last], total) if sure else None
 
-    async def _is_told_by_rollups(self) -> bool:
+    async def _is_busy(self) -> bool:
         busy = await self._connection.fetchval(_SQL["busy"], self._guild_id, *self._times)
-        return bool(busy > FEW_ROWS and await self._connection.fetchval(_SQL["is_counted"], *self._times))
+        return bool(busy > FEW_ROWS)
+
+    async def _is_counted(self) -> bool:
+        return bool(await self._connection.fetchval(_SQL["is_counted"], *self._times))
 
     async def _people(self) -> asyncpg.Record | None:
         """Return what rollups tell of people, or None when they do not tell enough."""

@@ -40,6 +40,16 @@ async def forget(pool: asyncpg.Pool[asyncpg.Record], now_ms: int, retention_days
                 await pool.fetchval(_SQL["delete_early_actions"], oldest, BATCH_ROWS),
                 await pool.fetchval(_SQL["delete_batch"], now, retention_days, BATCH_ROWS),
             ]
-            more = BATCH_ROWS in deleted or bool(await pool.fetchval(_SQL["delete_hours"], BATCH_ROWS))
+            more = BATCH_ROWS in deleted or await _delete_hours(pool)
             if not more or time.monotonic() >= until:
                 return more
+
+
+async def _delete_hours(pool: asyncpg.Pool[asyncpg.Record]) -> bool:
+    """Delete hours and people of some guilds; return whether there are more."""
+    done = await pool.fetchrow(_SQL["delete_hours"], BATCH_ROWS)
+    if done is None:
+        return False
+    for guild_id in done["guilds"]:  # what is left of these when it breaks off here goes with the next month
+        await pool.execute(_SQL["delete_empty_people_hours"], guild_id)
+    return bool(done["more"])

@@ -86,7 +86,8 @@ UNION ALL
 SELECT 'violation_rule_hours', sum(pg_total_relation_size(relid))::bigint
 FROM pg_partition_tree('violation_rule_hours')
 UNION ALL
-SELECT 'violation_people', pg_total_relation_size('violation_people')
+SELECT name, pg_total_relation_size(name)
+FROM (VALUES ('violation_people'), ('violation_people_hours')) AS v (name)
 """
 
 

@@ -172,15 +172,27 @@ SELECT count(*) AS people FROM (
 ) AS people;
 
 -- name: people
--- How many people have violations within a time, and how many of them went from bad to worse in it; and those, $4 at
--- most, of whom only their rows tell it.
-SELECT people - coalesce(cardinality(asked), 0) AS known, escalated, coalesce(asked[:$4], '{}') AS asked
-FROM (
-    SELECT count(*) AS people,
-           count(*) FILTER (WHERE escalated_from >= $2 AND last_ts < $3 AND NOT late) AS escalated,
-           array_agg(user_id) FILTER (WHERE last_ts >= $3 OR late) AS asked
-    FROM violation_people WHERE guild_id = $1 AND last_ts >= $2
-) AS p;
+-- How many people have violations within a time of whole hours, and how many of them went from bad to worse in it; and
+-- those, $4 at most, of whom only their rows tell it: the late ones, and whoever has violations after it.
+WITH hours AS (
+    SELECT coalesce(sum(people) FILTER (WHERE hour < $3), 0)::bigint AS known,
+           coalesce(sum(people) FILTER (WHERE hour >= $3), 0)::bigint AS further,
+           coalesce(sum(escalated), 0)::bigint AS escalated
+    FROM violation_people_hours WHERE guild_id = $1 AND hour >= greatest($2, kept_since())
+), asked AS (
+    SELECT user_id, false AS is_escalated
+    FROM violation_people WHERE guild_id = $1 AND late AND last_ts >= greatest($2, kept_since())
+    UNION ALL
+    SELECT user_id, coalesce(escalated_from >= greatest($2, kept_since()), false)
+    FROM (
+        SELECT DISTINCT user_id FROM violations
+        WHERE (SELECT further FROM hours) > 0 AND guild_id = $1 AND ts >= $3
+    ) AS v JOIN violation_people AS p USING (user_id)
+    WHERE p.guild_id = $1 AND p.last_ts >= $3 AND NOT late
+)
+SELECT known, escalated - (SELECT count(*) FROM asked WHERE is_escalated) AS escalated,
+       ARRAY (SELECT user_id FROM asked LIMIT $4) AS asked
+FROM hours;
 
 -- name: likely_offenders
 -- Those who have most in their last two months ($5), or weeks: at least what they have within a time that touches no
@@ -200,13 +212,14 @@ SELECT count(*) AS people FROM (
 ) AS people;
 
 -- name: offenders_of
--- What some people did.
-SELECT user_id, max(ts) AS last_at,
-       count(*) FILTER (WHERE severity = 'low') AS low, count(*) FILTER (WHERE severity = 'medium') AS medium,
-       count(*) FILTER (WHERE severity = 'high') AS high, count(*) FILTER (WHERE severity = 'critical') AS critical
-FROM violations
-WHERE guild_id = $1 AND ts >= $2 AND ts < $3 AND user_id = ANY ($4::bigint[])
-GROUP BY user_id;
+-- What some people did: each by a stretch of the index, so that no row has to be told apart from another person's.
+SELECT user_id, last_at, low, medium, high, total - low - medium - high AS critical
+FROM unnest($4::bigint[]) AS p (user_id) CROSS JOIN LATERAL (
+    SELECT max(ts) AS last_at, count(*) AS total, count(*) FILTER (WHERE severity = 'low') AS low,
+           count(*) FILTER (WHERE severity = 'medium') AS medium, count(*) FILTER (WHERE severity = 'high') AS high
+    FROM violations AS v WHERE v.user_id = p.user_id AND guild_id = $1 AND ts >= $2 AND ts < $3
+) AS v
+WHERE total > 0;
 
 -- name: offenders
 -- Who has most is found by a bare count; only those of the page are counted by severity. The first row carries the

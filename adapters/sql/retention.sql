@@ -24,7 +24,7 @@ SELECT count(*) FROM gone;
 
 -- name: delete_hours
 -- Of the next hundred guilds, by the table's key: what it costs depends on the batch, not on how much there is.
--- Returns whether there is more to do.
+-- Returns whose hours these were, and whether there is more to do.
 WITH RECURSIVE place AS (
     SELECT horizon, next_guild FROM forgotten WHERE next_guild IS NOT NULL FOR UPDATE
 ), guild AS (
@@ -48,7 +48,10 @@ UPDATE forgotten
 SET next_guild = CASE WHEN (SELECT count(*) FROM old) = $1 THEN (SELECT max(guild_id) FROM old)
                       WHEN (SELECT count(guild_id) FROM guild) = 100 THEN (SELECT max(guild_id) + 1 FROM guild) END
 WHERE next_guild IS NOT NULL
-RETURNING next_guild IS NOT NULL;
+RETURNING next_guild IS NOT NULL AS more, ARRAY (SELECT guild_id FROM guild WHERE guild_id IS NOT NULL) AS guilds;
+
+-- name: delete_empty_people_hours
+SELECT delete_empty_people_hours($1);
 
 -- name: delete_early_actions
 -- Their violations were lost, or would be deleted as well.

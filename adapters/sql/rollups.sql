@@ -38,6 +38,15 @@ WITH hours AS (
            max(ts) FILTER (WHERE severity IN ('low', 'medium')) AS last_mild, max(last_grave) AS last_grave,
            max(ts) FILTER (WHERE severity IN ('low', 'medium') AND ts < last_grave) AS escalated_from
     FROM graves GROUP BY guild_id, user_id
+), people_hours AS (
+    SELECT guild_id, hour, sum(people)::int AS people, sum(escalated)::int AS escalated
+    FROM violation_people CROSS JOIN LATERAL (
+        VALUES (date_bin('1 hour', last_ts, 'epoch'), 1, 0), (date_bin('1 hour', escalated_from, 'epoch'), 0, 1)
+    ) AS v (hour, people, escalated)
+    WHERE hour IS NOT NULL AND NOT late GROUP BY guild_id, hour
+), summed AS (
+    SELECT guild_id, hour, sum(people)::int AS people, sum(escalated)::int AS escalated
+    FROM violation_people_hours GROUP BY guild_id, hour HAVING sum(people) <> 0 OR sum(escalated) <> 0
 )
 SELECT 'hour' AS what, coalesce(c.guild_id, h.guild_id) AS guild_id, c::text AS of_rows, h::text AS of_rollup
 FROM hours AS c FULL JOIN violation_rule_hours AS h USING (guild_id, hour, rule, detection)
@@ -55,4 +64,8 @@ WHERE CASE WHEN p.late THEN c.last_ts > p.last_ts
                  CASE WHEN p.last_grave >= kept_since() THEN p.last_grave END,
                  CASE WHEN p.escalated_from >= kept_since() THEN p.escalated_from END)
                 OR c.in_month_before > p.in_month_before OR c.in_week_before > p.in_week_before
-                OR (c.in_month_before, c.in_week_before) <> (p.in_month_before, p.in_week_before) AND c.last_ts - interval '62 days' >= kept_since()) END;
+                OR (c.in_month_before, c.in_week_before) <> (p.in_month_before, p.in_week_before) AND c.last_ts - interval '62 days' >= kept_since()) END
+UNION ALL
+SELECT 'hour of people', coalesce(c.guild_id, h.guild_id), c::text, h::text
+FROM people_hours AS c FULL JOIN summed AS h USING (guild_id, hour)
+WHERE (c.people, c.escalated) IS DISTINCT FROM (h.people, h.escalated);

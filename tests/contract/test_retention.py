@@ -14,7 +14,7 @@ from adapters import retention
 from adapters.memory.samples import violation
 from domain.audit import Change
 from domain.events import SEVERITIES, ActionSettled, MessagesCounted
-from domain.ids import HOUR_MS
+from domain.ids import HOUR_MS, hour_start
 from domain.insights import Wanted
 from tests.contract.stores import Host, Stores, fresh_id, memory_stores, postgres_stores
 
@@ -194,6 +194,12 @@ async def test_it_is_deleted_a_little_at_a_time(
     assert await left(stores, guild_id) == []
 
 
+_PEOPLE = """
+SELECT (extract(epoch FROM hour) * 1000)::bigint, sum(people)::int, sum(escalated)::int
+FROM violation_people_hours WHERE guild_id = $1 GROUP BY hour ORDER BY hour
+"""
+
+
 @pytest.mark.parametrize("stores", ["postgres"], indirect=True)
 async def test_what_belongs_to_old_months_goes_a_little_at_a_time(
     stores: Stores, host: Host, guild_id: int, monkeypatch: pytest.MonkeyPatch, postgres_dsn: str
@@ -216,6 +222,12 @@ async def test_what_belongs_to_old_months_goes_a_little_at_a_time(
         steps += 1
         for one in guilds:
             assert await left(stores, one) == [NOW_MS]
+    for one in guilds:
+        # The person's last violation is elsewhere by now; the one after which they got worse is still known.
+        assert [tuple(row) for row in await rows.fetch(_PEOPLE, one)] == [
+            (at(2, 5, 1), 0, 1),
+            (hour_start(NOW_MS), 1, 0),
+        ]
     await rows.close()
     assert steps > 3
     assert hours[0] > hours[-1] >= 4
