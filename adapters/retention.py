@@ -1,7 +1,7 @@
 """Deletes what is old enough: whole months of violations, and rows of guilds that want it sooner.
 
 So it does with what belongs to them: reviews, hourly counts, and actions that wait for a violation that never
-came.
+came; and with placements that are long replaced.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import asyncpg
 
 from adapters.postgres import to_datetime, unavailable_when_away
 from adapters.queries import load_queries
+from domain.placement import PLACEMENTS_KEPT
 
 _SQL = load_queries("retention.sql")
 
@@ -38,6 +39,7 @@ async def forget(pool: asyncpg.Pool[asyncpg.Record], now_ms: int, retention_days
                 await pool.fetchval(_SQL["delete_strays"], BATCH_ROWS),
                 await pool.fetchval(_SQL["delete_reviews"], BATCH_ROWS),
                 await pool.fetchval(_SQL["delete_early_actions"], oldest, BATCH_ROWS),
+                await pool.fetchval(_SQL["delete_placements"], PLACEMENTS_KEPT, BATCH_ROWS),
                 await pool.fetchval(_SQL["delete_batch"], now, retention_days, BATCH_ROWS),
             ]
             more = BATCH_ROWS in deleted or await _delete_hours(pool)

@@ -21,6 +21,9 @@ NOBODY = ""
 
 SLOTS_A_STEP = 512
 
+PLACEMENTS_KEPT = 100
+"""So many of the latest are kept by the store, for whoever has to find out later where a guild was."""
+
 _HOST_ID = re.compile("[a-z0-9][a-z0-9-]{0,30}")
 
 

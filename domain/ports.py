@@ -238,7 +238,8 @@ class GuildStore(Protocol):
         """Delete some of what is too old, with its reviews and counts; return whether to go on at once.
 
         A month goes once all of it is older than ``retention_days``. A guild may keep violations for fewer
-        days (``retention_days`` in its configuration): then each goes when it is older.
+        days (``retention_days`` in its configuration): then each goes when it is older. Of placements, the
+        latest ``PLACEMENTS_KEPT`` stay.
         """
         ...
 

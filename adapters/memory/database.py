@@ -33,7 +33,7 @@ from domain.guild import (
 )
 from domain.ids import HOUR_MS, hour_start
 from domain.permissions import Role
-from domain.placement import Placement
+from domain.placement import PLACEMENTS_KEPT, Placement
 from domain.ports import (
     Commit,
     Committed,
@@ -335,6 +335,8 @@ class MemoryGuildStore:
         """See the port; all at once."""
         self._database.require()
         self._database.forget(now_ms, retention_days)
+        for version in sorted(self._database.placements)[:-PLACEMENTS_KEPT]:
+            del self._database.placements[version]
         return False
 
     async def roll_up(self) -> bool:

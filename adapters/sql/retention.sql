@@ -53,6 +53,18 @@ RETURNING next_guild IS NOT NULL AS more, ARRAY (SELECT guild_id FROM guild WHER
 -- name: delete_empty_people_hours
 SELECT delete_empty_people_hours($1);
 
+-- name: delete_placements
+-- All but the latest ($1).
+WITH gone AS (
+    DELETE FROM placement WHERE version IN (
+        SELECT version FROM placement
+        WHERE version <= (SELECT version FROM placement ORDER BY version DESC OFFSET $1 LIMIT 1)
+        LIMIT $2
+    )
+    RETURNING 1
+)
+SELECT count(*) FROM gone;
+
 -- name: delete_early_actions
 -- Their violations were lost, or would be deleted as well.
 WITH gone AS (

@@ -42,6 +42,10 @@ class Books(Protocol):
         """Return how many actions wait for one of these violations."""
         ...
 
+    async def placements(self) -> list[int]:
+        """Return the versions of the placements that are kept."""
+        ...
+
     async def gaps(self, source: str) -> list[tuple[int, str]]:
         """Return (lost events, reason) of a source's gaps."""
         ...
@@ -110,6 +114,9 @@ class MemoryBooks:
     async def early_actions(self, *violations: ViolationDetected) -> int:
         return len(self._database.early_actions.keys() & {(one.event_id, one.ts_ms) for one in violations})
 
+    async def placements(self) -> list[int]:
+        return sorted(self._database.placements)
+
     async def gaps(self, source: str) -> list[tuple[int, str]]:
         return [(gap.lost_events, gap.reason) for name, gap in self._database.gaps if name == source]
 
@@ -145,6 +152,9 @@ class PostgresBooks:
         return int(
             await self._pool.fetchval("SELECT count(*) FROM early_actions WHERE event_id = ANY ($1)", ids)
         )
+
+    async def placements(self) -> list[int]:
+        return [row["version"] for row in await self._pool.fetch("SELECT version FROM placement ORDER BY 1")]
 
     async def gaps(self, source: str) -> list[tuple[int, str]]:
         rows = await self._pool.fetch(

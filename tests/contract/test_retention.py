@@ -9,13 +9,16 @@ from itertools import cycle
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from adapters import retention
+from adapters.memory import database
 from adapters.memory.samples import violation
 from domain.audit import Change
 from domain.events import SEVERITIES, ActionSettled, MessagesCounted
 from domain.ids import HOUR_MS, hour_start
 from domain.insights import Wanted
+from domain.placement import place
 from tests.contract.stores import Host, Stores, fresh_id, memory_stores, postgres_stores
 
 DAY_MS = 24 * HOUR_MS
@@ -177,6 +180,23 @@ async def test_they_go_a_little_at_a_time(
     assert await stores.books.early_actions(*lost) == 0
 
 
+async def test_of_placements_the_latest_are_kept(
+    stores: Stores, guild_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are; the one that holds is among them."""
+    for module in (retention, database):
+        monkeypatch.setattr(module, "PLACEMENTS_KEPT", 3)
+    monkeypatch.setattr(retention, "BATCH_ROWS", 2)
+    last = await stores.guilds.last_placement()
+    version, director = last.version if last else 0, await stores.guilds.register_director()
+    for number in range(1, 9):
+        placed = place(version + 2 * number, ["a", "b"], {guild_id: "b"})
+        await stores.guilds.write_placement(replace(placed, director=director))
+    await forget(stores, 365)
+    assert await stores.books.placements() == [version + 2 * number for number in (6, 7, 8)]
+    assert await stores.guilds.last_placement() == replace(placed, director=director)
+
+
 @pytest.mark.parametrize("stores", ["postgres"], indirect=True)
 async def test_it_is_deleted_a_little_at_a_time(
     stores: Stores, host: Host, guild_id: int, monkeypatch: pytest.MonkeyPatch
@@ -205,6 +225,7 @@ async def test_what_belongs_to_old_months_goes_a_little_at_a_time(
     stores: Stores, host: Host, guild_id: int, monkeypatch: pytest.MonkeyPatch, postgres_dsn: str
 ) -> None:
     """And is not to be seen from the first step on, wherever they break off: the next one goes on there."""
+    await forget(stores, 365)
     monkeypatch.setattr(retention, "BATCH_ROWS", 4)
     monkeypatch.setattr(retention, "_TURN_S", 0)
     await stores.guilds.ensure_partitions(at(2, 1))
