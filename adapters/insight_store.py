@@ -12,7 +12,14 @@ import asyncpg
 from adapters.audit import write_audit
 from adapters.insight_statements import statements
 from adapters.offenders import Offenders
-from adapters.postgres import INSIGHTS_CONNECTIONS, open_pool, to_datetime, to_ms, unavailable_when_away
+from adapters.postgres import (
+    COMMAND_TIMEOUT_S,
+    INSIGHTS_CONNECTIONS,
+    open_pool,
+    to_datetime,
+    to_ms,
+    unavailable_when_away,
+)
 from adapters.rows import violation_from_row
 from adapters.violation_pages import ViolationPages
 from domain.audit import Change
@@ -58,7 +65,11 @@ class PostgresInsightStore:
     ) -> PostgresInsightStore:
         """Connect, with connections of its own: what takes long here keeps nobody else waiting."""
         chosen = {**_SETTINGS, "statement_timeout": str(timeout_ms), **(settings or {})}
-        return cls(await open_pool(database_url, max_size=INSIGHTS_CONNECTIONS, settings=chosen))
+        waits_s = max(COMMAND_TIMEOUT_S, timeout_ms / 1000)
+        pool = await open_pool(
+            database_url, max_size=INSIGHTS_CONNECTIONS, settings=chosen, command_timeout_s=waits_s
+        )
+        return cls(pool)
 
     async def close(self) -> None:
         """Let the connections go, at once."""

@@ -46,6 +46,7 @@ async def open_pool(
     max_size: int,
     name: str = "guildhall",
     settings: Mapping[str, str] | None = None,
+    command_timeout_s: float = COMMAND_TIMEOUT_S,
 ) -> asyncpg.Pool[asyncpg.Record]:
     """Open a pool, perhaps with settings of Postgres; raise :class:`StoreUnavailable` when it is away."""
     with unavailable_when_away():
@@ -53,7 +54,7 @@ async def open_pool(
             database_url,
             min_size=min_size,
             max_size=max_size,
-            command_timeout=COMMAND_TIMEOUT_S,
+            command_timeout=command_timeout_s,
             timeout=10,
             server_settings={
                 "application_name": name,
