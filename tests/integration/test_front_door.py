@@ -166,6 +166,15 @@ async def check_refusal(answer: aiohttp.ClientResponse, status: int, code: str) 
     assert "includeSubDomains" in answer.headers["strict-transport-security"]
 
 
+def check_error_file(said: bytes, code: str) -> None:
+    """Check that an answer of HAProxy's own to a request has the one form of errors, and its headers."""
+    head, _, body = said.decode().partition("\r\n\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in head.splitlines()[1:])
+    assert json.loads(body)["error_code"] == code
+    assert SECURITY_HEADERS.keys() | {"strict-transport-security"} <= headers.keys()
+    assert headers["cache-control"] == "no-store"
+
+
 async def raw(port: int, data: bytes) -> tuple[bytes, float]:
     """Send bytes and nothing more; return what came until the door closed, and after how many seconds."""
     began, said = time.monotonic(), b""
@@ -303,6 +312,8 @@ async def test_nobody_holds_a_place_by_being_slow(door: Door, sent: bytes, start
     said, took_s = await raw(door.port, sent)
     assert said.startswith(starts)
     assert took_s < 4
+    if b"\r\n\r\n" in sent and b"HTTP/1.1 408" in said:
+        check_error_file(said, "request_too_slow")
     assert door.came in ([], ["POST /"])  # the one whose body is larger than HAProxy's buffer
 
 
@@ -377,13 +388,26 @@ async def test_what_no_replica_need_see_comes_to_none(
     assert door.came == []
 
 
-async def test_headers_beyond_any_buffer_end_the_connection(door: Door) -> None:
-    """With 400, at once."""
-    said, took_s = await raw(
-        door.port, b"GET / HTTP/1.1\r\nHost: x\r\nCookie: " + b"x" * 100_000 + b"\r\n\r\n"
-    )
-    assert said.startswith(b"HTTP/1.1 400")
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\nCookie: " + b"x" * 100_000 + b"\r\n\r\n",
+        b"<script>alert(1)</script>\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHo st: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4, 5\r\n\r\nxxxxx",
+    ],
+    ids=["beyond any buffer", "no HTTP", "no header", "two lengths"],
+)
+async def test_what_is_no_request_ends_the_connection(door: Door, sent: bytes) -> None:
+    """At once, with the one text that HAProxy has for it: there is no request yet that rules could answer."""
+    said, took_s = await raw(door.port, sent)
     assert took_s < 0.9
+    assert said == (
+        b"HTTP/1.1 400 Bad request\r\nContent-length: 90\r\nCache-Control: no-cache\r\nConnection: close\r\n"
+        b"Content-Type: text/html\r\n\r\n<html><body><h1>400 Bad request</h1>\n"
+        b"Your browser sent an invalid request.\n</body></html>\n"
+    )
+    assert door.came == []
 
 
 async def test_what_is_just_small_enough_goes_through(door: Door, http: aiohttp.ClientSession) -> None:
