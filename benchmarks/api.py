@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import tempfile
 import time
-from pathlib import Path
 from statistics import median
 from typing import Any, cast
 
@@ -19,6 +17,7 @@ import asyncpg
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.own_demo import own_demo
 from benchmarks.result import Result, percentile
 from domain.errors import ServiceFailed
 from guildhall.testing import DemoProcess, Person
@@ -36,25 +35,16 @@ _STATISTICS_WITHIN_S = 12.0
 
 async def run(*, seconds: float = SECONDS, rounds: int = ROUNDS, crowd: int = CROWD) -> Result:
     """Ask in turns, ``seconds`` each, so many rounds; then let a crowd ask what nobody has asked before."""
-    with tempfile.TemporaryDirectory(prefix="guildhall-bench-") as folder:
-        demo = DemoProcess(
-            Path(folder) / "data",
-            *("--guilds", "200", "--rate", "0"),
-            GUILDHALL_LIMIT_READS=_GENEROUS,
-            GUILDHALL_LIMIT_STRANGERS=_GENEROUS,
-            GUILDHALL_LIMIT_REQUESTS=_GENEROUS,
-        )
-        try:
-            demo.wait_ready()
-            async with Person(demo.url) as owner:
-                await owner.log_in("owner")
-                servers = [server["id"] for server in (await owner.get("/api/servers"))["data"]]
-                door = _Door(demo.port, owner)
-                turns = await _in_turns(door, demo, servers[0], seconds, rounds)
-                crowded = await _crowd(door, demo, servers[1], crowd)
-            demo.end()
-        finally:
-            demo.make_sure_it_ended()
+    limits = ("GUILDHALL_LIMIT_READS", "GUILDHALL_LIMIT_STRANGERS", "GUILDHALL_LIMIT_REQUESTS")
+    async with (
+        own_demo("--guilds", "200", **dict.fromkeys(limits, _GENEROUS)) as demo,
+        Person(demo.url) as owner,
+    ):
+        await owner.log_in("owner")
+        servers = [server["id"] for server in (await owner.get("/api/servers"))["data"]]
+        door = _Door(demo.port, owner)
+        turns = await _in_turns(door, demo, servers[0], seconds, rounds)
+        crowded = await _crowd(door, demo, servers[1], crowd)
     cached, constant = turns["cached"], turns["constant"]
     return Result(
         "api",

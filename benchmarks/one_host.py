@@ -12,7 +12,6 @@ import os
 import re
 import secrets
 import shutil
-import signal
 import tempfile
 from collections.abc import AsyncIterator
 from functools import partial
@@ -29,6 +28,7 @@ from adapters.data_folder import DataFolder
 from adapters.embedded_postgres import EmbeddedPostgres
 from adapters.guild_store import PostgresGuildStore
 from adapters.migrate import migrate
+from benchmarks.own_demo import signals_cancel
 from domain.placement import place
 from guildhall import environment
 from guildhall.descendants import adopt_orphans, end_descendants
@@ -80,7 +80,7 @@ _RAY_TOKEN = secrets.token_hex(32)
 async def system() -> AsyncIterator[System]:
     """Start Postgres and Ray in a folder of their own; end both, and remove it, whatever happens."""
     async with _postgres() as (database_url, folder), _ray(folder):
-        with _signals_cancel():  # again: Ray put handlers of its own in their place
+        with signals_cancel():  # again: Ray put handlers of its own in their place
             yield System(database_url)
 
 
@@ -94,7 +94,7 @@ async def database() -> AsyncIterator[str]:
 @contextlib.asynccontextmanager
 async def _postgres() -> AsyncIterator[tuple[str, Path]]:
     adopt_orphans()
-    with _signals_cancel():
+    with signals_cancel():
         async with contextlib.AsyncExitStack() as stack:
             # In /tmp whatever TMPDIR says: paths of Unix sockets may have 107 bytes.
             folder = Path(tempfile.mkdtemp(prefix="ghb-", dir="/tmp"))
@@ -134,19 +134,6 @@ async def _ray(folder: Path) -> AsyncIterator[None]:
         # What comes after this benchmark in the same process has a Ray of its own.
         os.environ.clear()
         os.environ.update(before)
-
-
-@contextlib.contextmanager
-def _signals_cancel() -> Any:
-    """Have SIGINT and SIGTERM cancel the benchmark, so that it ends what it started."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, lambda: task and task.cancel())
-    try:
-        yield
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
 
 
 def actor_processes(class_name: str) -> list[psutil.Process]:

@@ -11,15 +11,14 @@ import asyncio
 import contextlib
 import math
 import signal
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import psutil
 
 from benchmarks.crowd import log_in_crowd
+from benchmarks.own_demo import own_demo
 from benchmarks.result import Result, percentile
 from benchmarks.watchers import (
     LOOK_EVERY_S,
@@ -71,18 +70,8 @@ async def run(*, clients: int = 500, kills: int = 8, pause_s: float = 10.0, rate
 
     Before each kill everybody is live again, and ``pause_s`` have gone by.
     """
-    with tempfile.TemporaryDirectory(prefix="guildhall-bench-") as folder:
-        demo = DemoProcess(
-            Path(folder) / "data", "--guilds", str(GUILDS), "--rate", "0", command="demo", **ENVIRONMENT
-        )
-        try:
-            await asyncio.to_thread(demo.wait_ready)
-            figures = await _watch_and_kill(demo, clients=clients, kills=kills, pause_s=pause_s, rate=rate)
-            code, said = await asyncio.to_thread(demo.end)
-            figures["exit_code"] = code
-            figures["said"] = [line for line in said.splitlines() if "rror" in line]
-        finally:
-            demo.make_sure_it_ended()
+    async with own_demo("--guilds", str(GUILDS), **ENVIRONMENT) as demo:
+        figures = await _watch_and_kill(demo, clients=clients, kills=kills, pause_s=pause_s, rate=rate)
     return Result("reconnect", figures)
 
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -20,6 +18,7 @@ import asyncpg
 import msgspec
 import psutil
 
+from benchmarks.own_demo import own_demo
 from benchmarks.result import Result, percentile
 from domain.errors import ServiceFailed
 from guildhall.testing import DemoProcess, Sim
@@ -46,24 +45,16 @@ class Plan(msgspec.Struct, frozen=True):
 async def run(plan: Plan | None = None) -> Result:
     """Kill runners under traffic; return what is missing, doubled or miscounted."""
     plan = plan or Plan()
-    with tempfile.TemporaryDirectory(prefix="guildhall-bench-") as folder:
-        demo = DemoProcess(
-            Path(folder) / "data",
-            *("--guilds", str(plan.guilds), "--rate", "0"),
-            GUILDHALL_SHARDS=str(plan.shards),
-            GUILDHALL_SHARDS_PER_RUNNER=str(plan.shards_per_runner),
-        )
-        try:
-            demo.wait_ready()
-            figures = await _kill(demo, plan)
-            code, _ = demo.end()
-            figures["exit_code"] = code
-        finally:
-            demo.make_sure_it_ended()
-    return Result("runner-kills", {"kills": plan.kills, "rate": plan.rate} | figures)
+    shards = {
+        "GUILDHALL_SHARDS": str(plan.shards),
+        "GUILDHALL_SHARDS_PER_RUNNER": str(plan.shards_per_runner),
+    }
+    async with own_demo("--guilds", str(plan.guilds), **shards) as demo:
+        return Result("runner-kills", await kill_runners(demo, plan))
 
 
-async def _kill(demo: DemoProcess, plan: Plan) -> dict[str, Any]:
+async def kill_runners(demo: DemoProcess, plan: Plan) -> dict[str, Any]:
+    """Kill runners of a demo as planned; return what is missing, doubled or miscounted of its messages."""
     chance = random.Random(plan.seed)  # noqa: S311 - makes a plan
     async with aiohttp.ClientSession() as http:
         sim = Sim(demo.sim_url, http)
@@ -88,6 +79,8 @@ async def _kill(demo: DemoProcess, plan: Plan) -> dict[str, Any]:
         posted = await sim.posted_since(0)
         stats = await sim.get("stats")
         return {
+            "kills": plan.kills,
+            "rate": plan.rate,
             "kills_with_full_spool": with_full_spool,
             "back_s_p50": round(percentile(back_s, 0.5), 1),
             "back_s_worst": round(max(back_s, default=0.0), 1),

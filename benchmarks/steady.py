@@ -12,7 +12,6 @@ import contextlib
 import json
 import math
 import re
-import signal
 import sqlite3
 import tempfile
 import time
@@ -26,6 +25,7 @@ import asyncpg
 import psutil
 
 from benchmarks.memory import KINDS
+from benchmarks.own_demo import own_demo
 from benchmarks.result import Result
 from domain.errors import ServiceFailed
 from guildhall.testing import DemoProcess, Person, Sim, Watching
@@ -117,23 +117,11 @@ def trend_figures(kind: str, trends: Sequence[Trend]) -> dict[str, Any]:
 
 async def run(*, minutes: float = MINUTES, rate: float = RATE, guilds: int = GUILDS) -> Result:
     """Post ``rate`` messages a second for a while, and see what that does to the memory."""
-    task = asyncio.current_task()
-    # Whoever ends half an hour early leaves nothing behind either.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: task and task.cancel())
-    with tempfile.TemporaryDirectory(prefix="guildhall-bench-") as folder:
-        spool = Path(folder) / "spool"
-        demo = DemoProcess(
-            Path(folder) / "data", "--guilds", str(guilds), "--rate", "0", GUILDHALL_SPOOL_DIR=str(spool)
-        )
-        try:
-            demo.wait_ready()
+    with tempfile.TemporaryDirectory(prefix="guildhall-spool-") as folder:
+        spool = Path(folder)
+        async with own_demo("--guilds", str(guilds), GUILDHALL_SPOOL_DIR=folder) as demo:
             figures = await _steady(demo, minutes * 60, rate)
-        finally:
-            try:
-                code, _ = demo.end()
-            finally:
-                demo.make_sure_it_ended()
-        figures |= {"spooled_batches_at_end": _spooled(spool), "exit_code": code}
+        figures["spooled_batches_at_end"] = _spooled(spool)
     return Result("steady", {"minutes": minutes, "rate": rate, "guilds": guilds} | figures)
 
 

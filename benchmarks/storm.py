@@ -10,10 +10,8 @@ import asyncio
 import contextlib
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -21,6 +19,7 @@ import asyncpg
 import psutil
 
 from benchmarks.memory import memory_by_kind
+from benchmarks.own_demo import own_demo
 from benchmarks.result import Result, percentile
 from guildhall.testing import DemoProcess, Person, Sim, Watching
 
@@ -38,17 +37,8 @@ _FRAMES_SCRIPT = """() => {
 
 async def run(*, seconds: float = 60.0, rate: float = RATE) -> Result:
     """Post ``rate`` messages a second for a while, let all of it arrive, and compare with what was posted."""
-    with tempfile.TemporaryDirectory(prefix="guildhall-bench-") as folder:
-        demo = DemoProcess(Path(folder) / "data", "--guilds", str(GUILDS), "--rate", "0")
-        try:
-            demo.wait_ready()
-            figures = await _storm(demo, seconds, rate)
-            code, said = demo.end()
-            figures["exit_code"] = code
-            figures["said"] = [line for line in said.splitlines() if "rror" in line]
-        finally:
-            demo.make_sure_it_ended()
-    return Result("storm", figures)
+    async with own_demo("--guilds", str(GUILDS)) as demo:
+        return Result("storm", await _storm(demo, seconds, rate))
 
 
 async def _storm(demo: DemoProcess, seconds: float, rate: float) -> dict[str, Any]:

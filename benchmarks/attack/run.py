@@ -12,7 +12,6 @@ import contextlib
 import json
 import re
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import msgspec
 import psutil
 
 from benchmarks.attack.attackers import ATTACKS, Target
+from benchmarks.own_demo import own_demo
 from benchmarks.result import Result, percentile
 from domain.errors import ServiceFailed
 from guildhall.testing import DemoProcess, Person, Sim
@@ -71,18 +71,12 @@ class Seen(msgspec.Struct):
 
 async def run(*, seconds: float = SECONDS) -> Result:
     """Attack in each way for so long, with quiet times before, between and after."""
-    with tempfile.TemporaryDirectory(prefix="guildhall-bench-") as folder:
-        demo = DemoProcess(Path(folder) / "data", "--guilds", "20", "--rate", "0")
-        try:
-            await asyncio.to_thread(demo.wait_ready)
-            result = await _measure(demo, seconds)
-            await asyncio.to_thread(demo.end)
-        finally:
-            demo.make_sure_it_ended()
-    return result
+    async with own_demo("--guilds", "20") as demo:
+        return await attack(demo, seconds)
 
 
-async def _measure(demo: DemoProcess, seconds: float) -> Result:
+async def attack(demo: DemoProcess, seconds: float) -> Result:
+    """Attack a demo in each way for so long, while people read and watch."""
     async with contextlib.AsyncExitStack() as stack:
         control = await stack.enter_async_context(aiohttp.ClientSession())
         sim = Sim(demo.sim_url, control)

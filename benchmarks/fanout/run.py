@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -18,6 +15,7 @@ from benchmarks.fanout.paced import pace, pace_beside
 from benchmarks.fanout.saturating import Broadcaster, Contender
 from benchmarks.fanout.slow import SLOW_SOCKETS, slow_readers
 from benchmarks.fanout.subject import subject
+from benchmarks.own_demo import signals_cancel
 from benchmarks.result import Result
 
 SHARED, UNSHARED = "shared_frames", "own_frames"
@@ -36,6 +34,8 @@ class Plan(msgspec.Struct, frozen=True):
     """Sockets that are weighed, and hear a few events a second. With 0 that is left out."""
     slow: int = SLOW_SOCKETS
     """Sockets that stop reading, of ``sockets``. With 0 that is left out."""
+    without_sharing: bool = True
+    """Measure a demo that gives each event a frame of its own, too."""
 
 
 async def run(plan: Plan | None = None) -> Result:
@@ -46,15 +46,16 @@ async def run(plan: Plan | None = None) -> Result:
     for program in (nchan, node_ws):
         if not program.is_installed():
             figures[program.NAME] = "not installed"
-    with _signals_cancel():
-        shared, ratio = await _with_sharing(plan)
-        unshared, unshared_ratio = await _without_sharing(plan)
-        if plan.many and nchan.is_installed():
+    shared, ratio = await _with_sharing(plan)
+    if plan.without_sharing:
+        unshared, figures["own_frames_to_nchan"] = await _without_sharing(plan)
+        shared |= unshared
+    if plan.many and nchan.is_installed():
+        with signals_cancel():
             async with nchan.nchan() as peer:
                 baseline |= await weigh_nchan_sockets(peer, plan.many)
-    for name, told in (shared | unshared).items():
+    for name, told in shared.items():
         (baseline if name.startswith((nchan.NAME, node_ws.NAME)) else figures)[name] = told
-    figures["own_frames_to_nchan"] = unshared_ratio
     return Result("fanout", figures, baseline, ratio)
 
 
@@ -117,17 +118,3 @@ async def _contender(name: str, broadcaster: Broadcaster, sockets: int) -> Async
     async with Audience() as audience:
         await audience.open(await broadcaster.door(sockets), sockets)
         yield Contender(name, broadcaster, audience, sockets)
-
-
-@contextlib.contextmanager
-def _signals_cancel() -> Iterator[None]:
-    """Have SIGINT and SIGTERM cancel the benchmark, so that it ends what it started."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    for number in numbers:
-        loop.add_signal_handler(number, lambda: task and task.cancel())
-    try:
-        yield
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ from benchmarks.crowd import log_in_crowd
 from benchmarks.fanout.audience import Door
 from benchmarks.fanout.child import Child
 from benchmarks.fanout.event import SIZE
+from benchmarks.own_demo import own_demo
 from domain.protocol import MAX_SOCKETS_PER_USER
 from guildhall.testing import DemoProcess, Sim
 
@@ -72,22 +71,14 @@ class Subject:
 @asynccontextmanager
 async def subject(**environment: str) -> AsyncIterator[Subject]:
     """Start a demo and who publishes in it; end both."""
-    with tempfile.TemporaryDirectory(prefix="guildhall-bench-") as folder:
-        demo = DemoProcess(
-            Path(folder) / "data", *("--guilds", str(GUILDS), "--rate", "0"), **ENVIRONMENT | environment
-        )
+    async with own_demo("--guilds", str(GUILDS), **ENVIRONMENT | environment) as demo:
+        async with aiohttp.ClientSession() as http:
+            guild: dict[str, Any] = await Sim(demo.sim_url, http).guild(0)
+        publisher = await _start_publisher(demo.data_dir, int(guild["id"]))
         try:
-            await asyncio.to_thread(demo.wait_ready)
-            async with aiohttp.ClientSession() as http:
-                guild: dict[str, Any] = await Sim(demo.sim_url, http).guild(0)
-            publisher = await _start_publisher(demo.data_dir, int(guild["id"]))
-            try:
-                yield Subject(demo, int(guild["id"]), publisher)
-            finally:
-                await publisher.stop()
-            await asyncio.to_thread(demo.end)
+            yield Subject(demo, int(guild["id"]), publisher)
         finally:
-            demo.make_sure_it_ended()
+            await publisher.stop()
 
 
 async def _start_publisher(data_dir: Path, guild_id: int) -> Child:

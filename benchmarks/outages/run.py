@@ -13,6 +13,7 @@ import msgspec
 from adapters.embedded_postgres import EmbeddedPostgres
 from benchmarks.outages import database, discord, roles
 from benchmarks.outages.people import MOST_WATCHERS, ROOM, People, people
+from benchmarks.own_demo import own_demo
 from benchmarks.result import Result
 from guildhall.testing import DemoProcess
 
@@ -48,25 +49,14 @@ async def run(plan: Plan | None = None) -> Result:
         postgres = EmbeddedPostgres(data, Path(runtime), max_connections=CONNECTIONS)
         dsn = await postgres.start()
         try:
-            figures = await _with_demo(Path(folder) / "data", dsn, database.Service(postgres, data), plan)
+            async with (
+                own_demo("--guilds", str(plan.guilds), **ROOM, GUILDHALL_DATABASE_URL=dsn) as demo,
+                people(demo, plan.watchers) as crowd,
+            ):
+                figures = await _in_turn(demo, crowd, database.Service(postgres, data), plan)
         finally:
             await postgres.stop()
-    return Result("outages", figures)
-
-
-async def _with_demo(folder: Path, dsn: str, service: database.Service, plan: Plan) -> dict[str, Any]:
-    demo = DemoProcess(
-        folder, *("--guilds", str(plan.guilds), "--rate", "0"), **ROOM, GUILDHALL_DATABASE_URL=dsn
-    )
-    try:
-        await asyncio.to_thread(demo.wait_ready)
-        async with people(demo, plan.watchers) as crowd:
-            figures = await _in_turn(demo, crowd, service, plan)
-        code, _ = await asyncio.to_thread(demo.end)
-    finally:
-        demo.make_sure_it_ended()
-    figures["all_met"] = all(measured["met"] for measured in figures.values())
-    return {**figures, "exit_code": code}
+    return Result("outages", {**figures, "all_met": all(measured["met"] for measured in figures.values())})
 
 
 async def _in_turn(demo: DemoProcess, crowd: People, service: database.Service, plan: Plan) -> dict[str, Any]:
