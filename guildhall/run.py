@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import aiohttp
 import httpx2
 import stamina
 from pydantic import SecretStr
@@ -24,6 +25,7 @@ from adapters.data_folder import DataFolder
 from adapters.discord_api import ask_gateway
 from adapters.role_store import PostgresRoleStore
 from domain.errors import ConfigurationInvalid, ServiceFailed
+from domain.protocol import CloseCode
 from guildhall import environment
 from guildhall.descendants import adopt_orphans, end_descendants, end_leftovers
 from guildhall.secret_keys import secret_keys
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from guildhall.cluster import Cluster
 
 DEMO_SHARDS = 2
+SOCKETS_TRIES, SOCKETS_TIMEOUT_S, SOCKETS_RETRY_S = 100, 10.0, 0.25
 
 
 class Demo(NamedTuple):
@@ -174,6 +177,7 @@ async def _start(
     await cluster.start_network(settings, wiring, gateway)
     with stages.stage("Front door"):
         await _until_healthy(settings)
+        await _until_sockets_reach_relays(settings)
     return Running(
         url=settings.url,
         sim_url=simulator.url if simulator else None,
@@ -269,6 +273,23 @@ async def _until_healthy(settings: Settings) -> None:
             with attempt:
                 answer = await client.get(f"http://{settings.door}/health")
                 answer.raise_for_status()
+
+
+async def _until_sockets_reach_relays(settings: Settings) -> None:
+    """Open sockets until one reaches a relay.
+
+    HAProxy learns of new relays a moment after they stand. Until then it hands sockets to Serve's fallback
+    proxy, and they are told to come again (``SERVICE_RESTART``).
+    """
+    async with aiohttp.ClientSession() as http:
+        for _ in range(SOCKETS_TRIES):
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                async with http.ws_connect(f"ws://{settings.door}/ws") as socket:
+                    told = await socket.receive(timeout=SOCKETS_TIMEOUT_S)
+                if told.data != CloseCode.SERVICE_RESTART:
+                    return  # a relay, which asks us to log in first
+            await asyncio.sleep(SOCKETS_RETRY_S)
+    raise ServiceFailed("No socket reaches a relay through the front door.")
 
 
 def _write_addresses(running: Running, file: Path) -> Callable[[], None]:
