@@ -58,6 +58,7 @@ async def kill_runners(demo: DemoProcess, plan: Plan) -> dict[str, Any]:
     chance = random.Random(plan.seed)  # noqa: S311 - makes a plan
     async with aiohttp.ClientSession() as http:
         sim = Sim(demo.sim_url, http)
+        earlier = len(await sim.posted_since(0))
         await sim.put("traffic", rate=plan.rate)
         back_s: list[float] = []
         with_full_spool = 0
@@ -76,7 +77,7 @@ async def kill_runners(demo: DemoProcess, plan: Plan) -> dict[str, Any]:
             back_s.append(time.monotonic() - began)
         await asyncio.sleep(plan.least_pause_s)
         await sim.put("traffic", rate=0)
-        posted = await sim.posted_since(0)
+        posted = await sim.posted_since(earlier)
         stats = await sim.get("stats")
         return {
             "kills": plan.kills,
@@ -87,7 +88,7 @@ async def kill_runners(demo: DemoProcess, plan: Plan) -> dict[str, Any]:
             "identifies_beyond_the_first": stats["identifies"] + stats["identifies_refused"] - plan.shards,
             "resumes": stats["resumes"],
             "resumes_refused": stats["resumes_refused"],
-        } | await _compare(demo.database_url, posted)
+        } | await _compare(demo.database_url, earlier, posted)
 
 
 def _kill_one(demo: DemoProcess, chance: random.Random) -> None:
@@ -129,22 +130,25 @@ async def _until_connected(sim: Sim, shards: int) -> None:
         raise ServiceFailed(f"A runner that was killed is not back after {BACK_WITHIN_S:.0f} s.") from error
 
 
-async def _compare(database_url: str, posted: list[dict[str, Any]]) -> dict[str, Any]:
+async def _compare(database_url: str, earlier: int, posted: list[dict[str, Any]]) -> dict[str, Any]:
     """Wait until every message is counted and every deletion settled; then look for what is wrong."""
     offences = {int(entry["message_id"]): entry["label"] for entry in posted if entry["label"]}
     connection = await asyncpg.connect(database_url)
     try:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_WITHIN_S):
-                while await _counted(connection) < len(posted):  # noqa: ASYNC110 - another process counts
+                while await _counted(connection) < earlier + len(posted):  # noqa: ASYNC110 - another process counts
                     await asyncio.sleep(LOOK_EVERY_S)
                 await asyncio.sleep(1.0)  # what would be too many comes now
-        rows = await connection.fetch("SELECT message_id, detection, action_status FROM violations")
+        first = min(int(entry["message_id"]) for entry in posted)
+        rows = await connection.fetch(
+            "SELECT message_id, detection, action_status FROM violations WHERE message_id >= $1", first
+        )
         stored = {row["message_id"]: row["detection"] for row in rows}
         gaps = await connection.fetch("SELECT reason, lost_events FROM coverage_gaps")
         return {
             "messages_posted": len(posted),
-            "counts_wrong_by": await _counted(connection) - len(posted),
+            "counts_wrong_by": await _counted(connection) - earlier - len(posted),
             "offences_posted": len(offences),
             "violations_stored": len(rows),
             "missing": len(offences.keys() - stored.keys()),
