@@ -27,7 +27,7 @@ class ChildPolicy(msgspec.Struct, frozen=True):
     probe_every_s: float = 2.0
     probe_timeout_s: float = 3.0
     missed_probes: int = 2
-    """Probes in a row that may stay unanswered."""
+    """Probes in a row that may stay unanswered. From the second on, the child is called unhealthy."""
     start_timeout_s: float = 60.0
     """For how long a start may show no progress."""
     unhealthy_for_s: float = 600.0
@@ -36,6 +36,10 @@ class ChildPolicy(msgspec.Struct, frozen=True):
     max_backoff_s: float = 30.0
     stable_after_s: float = 60.0
     """A life that was well for so long without a break makes the next backoff the first one again."""
+
+
+class ChildEnded(Exception):
+    """A probe's certain answer that there is no life any more: the child is replaced at once."""
 
 
 class Complaint(NamedTuple):
@@ -134,11 +138,15 @@ class Supervisor:
             try:
                 async with asyncio.timeout(policy.probe_timeout_s):
                     complaint = await kept.child.probe()
+            except ChildEnded as error:
+                return str(error)
             except Exception as error:  # noqa: BLE001 - whatever it was, the child did not answer well
                 missed += 1
                 log.info("child_not_well", child=kept.name, missed=missed, error=repr(error))
                 if missed >= policy.missed_probes:
                     return _words(error)
+                if missed > 1:
+                    self._turn(kept, "unhealthy", _words(error))
                 continue
             missed = 0
             if complaint is None:

@@ -173,10 +173,13 @@ class EmbeddedPostgres:
             raise
         return self.dsn
 
-    async def wait(self) -> int:
-        """Return the exit code when the server ends, whoever ended it."""
-        code = await self._child.wait() if self._child else None
-        return 0 if code is None else code
+    async def ping(self) -> None:
+        """Return when the server answers; the caller bounds the wait. Raises what asyncpg raises."""
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            await connection.execute("SELECT 1")
+        finally:
+            connection.terminate()
 
     async def stop(self) -> None:
         """End the server: fast, then immediately, then by force. Safe to call twice."""

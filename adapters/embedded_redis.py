@@ -97,10 +97,13 @@ class EmbeddedRedis:
             raise
         return self.url
 
-    async def wait(self) -> int:
-        """Return the exit code when the server ends, whoever ended it."""
-        code = await self._child.wait() if self._child else None
-        return 0 if code is None else code
+    async def ping(self) -> None:
+        """Return when the server answers; the caller bounds the wait. Raises what redis-py raises."""
+        client = redis.asyncio.Redis.from_url(self.url)
+        try:
+            await client.ping()
+        finally:
+            await client.aclose()
 
     async def stop(self) -> None:
         """End the server; what was written is on disk. Safe to call twice."""

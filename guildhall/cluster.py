@@ -76,12 +76,12 @@ LOGICAL_CPUS = 16
 class Cluster:
     """What runs on Ray. Owned by the process that started it: when that ends, so does all of it."""
 
-    def __init__(self, stages: Stages, settings: Settings) -> None:
+    def __init__(self, stages: Stages, settings: Settings, supervisor: Supervisor) -> None:
         self._stages = stages
         self._settings = settings
         self._wiring: Wiring
         self._serve_host = ""
-        self._supervisor = Supervisor(now_ms)
+        self._supervisor = supervisor
         self._supervising: asyncio.Task[None] | None = None
         self._tasks = SupervisedTasks("cluster")
         self._board: RedisSupervision | None = None

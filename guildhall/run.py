@@ -21,6 +21,8 @@ import httpx2
 import stamina
 from pydantic import SecretStr
 
+from actors.supervisor import Supervisor
+from adapters.clock import now_ms
 from adapters.data_folder import DataFolder
 from adapters.discord_api import ask_gateway
 from adapters.role_store import PostgresRoleStore
@@ -105,13 +107,9 @@ async def run(settings: Settings, demo: Demo | None, *, as_json: bool) -> None:
             _restart_relays_when_told(signals, running, stages), name="restart-relays"
         )
         _announce(running, stages, as_json=as_json)
-        ends = {told_to_stop, running.supervising, *running.services.ends}
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({told_to_stop, running.supervising}, return_when=asyncio.FIRST_COMPLETED)
         if running.supervising.done() and not told_to_stop.done():
             raise ServiceFailed("The supervisor ended by itself.") from running.supervising.exception()
-        for ended in running.services.ends:
-            if ended.done() and not told_to_stop.done():
-                raise ServiceFailed(f"{ended.get_name()} ended by itself; its log is in {settings.data_dir}.")
         restarting.cancel()
         stages.say("Stopping …")
     stages.say("Stopped. Nothing is left running.")
@@ -121,6 +119,7 @@ async def _start(
     settings: Settings, demo: Demo | None, stages: Stages, stack: AsyncExitStack, signals: Signals
 ) -> Running:
     environment.forget_settings()
+    supervisor = Supervisor(now_ms)
     cluster_address = os.environ.get("RAY_ADDRESS")
     if cluster_address:
         _require_shared_services(settings)
@@ -130,7 +129,9 @@ async def _start(
         await end_leftovers(left)
     runtime_dir = _make_runtime_dir(runtime_note, stack)
     # First: beside a Guildhall that runs there nothing may begin, not even a migration.
-    joined = await _join(cluster_address, settings, stages, stack, signals) if cluster_address else None
+    joined = None
+    if cluster_address:
+        joined = await _join(cluster_address, settings, stages, stack, signals, supervisor=supervisor)
     require_free_port(settings.host, settings.port)
 
     simulator: Simulator | None = None
@@ -142,14 +143,14 @@ async def _start(
         settings = await _on_simulator(settings, simulator)
     require_discord(settings)
     gateway = await ask_gateway(settings.discord_api_base, secret_of(settings.discord_token))
-    services = await start_services(settings, folder.path, runtime_dir, stages, stack)
+    services = await start_services(settings, folder.path, runtime_dir, stages, stack, supervisor=supervisor)
     if simulator is not None:
         await _assign_demo_roles(simulator, services.database_url)
 
     token_file = folder.path / "ray-token"
     if joined is None:
         environment.prepare(runtime_dir, token_file, settings.door_limits, settings.host)
-        cluster = _start_cluster(settings, runtime_dir, stages, stack, signals)
+        cluster = _start_cluster(settings, runtime_dir, stages, stack, signals, supervisor=supervisor)
     else:
         cluster = joined
     from guildhall.wiring import Wiring  # noqa: PLC0415 - Ray and Serve read the environment when imported
@@ -191,13 +192,19 @@ async def _start(
 
 
 def _start_cluster(
-    settings: Settings, runtime_dir: Path, stages: Stages, stack: AsyncExitStack, signals: Signals
+    settings: Settings,
+    runtime_dir: Path,
+    stages: Stages,
+    stack: AsyncExitStack,
+    signals: Signals,
+    *,
+    supervisor: Supervisor,
 ) -> Cluster:
     """Start a Ray cluster of our own, which ends with us."""
     with stages.stage("Ray"):
         from guildhall.cluster import Cluster  # noqa: PLC0415 - Ray reads the environment when imported
 
-        cluster = Cluster(stages, settings)
+        cluster = Cluster(stages, settings, supervisor)
         stack.push_async_callback(cluster.stop, "told to stop")
         cluster.start_ray(runtime_dir / "ray")
         signals.catch()  # again: Ray put handlers of its own in their place
@@ -205,13 +212,19 @@ def _start_cluster(
 
 
 async def _join(
-    address: str, settings: Settings, stages: Stages, stack: AsyncExitStack, signals: Signals
+    address: str,
+    settings: Settings,
+    stages: Stages,
+    stack: AsyncExitStack,
+    signals: Signals,
+    *,
+    supervisor: Supervisor,
 ) -> Cluster:
     """Join somebody's Ray cluster, which stays when we go."""
     with stages.stage("Ray cluster"):
         from guildhall.cluster import Cluster  # noqa: PLC0415 - likewise
 
-        cluster = Cluster(stages, settings)
+        cluster = Cluster(stages, settings, supervisor)
         stack.push_async_callback(cluster.stop, "told to stop")
         cluster.join_ray(address)
         signals.catch()  # likewise

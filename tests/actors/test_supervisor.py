@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from actors.supervisor import Child, ChildPolicy, Complaint, Supervisor
+from actors.supervisor import Child, ChildEnded, ChildPolicy, Complaint, Supervisor
 from domain.errors import BotRefused, HostUnreachable, ServiceFailed
 from tests.simulation.virtual_loop import VirtualLoop
 
@@ -144,6 +144,24 @@ def test_a_loss_is_noticed_in_time(how: str) -> None:
             [state] = supervisor.board()
             assert (state.state, state.restarts) == ("healthy", 1)
             assert state.error
+
+    run(scenario)
+
+
+def test_a_patient_policy_still_tells_and_still_sees_an_end() -> None:
+    """One that hangs keeps its life for as long as the policy says, and is called unhealthy meanwhile."""
+
+    async def scenario(supervisor: Supervisor) -> None:
+        actor = Actor(Names(), "redis")
+        async with Supervised(supervisor, ChildPolicy(missed_probes=20), redis=actor):
+            actor.hangs = True
+            await asyncio.sleep(NOTICED_WITHIN_S)
+            [state] = supervisor.board()
+            assert (state.state, actor.kills) == ("unhealthy", 0)
+            actor.hangs, actor.problem = False, ChildEnded("Redis ended.")
+            await asyncio.sleep(5)
+            [state] = supervisor.board()
+            assert (state.error, actor.kills, state.restarts) == ("Redis ended.", 1, 1)
 
     run(scenario)
 

@@ -81,8 +81,9 @@ async def test_what_ends_or_hangs_is_replaced(demo: DemoProcess, by: signal.Sign
         assert await eventually(told, within_s=NOTICED_WITHIN_S)
         assert await eventually(shown, within_s=REPLACED_WITHIN_S)
         supervised = {child["name"]: child for child in (await person.get("/api/network"))["supervised"]}
-        assert supervised.keys() == {"director", "front door", "rbac", "runner r0", "users 0", "users 1"}
-        assert all(child["restarts"] for name, child in supervised.items() if name != "front door")
+        others = {"front door", "PostgreSQL", "Redis"}
+        assert supervised.keys() == {"director", "rbac", "runner r0", "users 0", "users 1"} | others
+        assert all(child["restarts"] for name, child in supervised.items() if name not in others)
         watching = await person.watch()
         assert (await watching.subscribe(guild["id"]))["op"] == "subscribed"
         await sim.post("messages", guild_id=guild["id"], content="kys")
@@ -101,6 +102,34 @@ async def test_what_ends_or_hangs_is_replaced(demo: DemoProcess, by: signal.Sign
         assert await eventually(ended, within_s=NOTICED_WITHIN_S)
         assert await eventually(all_counted, within_s=NOTICED_WITHIN_S)
         assert await messages_counted(demo) == counted + MESSAGES + 1
+
+
+@pytest.mark.parametrize("server", ["postgres", "valkey-server"])
+async def test_a_server_that_is_killed_begins_anew(demo: DemoProcess, server: str) -> None:
+    """With what it held: whoever was logged in still is, and what happened meanwhile is counted once."""
+    victim = next(each for each in demo.descendants() if each.name() == server)
+    async with aiohttp.ClientSession() as http, Person(demo.url) as person:
+        await person.log_in("owner")
+        sim = Sim(demo.sim_url, http)
+        guild = await sim.guild(0)
+        counted = await messages_counted(demo)
+        victim.kill()
+        for number in range(MESSAGES):
+            await sim.post("messages", guild_id=guild["id"], content=f"a message, the {number}. of them")
+
+        async def well() -> bool:
+            status, _ = await person.ask("GET", f"/api/servers/{guild['id']}/violations")
+            _, health = await person.ask("GET", "/health")
+            return bool(status == 200 and health["network"] == "ok")
+
+        async def all_counted() -> bool:
+            with contextlib.suppress(OSError, asyncpg.PostgresError):
+                return await messages_counted(demo) >= counted + MESSAGES
+            return False
+
+        assert await eventually(well, within_s=NOTICED_WITHIN_S + REPLACED_WITHIN_S)
+        assert await eventually(all_counted, within_s=NOTICED_WITHIN_S)
+        assert await messages_counted(demo) == counted + MESSAGES
 
 
 async def messages_counted(demo: DemoProcess) -> int:
