@@ -97,7 +97,10 @@ class Refusal(msgspec.Struct):
     """Why there is no answer."""
 
     code: int | None = None
+    """What Discord means; a proxy's page has none. 0 where the status says it all."""
     retry_after: float | None = None
+    everywhere: bool = msgspec.field(name="global", default=False)
+    """Whether ``retry_after`` holds for every request of this token, not only for this kind."""
 
 
 class SessionStartLimit(msgspec.Struct):
@@ -139,11 +142,11 @@ def take(answer: Any, kind: type[T]) -> T:
         raise NotDiscord from error
 
 
-def busy(retry_after_s: float | None) -> DiscordBusy:
+def busy(retry_after_s: float | None, *, everywhere: bool = True) -> DiscordBusy:
     """Return the error that says for how long nothing may be asked, whatever Discord said of it."""
     if retry_after_s is None or not math.isfinite(retry_after_s):
         retry_after_s = BUSY_S
-    return DiscordBusy(retry_after_s=min(max(retry_after_s, 0.0), MAX_BUSY_S))
+    return DiscordBusy(retry_after_s=min(max(retry_after_s, 0.0), MAX_BUSY_S), everywhere=everywhere)
 
 
 def picture_url(kind: str, owner_id: str, picture: str | None) -> str | None:

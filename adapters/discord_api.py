@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx2
 import msgspec
 
-from adapters.discord_answers import Gateway, NotDiscord, read
+from adapters.discord_answers import Gateway, NotDiscord, Refusal, read
 from domain.errors import BotRefused
 
 TIMEOUT_S = 15.0
@@ -33,7 +33,7 @@ async def ask_gateway(api_base: str, token: str) -> GatewayInfo:
             response = await client.get(f"{api_base}/gateway/bot", headers=headers)
     except httpx2.HTTPError as error:
         raise BotRefused(f"Discord cannot be reached at {api_base}: {type(error).__name__}.") from error
-    if response.status_code == httpx2.codes.UNAUTHORIZED:
+    if response.status_code == httpx2.codes.UNAUTHORIZED and _is_discords(response):
         raise BotRefused(
             "Discord does not know this bot token: copy it anew from the developer portal "
             "(Bot → Reset Token) into GUILDHALL_DISCORD_TOKEN."
@@ -46,3 +46,11 @@ async def ask_gateway(api_base: str, token: str) -> GatewayInfo:
         raise BotRefused(f"What answers at {api_base} is not Discord.") from error
     limit = gateway.session_start_limit
     return GatewayInfo(gateway.url, gateway.shards, limit.max_concurrency, limit.remaining)
+
+
+def _is_discords(response: httpx2.Response) -> bool:
+    """Return whether a refusal is Discord's own, not that of a proxy on the way."""
+    try:
+        return read(response.content, Refusal).code is not None
+    except NotDiscord:
+        return False

@@ -10,7 +10,18 @@ import httpx2
 from authlib.common.errors import AuthlibBaseError
 from authlib.integrations.httpx_client import AsyncOAuth2Client
 
-from adapters.discord_answers import BUSY_S, Guild, TokenAnswer, User, busy, picture_url, read, take
+from adapters.discord_answers import (
+    BUSY_S,
+    Guild,
+    NotDiscord,
+    Refusal,
+    TokenAnswer,
+    User,
+    busy,
+    picture_url,
+    read,
+    take,
+)
 from domain.errors import DiscordUnavailable, LoginFailed
 from domain.events import UserRef
 from domain.sessions import Identity, SessionGuild, Tokens
@@ -76,6 +87,9 @@ class DiscordLogin:
             )
             _require_calm(answer)
             if answer.status_code == httpx2.codes.UNAUTHORIZED:
+                # A session ends by this: a proxy's 401 does not count.
+                if read(answer.content, Refusal).code is None:
+                    raise NotDiscord
                 raise LoginFailed("Discord does not know the access token any more.")
             return tuple(map(_guild, read(answer.raise_for_status().content, list[Guild])))
 

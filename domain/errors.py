@@ -118,10 +118,13 @@ class DiscordUnavailable(GuildhallError):
 class DiscordBusy(DiscordUnavailable):
     """Discord asks to be left alone for a while."""
 
-    def __init__(self, message: str | None = None, *, retry_after_s: float = 1.0) -> None:
-        """Take the seconds for which nothing may be asked."""
+    def __init__(
+        self, message: str | None = None, *, retry_after_s: float = 1.0, everywhere: bool = True
+    ) -> None:
+        """Take the seconds for which nothing may be asked, or only nothing of the same kind."""
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.everywhere = everywhere
 
 
 class RolesUnavailable(HostUnreachable):

@@ -228,6 +228,36 @@ async def test_people_members_and_the_gateway_take_no_strange_answer(strange: St
     await members.close()
 
 
+async def test_a_refusal_that_is_not_discords_is_no_answer(strange: Strange) -> None:
+    """A proxy's page takes nobody's role, ends no session, and blames no token."""
+    login, members = strange.login(), DiscordMembers(api_base=strange.url, token="t")
+    pages = ["<html>error code: 1020</html>", "", "[]", "{}", '{"message": "Forbidden"}', '{"code": null}']
+    for strange.status in (401, 403, 404):
+        for body in [*pages, '{"message": "Missing Permissions", "code": 50013}', '{"code": 0}']:
+            strange.bodies["1"] = strange.bodies["roles"] = body
+            with pytest.raises(DiscordUnavailable):
+                await members.discord_roles(5, 1)
+            with pytest.raises(DiscordUnavailable):
+                await members.guild_roles(5)
+        for body in pages:
+            strange.bodies["guilds"] = strange.bodies["bot"] = body
+            with pytest.raises(DiscordUnavailable):
+                await login.guilds("token")
+            with pytest.raises(BotRefused, match="Discord answered"):
+                await ask_gateway(strange.url, "t")
+    for strange.status, code in ((404, 10004), (404, 10007), (404, 10013), (403, 50001)):
+        strange.bodies["1"] = json.dumps({"message": "no", "code": code})
+        assert await members.discord_roles(5, 1) == frozenset()
+    strange.status = 401
+    strange.bodies["guilds"] = strange.bodies["bot"] = '{"message": "401: Unauthorized", "code": 0}'
+    with pytest.raises(LoginFailed):
+        await login.guilds("token")
+    with pytest.raises(BotRefused, match="does not know this bot token"):
+        await ask_gateway(strange.url, "t")
+    await login.close()
+    await members.close()
+
+
 @pytest.mark.parametrize("said", ["1e999", "-5", "nan", "1e300"])
 async def test_nobody_rests_for_ever(strange: Strange, said: str) -> None:
     """However long Discord says to wait."""
