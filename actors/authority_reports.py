@@ -13,9 +13,9 @@ from typing import Protocol
 import structlog
 from msgspec.structs import replace
 
-from actors.tasks import SupervisedTasks
 from domain.authority import AuthorityNotice, GuildAuthority, MemberAuthority
 from domain.errors import GuildhallError
+from tasks import SupervisedTasks
 
 log = structlog.get_logger()
 

@@ -16,7 +16,6 @@ import structlog
 from actors.host import HostStats
 from actors.routing import HostCalls, Routing
 from actors.signs import Sign, Signs
-from actors.tasks import SupervisedTasks
 from domain.errors import (
     Fenced,
     GuildhallError,
@@ -29,6 +28,7 @@ from domain.events import Accepted, Batch, decode_event, decode_reply, encode_ba
 from domain.ids import HOUR_MS, SLOTS
 from domain.placement import NOBODY, Placement, between, may_be_host, placing
 from domain.ports import GuildStore, HostRow, PendingDeletion, RunnerLife, RunnerRow
+from tasks import SupervisedTasks
 
 log = structlog.get_logger()
 

@@ -18,7 +18,6 @@ import structlog
 
 from actors.guild import GuildActor
 from actors.guild_table import GuildTable
-from actors.tasks import SupervisedTasks
 from domain.errors import (
     BatchTaken,
     EventRefused,
@@ -45,6 +44,7 @@ from domain.events import (
 )
 from domain.guild import Decision
 from domain.ports import BatchMark, Commit, Committed, GuildStore, Incarnation, PoisonEvent
+from tasks import SupervisedTasks
 
 log = structlog.get_logger()
 

@@ -20,7 +20,6 @@ from actors.guild import Admission, Answer, GuildActor, Unwatch, Watch, Watcher
 from actors.guild_table import GuildTable, TableSettings
 from actors.observers import MESSAGES, Change, Observers
 from actors.relay_proofs import RelayProofs
-from actors.tasks import SupervisedTasks
 from actors.watch_index import WatchIndex
 from domain.errors import (
     Fenced,
@@ -53,6 +52,7 @@ from domain.ids import SLOTS
 from domain.placement import NOBODY, Placement, PlacementChange
 from domain.ports import Committed, GuildStore, Incarnation, PoisonEvent
 from domain.views import metrics_update, violation_view
+from tasks import SupervisedTasks
 
 log = structlog.get_logger()
 

@@ -15,9 +15,9 @@ from actors.gathering import Gathering, Item
 from actors.routing import GuildDirectory
 from actors.sender_fence import SenderFence
 from actors.spool_writer import SpoolWriter, decoded
-from actors.tasks import SupervisedTasks
 from domain.events import Batch, Event, Gap
 from domain.ports import SpooledBatch
+from tasks import SupervisedTasks
 
 log = structlog.get_logger()
 

@@ -16,11 +16,11 @@ from actors.routing import GuildDirectory
 from actors.sender_fence import SenderFence
 from actors.spool_index import SpoolBounds, SpoolIndex
 from actors.spool_writer import Checkpoint, SpoolWriter, WriterSettings, decoded
-from actors.tasks import SupervisedTasks
 from domain.detection import SeenText
 from domain.events import Event, Gap
 from domain.ids import hour_start
 from domain.ports import EarlierLife, PendingDeletion, Position, ShardState, Spool, SpoolContents
+from tasks import SupervisedTasks
 
 log = structlog.get_logger()
 

@@ -13,7 +13,6 @@ from cachetools import LRUCache
 from actors.authority_facts import AuthorityFacts
 from actors.fan_out import FanOut
 from actors.member_roles import NOTHING, MemberRoles
-from actors.tasks import SupervisedTasks
 from domain.authority import (
     AuthorityNotice,
     AuthorityStore,
@@ -36,6 +35,7 @@ from domain.roles import (
     RoleChange,
     RoleStore,
 )
+from tasks import SupervisedTasks
 
 log = structlog.get_logger()
 

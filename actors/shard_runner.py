@@ -15,7 +15,6 @@ from actors.outbox import Outbox, OutboxSettings, OutboxStats
 from actors.registration import Registration, RunnerDirector
 from actors.routing import GuildDirectory
 from actors.sender_fence import SenderFence
-from actors.tasks import SupervisedTasks
 from domain.authority import AuthorityNotice
 from domain.detection import (
     CompilePattern,
@@ -38,6 +37,7 @@ from domain.ports import (
     RunnerLife,
     Spool,
 )
+from tasks import SupervisedTasks
 
 log = structlog.get_logger()
 
@@ -190,13 +190,15 @@ class ShardRunner:
 
     async def stats(self) -> RunnerStats:
         """Return what was seen and done."""
+        progress = self._bot.progress()
         return RunnerStats(
             self._messages,
             self._violations,
             self._deletions.qsize(),
             self._outbox.stats(),
-            self._bot.progress(),
+            progress,
             (
+                *progress.ailing,
                 *self._deleters.ailing(),
                 *self._tasks.ailing(),
                 *self._outbox.ailing(),

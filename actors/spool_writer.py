@@ -10,11 +10,11 @@ import msgspec
 import structlog
 
 from actors.spool_index import SpoolIndex
-from actors.tasks import SupervisedTasks
 from domain.detection import SeenText
 from domain.errors import MalformedBatch, StoreUnavailable
 from domain.events import Batch, decode_batch, encode_batch, without_counts
 from domain.ports import Spool, SpoolChanges, SpoolContents
+from tasks import SupervisedTasks
 
 log = structlog.get_logger()
 

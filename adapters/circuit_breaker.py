@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from tasks import SupervisedTasks
+
 log = structlog.get_logger()
 
 
@@ -16,23 +18,21 @@ class CircuitBreaker:
     def __init__(self, probe: Callable[[], Awaitable[object]], *, pause_s: float = 1.0) -> None:
         self._probe = probe
         self._pause_s = pause_s
-        self._probing: asyncio.Task[None] | None = None
+        self._tasks = SupervisedTasks("circuit breaker")
 
     @property
     def is_open(self) -> bool:
         """Whether nobody should ask right now."""
-        return self._probing is not None and not self._probing.done()
+        return len(self._tasks) > 0
 
     def trip(self) -> None:
         """Open it, because an answer did not come."""
         if not self.is_open:
-            self._probing = asyncio.create_task(self._probe_until_it_answers(), name="circuit-breaker")
+            self._tasks.keep("probe", self._probe_until_it_answers, may_end=True)
 
     async def close(self) -> None:
         """Probe no more."""
-        if self._probing is not None:
-            self._probing.cancel()
-            await asyncio.gather(self._probing, return_exceptions=True)
+        await self._tasks.stop()
 
     async def _probe_until_it_answers(self) -> None:
         while True:

@@ -35,6 +35,7 @@ from domain.events import (
 from domain.identify import IdentifyGrants, IdentifyRules, SessionStarts
 from domain.ports import BlindShard, BotHandler, BotProgress, EarlierLife, GatewaySession, ShardState
 from domain.text import storable
+from tasks import SupervisedTasks
 
 log = structlog.get_logger()
 
@@ -81,7 +82,7 @@ class DiscordBot:
         self._client: _Client
         self._shards: dict[int, GatewayShard] = {}
         self._turns: IdentifyTurns
-        self._connection: asyncio.Task[None] | None = None
+        self._tasks = SupervisedTasks("gateway")
         self._refusal: str | None = None
 
     async def start(self, handler: BotHandler, earlier: EarlierLife | None = None) -> None:
@@ -100,13 +101,12 @@ class DiscordBot:
             raise BotRefused(f"Discord does not let the bot log in now: {error}.") from error
         self._turns = IdentifyTurns(self._open_grants(), self._session_starts, settings.identify)
         self._go_on(earlier or EarlierLife())
-        self._connection = asyncio.create_task(self._stay_connected(), name="gateway")
+        self._tasks.keep("stay connected", self._stay_connected, may_end=True)
 
     async def stop(self) -> None:
         """See the port."""
-        if self._connection is not None:
-            self._connection.cancel()
-            await asyncio.gather(self._connection, return_exceptions=True)
+        if self._tasks:
+            await self._tasks.stop()
             await self._client.close()
 
     def shards(self) -> tuple[ShardState, ...]:
@@ -130,6 +130,7 @@ class DiscordBot:
             budget_wait_ms=self._turns.budget_wait_ms,
             refusal=self._refusal or min(failures, default=None),
             blind=blind,
+            ailing=self._tasks.ailing(),
         )
 
     def _go_on(self, earlier: EarlierLife) -> None:

@@ -15,6 +15,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from adapters.heard_ends import HeardEnds
 from adapters.redis_together import ANSWERS_WITHIN_S
 from domain.sessions import ENDED_CHANNEL
+from tasks import SupervisedTasks
 
 log = structlog.get_logger()
 
@@ -37,21 +38,19 @@ class RedisEndedSessions(HeardEnds):
             socket_connect_timeout=ANSWERS_WITHIN_S,
             retry=Retry(NoBackoff(), 0),
         )
-        self._listening: asyncio.Task[None] | None = None
+        self._tasks = SupervisedTasks("ended sessions")
         self._away = False
 
     async def __anext__(self) -> str | None:
         """See the port."""
-        if self._listening is None and not self._closed:
-            self._listening = asyncio.create_task(self._listen_forever(), name="ended-sessions")
+        if not self._tasks and not self._closed:
+            self._tasks.keep("listen", self._listen_forever)
         return await super().__anext__()
 
     async def close(self) -> None:
         """See the port; the connection goes too."""
         await super().close()
-        if self._listening is not None:
-            self._listening.cancel()
-            await asyncio.gather(self._listening, return_exceptions=True)
+        await self._tasks.stop()
         await self._redis.aclose()
 
     async def _listen_forever(self) -> None:
@@ -63,8 +62,6 @@ class RedisEndedSessions(HeardEnds):
                 if not self._away:  # once, not at every attempt
                     log.warning("ended_sessions_not_heard", error=type(problem).__name__)
                 self._away = True
-            except Exception:
-                log.exception("ended_sessions_broke")
             await asyncio.sleep(PAUSE_S)
 
     async def _listen(self, connection: PubSub) -> None:

@@ -364,6 +364,8 @@ class BotProgress(msgspec.Struct, frozen=True):
     """Why shards do not get in at all, in a sentence."""
     blind: tuple[BlindShard, ...] = ()
     """The shards that are not connected."""
+    ailing: tuple[str, ...] = ()
+    """What the connection cannot go on with: its tasks that break whenever they begin."""
 
 
 class BotConnection(Protocol):

@@ -32,7 +32,6 @@ from actors.handles import (
 )
 from actors.runner_presence import RunnerPresence
 from actors.supervisor import ChildPolicy, Supervisor
-from actors.tasks import SupervisedTasks
 from adapters.clock import now_ms
 from adapters.discord_api import GatewayInfo
 from adapters.redis_supervision import RedisSupervision
@@ -53,6 +52,7 @@ from guildhall.wiring import (
     open_presence_outbox,
     plan_runners,
 )
+from tasks import SupervisedTasks
 
 log = structlog.get_logger()
 

@@ -41,7 +41,6 @@ from actors.people import ResolvedPeople
 from actors.routing import GuildDirectory
 from actors.shard_runner import RunnerPlace, RunnerSettings
 from actors.spool_index import SpoolBounds
-from actors.tasks import SupervisedTasks
 from actors.user_resolver import PersonMemories, ResolverSettings
 from adapters.audit import PostgresAuditLog
 from adapters.clock import now_ms
@@ -82,6 +81,7 @@ from serve_app.guild_watch import GuildWatch
 from serve_app.pacing import Pace
 from serve_app.ports import MAX_BODY_BYTES, ApiPorts, RelayPorts, WebSettings
 from serve_app.sessions import Sessions
+from tasks import SupervisedTasks
 
 PRESENCE_SPOOL_BYTES = 64 << 20
 BOT_PERMISSIONS = 1 << 13 | 1 << 10 | 1 << 7 | 1 << 40

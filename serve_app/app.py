@@ -41,8 +41,8 @@ from serve_app.next_run import NextRun
 from serve_app.page import install_page
 from serve_app.plain_route import HeadMiddleware, PlainRoute
 from serve_app.ports import ApiPorts, WebSettings, session_cookie_name
-from serve_app.task_set import TaskSet
-from serve_app.whole_changes import CHANGE_WITHIN_S, DRAIN_S, MAX_CHANGES, ChangeMiddleware
+from serve_app.whole_changes import DRAIN_S, ChangeMiddleware
+from tasks import SupervisedTasks
 
 _health = APIRouter(tags=["operations"], route_class=PlainRoute)
 
@@ -117,7 +117,7 @@ class _Api(FastAPI):
 
 def create_app(settings: WebSettings, open_ports: Callable[[], Awaitable[ApiPorts]]) -> FastAPI:
     """Build the application; it opens its ports when the server starts, and closes them when it ends."""
-    changes = TaskSet(max_tasks=MAX_CHANGES, within_s=CHANGE_WITHIN_S)
+    changes = SupervisedTasks("changes")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -21,7 +21,8 @@ from serve_app.errors import ApiError
 from serve_app.inputs import PLAIN_TEXT
 from serve_app.plain_route import PlainRoute, takes_foreign_query
 from serve_app.ports import ApiPorts, WebSettings, login_cookie_name, session_cookie_name
-from serve_app.task_set import TaskSet
+from serve_app.whole_changes import CHANGE_WITHIN_S
+from tasks import SupervisedTasks
 
 log = structlog.get_logger()
 
@@ -98,8 +99,9 @@ async def callback(
     except LoginFailed as problem:
         log.info("login_failed", reason=str(problem))
         return _back(settings, "/?login_error=failed")
-    changes: TaskSet = request.app.state.changes  # a login is a change too, though browsers come by GET
-    token = await changes.run(_begin(ports, request, identity))
+    # A login is a change too, though browsers come by GET.
+    changes: SupervisedTasks = request.app.state.changes
+    token = await changes.finish("login", _begin(ports, request, identity), CHANGE_WITHIN_S)
     response = _back(settings, pending.next_path)
     response.set_cookie(
         session_cookie_name(settings),

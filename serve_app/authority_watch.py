@@ -13,9 +13,9 @@ from typing import Protocol
 
 import structlog
 
-from actors.tasks import SupervisedTasks
 from domain.errors import HostUnreachable, StoreUnavailable
 from domain.roles import AuthorityChange, Roles
+from tasks import SupervisedTasks
 
 log = structlog.get_logger()
 

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
-from actors.tasks import SupervisedTasks
 from domain.audit import AuditEntry, AuditLog
 from domain.errors import StoreUnavailable
+from tasks import SupervisedTasks
 
 log = structlog.get_logger()
 

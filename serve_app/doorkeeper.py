@@ -16,7 +16,6 @@ from typing import NamedTuple
 import structlog
 from cachetools import TTLCache
 
-from actors.tasks import SupervisedTasks
 from domain.errors import RolesUnavailable, SessionsUnavailable, StoreUnavailable
 from domain.permissions import Permission, may
 from domain.protocol import CloseCode
@@ -25,6 +24,7 @@ from domain.sessions import EndedSessions, Memberships, SessionLookup
 from serve_app.hub import Hub
 from serve_app.socket import Socket
 from serve_app.subscription import Subscription
+from tasks import SupervisedTasks
 
 log = structlog.get_logger()
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from itertools import count
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 
@@ -23,6 +23,7 @@ from actors.routing import GuildDirectory, HostCalls
 from actors.signs import SignSource
 from domain.errors import HostUnreachable, NotOwner, StoreUnavailable
 from serve_app.host_links import HostLinks
+from tasks import SupervisedTasks
 
 log = structlog.get_logger()
 
@@ -97,20 +98,17 @@ class GuildWatch:
         self._slow: dict[str, tuple[str, HostCalls]] = {}
         """Streams whose hosts did not answer in time, and have not answered since: nobody waits for them."""
         self._turns = count(1)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = SupervisedTasks("guild watch")
 
     def start(self, memory: Memory) -> None:
         """Begin to listen on behalf of a memory, as soon as the Director says where the hosts are."""
         self._memory = memory
-        self._spawn(self._live())
+        self._tasks.keep("begin to listen", self._begin, may_end=True)
 
     async def stop(self) -> None:
         """Listen no more."""
         await self._links.stop()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.stop()
 
     def observes(self, guild_id: int) -> bool:
         """See the protocol."""
@@ -127,7 +125,7 @@ class GuildWatch:
             observation = None
         if observation is None:
             observation = self._observations[guild_id] = _Observation(next(self._turns))
-            observation.asking = self._spawn(self._ask(guild_id, observation))
+            observation.asking = self._tasks.spawn("observe", self._ask(guild_id, observation))
         if not observation.stands and observation.listener_id not in self._slow:
             # Not ended when this request is out of patience: a late answer still serves the next.
             done, _ = await asyncio.wait({observation.asking}, timeout=OBSERVE_WITHIN_S)
@@ -263,40 +261,25 @@ class GuildWatch:
         if (stream := self._streams.get(listener_id)) is not None:
             stream.heard_s = max(asked_s, stream.heard_s)
 
-    async def _live(self) -> None:
+    async def _begin(self) -> None:
         while not self._directory.known:
             try:
                 await self._directory.start()
             except (HostUnreachable, StoreUnavailable) as problem:
                 log.warning("nothing_can_be_remembered", error=repr(problem))
         self._links.start()
-        self._spawn(self._ask_for_signs_forever())
-        while True:
-            await asyncio.sleep(TIDY_EVERY_S)
-            self.tidy()
+        # While no signs come nothing is believed.
+        self._tasks.every("signs", SIGNS_EVERY_S, self.ask_for_signs)
+        self._tasks.every("tidy", TIDY_EVERY_S, self.tidy)
 
-    async def _ask_for_signs_forever(self) -> None:
-        while True:
-            await asyncio.sleep(SIGNS_EVERY_S)
-            try:
-                await self.ask_for_signs()
-            except Exception:
-                log.exception("no_signs")  # then nothing is believed, until it goes well again
-
-    def tidy(self) -> None:
+    async def tidy(self) -> None:
         """Observe no more what nothing is remembered of."""
         needed = self._memory.guilds()
         for guild_id, observation in list(self._observations.items()):
             if observation.stands and guild_id not in needed:
                 del self._observations[guild_id]
-                self._spawn(self._unobserve(guild_id, observation))
+                self._tasks.spawn("unobserve", self._unobserve(guild_id, observation))
 
     async def _unobserve(self, guild_id: int, observation: _Observation) -> None:
         with contextlib.suppress(HostUnreachable):  # then it goes with the stream
             await observation.host.unobserve(observation.listener_id, guild_id, observation.turn)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task

@@ -10,8 +10,8 @@ from typing import Generic, Protocol, TypeVar
 import structlog
 
 from actors.routing import GuildDirectory, HostCalls
-from actors.tasks import SupervisedTasks
 from domain.errors import HostUnreachable
+from tasks import SupervisedTasks
 
 log = structlog.get_logger()
 

@@ -31,6 +31,7 @@ from serve_app.pacing import Pace, paced
 from serve_app.socket import Socket
 from serve_app.subscription import Registration, Subscription
 from serve_app.watch_calls import WatchCalls
+from tasks import SupervisedTasks
 
 log = structlog.get_logger()
 
@@ -68,7 +69,7 @@ class Hub:
         self._by_guild: defaultdict[int, dict[Socket, Subscription]] = defaultdict(dict)
         self._registrations: dict[str, Registration] = {}
         self._settling: set[Subscription] = set()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = SupervisedTasks("hub")
         self._stopped = False
         self.on_follow: Callable[[Subscription], None] = lambda _: None
         self.on_leave: Callable[[Subscription], None] = lambda _: None
@@ -88,10 +89,7 @@ class Hub:
         for socket in self._by_socket:
             socket.close(CloseCode.SERVICE_RESTART, "The server restarts.")
         await self._links.stop()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.stop()
 
     def enter(self, socket: Socket) -> None:
         """Know a socket from here on."""
@@ -200,7 +198,7 @@ class Hub:
     def _begin_to_settle(self, subscription: Subscription) -> None:
         if subscription not in self._settling and not self._stopped:
             self._settling.add(subscription)
-            self._spawn(self._settle(subscription))
+            self._tasks.spawn("settle", self._settle(subscription))
 
     async def _settle(self, subscription: Subscription) -> None:
         """Speak to hosts until they know what the socket wants now."""
@@ -281,13 +279,13 @@ class Hub:
         """Return what is the same for all sockets that are registered on a stream."""
         registration = self._registrations.get(link.listener_id)
         if registration is None:
-            calls = WatchCalls(link.host, link.listener_id, self._spawn)
+            calls = WatchCalls(link.host, link.listener_id, self._tasks)
             registration = self._registrations[link.listener_id] = Registration(link.listener_id, calls)
         return registration
 
     async def _patiently(self, subscription: Subscription, work: Coroutine[Any, Any, T]) -> T:
         """Await a call to its end: what it registers late must still be taken back. Its browser need not."""
-        call = self._spawn(work)
+        call = self._tasks.call("ask a host", work)
         while not (await asyncio.wait({call}, timeout=ANSWER_WITHIN_S))[0]:
             self.give_up(subscription)
         return call.result()
@@ -313,9 +311,3 @@ class Hub:
         subscriptions.pop(socket, None)
         if not subscriptions:
             self._by_guild.pop(guild_id, None)
-
-    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task

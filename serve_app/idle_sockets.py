@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from actors.tasks import SupervisedTasks
 from domain.protocol import CloseCode
 from serve_app.hub import Hub
 from serve_app.socket import Socket
+from tasks import SupervisedTasks
 
 LOOKS = 6
 """How often a socket is looked at before it is closed: it is told of late by a sixth of its time."""

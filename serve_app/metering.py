@@ -19,10 +19,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from actors.tasks import SupervisedTasks
 from domain.errors import StoreUnavailable
 from domain.replica_counts import CountsBoard, ReplicaCounts
 from serve_app.next_run import NextRun
+from tasks import SupervisedTasks
 
 WRITE_EVERY_S = 5.0
 EXPOSE_EVERY_S = 0.25

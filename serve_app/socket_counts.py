@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-from actors.tasks import SupervisedTasks
 from domain.socket_limits import OpenSockets, SocketLimits
+from tasks import SupervisedTasks
 
 LIVE_EVERY_S = 3.0
 

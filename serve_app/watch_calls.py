@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
 
 from actors.guild import Admission, Answer, Unwatch, Watch
 from actors.routing import HostCalls
 from domain.errors import HostUnreachable, TooManySockets
-
-T = TypeVar("T")
+from tasks import SupervisedTasks
 
 
 class WatchCalls:
@@ -25,11 +22,11 @@ class WatchCalls:
         self,
         host: HostCalls,
         relay_id: str,
-        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+        tasks: SupervisedTasks,
     ) -> None:
         self._host = host
         self._relay_id = relay_id
-        self._spawn = spawn
+        self._tasks = tasks
         self._waiting: list[tuple[Watch | Unwatch, asyncio.Future[Answer]]] = []
         self._asking = False
 
@@ -47,7 +44,7 @@ class WatchCalls:
 
     def prove(self) -> None:
         """Say that this relay is there."""
-        self._spawn(self._prove())
+        self._tasks.spawn("prove", self._prove())
 
     async def _prove(self) -> None:
         with contextlib.suppress(HostUnreachable):  # then it goes with the stream
@@ -62,7 +59,7 @@ class WatchCalls:
         self._waiting.append((request, answer))
         if not self._asking:
             self._asking = True
-            self._spawn(self._ask())
+            self._tasks.spawn("register", self._ask())
         return await answer
 
     async def _ask(self) -> None:

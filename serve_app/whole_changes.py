@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.errors import ApiError, error_answer
 from serve_app.limits import SAFE_METHODS
-from serve_app.task_set import TaskSet
+from tasks import SupervisedTasks
 
 log = structlog.get_logger()
 
@@ -28,7 +28,7 @@ DRAIN_S = 10.0
 class ChangeMiddleware:
     """Runs requests that change something in tasks that the requests do not own."""
 
-    def __init__(self, app: ASGIApp, *, changes: TaskSet) -> None:
+    def __init__(self, app: ASGIApp, *, changes: SupervisedTasks) -> None:
         self._app = app
         self._changes = changes
 
@@ -37,7 +37,7 @@ class ChangeMiddleware:
         if scope["type"] != "http" or scope["method"] in SAFE_METHODS:
             await self._app(scope, receive, send)
             return
-        if self._changes.is_full:
+        if len(self._changes) >= MAX_CHANGES:
             await error_answer(scope["state"]["request_id"], _busy())(scope, receive, send)
             return
         awaited = True
@@ -49,7 +49,8 @@ class ChangeMiddleware:
                 log.info("answer_not_awaited", path=scope["path"], status=message["status"])
 
         try:
-            await self._changes.run(self._app(scope, receive, send_if_awaited))  # type: ignore[arg-type]
+            work = self._app(scope, receive, send_if_awaited)
+            await self._changes.finish("change", work, CHANGE_WITHIN_S)  # type: ignore[arg-type]
         except asyncio.CancelledError:
             awaited = False
             raise

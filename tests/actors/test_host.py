@@ -224,7 +224,7 @@ async def test_a_tick_that_breaks_is_no_end_of_ticks(
     database: MemoryDatabase, clock: MemoryClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next ones come; where each breaks, the host says that it ails, until one does not."""
-    monkeypatch.setattr("actors.tasks.FIRST_BACKOFF_S", 0.001)
+    monkeypatch.setattr("tasks.FIRST_BACKOFF_S", 0.001)
     host = await HostUnderTest(database, clock, tick_ms=1).start()
 
     def fail() -> None:

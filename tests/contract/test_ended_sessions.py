@@ -201,7 +201,7 @@ async def test_a_bug_stops_nobody_from_listening(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(ended, "_listen", broken_once)
     with structlog.testing.capture_logs() as logs:
         assert await asyncio.wait_for(anext(ended), 10) is None
-    assert [entry["event"] for entry in logs] == ["ended_sessions_broke"]
+    assert [entry["event"] for entry in logs] == ["task_broke"]
     await ended.close()
 
 

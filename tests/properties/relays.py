@@ -74,7 +74,7 @@ class Network:
         for _ in range(20):
             await asyncio.sleep(0)
         async with asyncio.timeout(10):
-            while under_way := {task for hub in self.hubs for task in hub._tasks}:
+            while under_way := {task for hub in self.hubs for task in hub._tasks._tasks}:
                 await asyncio.wait(under_way)
 
     async def tell(self, *events: Event) -> None:

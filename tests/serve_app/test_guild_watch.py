@@ -272,7 +272,7 @@ async def test_what_is_not_remembered_is_not_observed(house: House) -> None:
     await read(replica, row, 1)
     await read(replica, row, 2)
     replica.caches.forget(1)
-    replica.watch.tidy()
+    await replica.watch.tidy()
     await house.settled()
     observed = {guild for host in house.hosts.values() for guild in host.host._observers._by_guild}
     assert observed == replica.watch._observations.keys() == {2}

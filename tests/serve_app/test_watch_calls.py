@@ -10,6 +10,7 @@ import pytest
 from actors.guild import Admission, Answer, Unwatch, Watch
 from domain.errors import HostUnreachable, TooManySockets
 from serve_app.watch_calls import WatchCalls
+from tasks import SupervisedTasks
 from tests.actors.hosts import RecordingHost
 from tests.serve_app.scripted_host import until
 
@@ -66,7 +67,7 @@ def wanted(socket_id: int) -> Watch:
 async def test_what_comes_while_a_call_is_under_way_shares_the_next() -> None:
     """In the order in which it came, watching and leaving alike."""
     host = Host()
-    calls = WatchCalls(host, "r", spawn)
+    calls = WatchCalls(host, "r", SupervisedTasks("test"))
     first = spawn(calls.watch(wanted(1)))
     await until(lambda: host.requests)
     others = [spawn(calls.watch(wanted(number))) for number in (2, 3)]
@@ -84,7 +85,7 @@ async def test_each_is_told_its_own_answer() -> None:
     """One that takes longer is asked for alone, and delays nobody."""
     host = Host()
     host.let_go.set()
-    calls = WatchCalls(host, "r", spawn)
+    calls = WatchCalls(host, "r", SupervisedTasks("test"))
     host.answer = "ask_alone"
     assert await calls.watch(wanted(2)) == ADMITTED
     assert host.alone == [wanted(2)]
@@ -96,7 +97,7 @@ async def test_where_there_is_no_room_some_is_made(answer: Answer) -> None:
     """By relays that are gone; if there still is none, the socket is one too many."""
     host = Host()
     host.let_go.set()
-    calls = WatchCalls(host, "r", spawn)
+    calls = WatchCalls(host, "r", SupervisedTasks("test"))
     host.answer, host.full = answer, True
     host.makes_room = True
     assert await calls.watch(wanted(1)) == ADMITTED
@@ -110,7 +111,7 @@ async def test_where_there_is_no_room_some_is_made(answer: Answer) -> None:
 async def test_a_relay_says_that_it_is_there() -> None:
     """Once each time that it is asked; a host that is gone asks no more."""
     host = Host()
-    calls = WatchCalls(host, "r", spawn)
+    calls = WatchCalls(host, "r", SupervisedTasks("test"))
     calls.prove()
     await until(lambda: host.proofs == ["r"])
     host.problem = HostUnreachable("gone")
@@ -121,7 +122,7 @@ async def test_a_relay_says_that_it_is_there() -> None:
 async def test_a_call_that_fails_fails_for_all_in_it_and_for_nobody_else() -> None:
     """Who comes later is asked for in a call of their own."""
     host = Host()
-    calls = WatchCalls(host, "r", spawn)
+    calls = WatchCalls(host, "r", SupervisedTasks("test"))
     host.problem = HostUnreachable("gone")
     failing = [spawn(calls.watch(wanted(number))) for number in (1, 2)]
     host.let_go.set()
@@ -135,7 +136,7 @@ async def test_a_call_that_fails_fails_for_all_in_it_and_for_nobody_else() -> No
 async def test_one_that_is_not_waited_for_any_more_disturbs_nobody() -> None:
     """Its answer goes nowhere."""
     host = Host()
-    calls = WatchCalls(host, "r", spawn)
+    calls = WatchCalls(host, "r", SupervisedTasks("test"))
     impatient, patient = spawn(calls.watch(wanted(1))), spawn(calls.watch(wanted(2)))
     await until(lambda: host.requests)
     impatient.cancel()

@@ -13,7 +13,7 @@ from adapters.memory.samples import NOON_MS, violation
 from domain.guild_settings import GuildConfig
 from domain.user_warnings import UserWarnings
 from serve_app import whole_changes
-from serve_app.task_set import TaskSet
+from tasks import SupervisedTasks
 from tests.serve_app.declared import declared
 from tests.serve_app.test_auth import allow
 from tests.serve_app.test_servers import happen
@@ -191,8 +191,8 @@ async def test_a_replica_ends_after_its_changes(static_dir: Path, monkeypatch: p
 
 async def test_a_change_that_hangs_does_not_keep_a_replica() -> None:
     """It is ended after a while, and the log says so."""
-    tasks = TaskSet(max_tasks=2, within_s=3600)
-    waiting = asyncio.create_task(tasks.run(asyncio.Event().wait()))
+    tasks = SupervisedTasks("changes")
+    waiting = asyncio.create_task(tasks.finish("change", asyncio.Event().wait(), 3600))
     await asyncio.sleep(0)
     with structlog.testing.capture_logs() as lines:
         await tasks.drain(0.01)
@@ -203,31 +203,30 @@ async def test_a_change_that_hangs_does_not_keep_a_replica() -> None:
 
 async def test_what_breaks_unseen_is_told_to_the_log() -> None:
     """Nobody waits for the answer any more that would say it."""
-    tasks = TaskSet(max_tasks=1, within_s=3600)
+    tasks = SupervisedTasks("changes")
     go_on = asyncio.Event()
 
     async def break_later() -> None:
         await go_on.wait()
         raise RuntimeError("broken")
 
-    waiting = asyncio.create_task(tasks.run(break_later()))
+    waiting = asyncio.create_task(tasks.finish("change", break_later(), 3600))
     await asyncio.sleep(0)
-    assert tasks.is_full
+    assert len(tasks) == 1
     await leave(waiting)
     with structlog.testing.capture_logs() as lines:
         go_on.set()
         await tasks.drain(5)
         await asyncio.sleep(0)
-    assert [line["event"] for line in lines] == ["work_broke"]
-    assert not tasks.is_full
+    assert [line["event"] for line in lines] == ["task_broke"]
+    assert len(tasks) == 0
 
 
 async def test_changes_at_a_time_are_bounded(
     web: Web, held: HeldAnnouncer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One too many is asked to come back; reading goes on."""
-    changes: TaskSet = web.app.state.changes
-    monkeypatch.setattr(changes, "_max_tasks", 1)
+    monkeypatch.setattr(whole_changes, "MAX_CHANGES", 1)
     request = await begin(web, "PUT", f"{HERE}/config", CONFIG)
     await asyncio.wait_for(held.reached.wait(), 5)
     refused = await (await begin(web, "PUT", f"{HERE}/config", CONFIG))
@@ -237,7 +236,6 @@ async def test_changes_at_a_time_are_bounded(
     assert (await owner.get(f"{HERE}/config")).status_code == 200
     held.go_on.set()
     assert (await request).status_code == 200
-    assert whole_changes.MAX_CHANGES > 1
 
 
 async def _done(announced: list[str]) -> bool:

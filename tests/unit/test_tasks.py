@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
-from actors.tasks import SupervisedTasks
+from tasks import SupervisedTasks
 from tests.simulation.virtual_loop import VirtualLoop
 
 

@@ -1,10 +1,11 @@
-"""Tasks that live for long have an owner: what breaks is logged and begun anew, what hangs is named."""
+"""Tasks with an owner: what breaks is logged and begun anew, what hangs is named, and all end together."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
+from weakref import WeakSet
 
 import structlog
 
@@ -20,6 +21,8 @@ AILING_AFTER_FAILURES = 3
 STUCK_AFTER_S = 10.0
 """One round of a periodic task that takes longer is told of."""
 
+T = TypeVar("T")
+
 
 class _Loop:
     def __init__(self) -> None:
@@ -30,12 +33,13 @@ class _Loop:
 
 
 class SupervisedTasks:
-    """Owns the tasks of an actor or a replica. None of them ends unnoticed, and all end with the owner."""
+    """Owns the tasks of an actor, a replica or a part of it. None of them ends unnoticed."""
 
     def __init__(self, owner: str) -> None:
         self._owner = owner
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._loops: dict[str, _Loop] = {}
+        _owners.add(self)
 
     def __len__(self) -> int:
         """Return how many tasks there are now."""
@@ -79,8 +83,30 @@ class SupervisedTasks:
         """Run something that ends by itself; what it raises is logged."""
         return self._own(name, self._once(name, work))
 
+    def call(self, name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run something for a caller, who takes what it returns or raises from the task."""
+        return self._own(name, work)
+
+    async def finish(self, name: str, work: Coroutine[Any, Any, T], within_s: float) -> T:
+        """Run something to its end, even when its caller is cancelled meanwhile; return what it returns.
+
+        What it raises when nobody waits for it any more is logged.
+
+        Raises:
+            TimeoutError: the work took longer than ``within_s``, and was ended.
+
+        """
+        task = self.call(name, _bounded(work, within_s))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(self._log_failure)
+            raise
+
     def ailing(self) -> tuple[str, ...]:
         """Return the names of the loops that break whenever they begin, or that hang."""
+        if not self._loops:
+            return ()
         now_s = asyncio.get_running_loop().time()
         return tuple(
             name
@@ -92,6 +118,14 @@ class SupervisedTasks:
             or (loop.round_began is not None and now_s - loop.round_began > loop.stuck_after_s)
         )
 
+    async def drain(self, within_s: float) -> None:
+        """Wait for all tasks, but not for long; end those that take longer."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=within_s)
+        if self._tasks:
+            log.error("work_cut_short", owner=self._owner, tasks=len(self._tasks))
+        await self.stop()
+
     async def stop(self) -> None:
         """End all tasks."""
         tasks, self._loops = list(self._tasks), {}
@@ -99,7 +133,7 @@ class SupervisedTasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _own(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _own(self, name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work, name=f"{self._owner}: {name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -131,3 +165,20 @@ class SupervisedTasks:
             await work
         except Exception:
             log.exception("task_broke", owner=self._owner, task=name)
+
+    def _log_failure(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("task_broke", owner=self._owner, task=task.get_name(), exc_info=error)
+
+
+_owners: WeakSet[SupervisedTasks] = WeakSet()
+
+
+def ailing_here() -> tuple[str, ...]:
+    """Return the loops of this process that cannot go on, each as ``owner: name``."""
+    return tuple(sorted(f"{owner._owner}: {name}" for owner in list(_owners) for name in owner.ailing()))  # noqa: SLF001
+
+
+async def _bounded(work: Coroutine[Any, Any, T], within_s: float) -> T:
+    async with asyncio.timeout(within_s):
+        return await work
