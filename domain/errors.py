@@ -19,6 +19,10 @@ class ServiceFailed(GuildhallError):
     """A service that Guildhall runs for itself did not start or stopped."""
 
 
+class ReplicaAiling(GuildhallError):
+    """Tasks of an API replica or a relay cannot go on; a new one may do better."""
+
+
 class ConfigurationInvalid(GuildhallError):
     """The settings do not fit together."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 from domain.supervision import ChildView
 from domain.views import View
@@ -93,6 +93,17 @@ class Totals(View):
     open_poison: int
 
 
+class ReplicaHealth(View):
+    """An API replica or a relay, as it says itself how it is."""
+
+    id: str
+    kind: Literal["api", "relay"]
+    ailing: list[str]
+    """Its tasks that break whenever they begin, or hang. Serve replaces such a replica."""
+    blocked_ms: int
+    """For how long its event loop was held up, at most, within the last minute or two."""
+
+
 class NetworkView(View):
     """Everything at one look. ``director_answers`` is false when nobody can say what the hosts do."""
 
@@ -106,6 +117,8 @@ class NetworkView(View):
     totals: Totals
     gaps: list[GapView]
     """The newest, at most fifty."""
+    replicas: tuple[ReplicaHealth, ...] = ()
+    """Those that said lately how they are; while Redis is away, the one that answers alone."""
 
 
 class Network(Protocol):

@@ -54,6 +54,10 @@ class ReplicaCounts(msgspec.Struct):
     caches: dict[str, CacheCounts] = {}
     """By the name of the cache."""
     relay: RelayCounts | None = None
+    ailing: tuple[str, ...] = ()
+    """Its tasks that break whenever they begin, or hang, each with its owner."""
+    blocked_ms: int = 0
+    """For how long its event loop was held up, at most, within the last minute or two."""
 
 
 class CountsBoard(Protocol):

@@ -16,6 +16,7 @@ from serve_app.app import create_app
 from serve_app.collector import Collector
 from serve_app.internal_grpc import bind_to_node
 from serve_app.relay import Relay
+from serve_app.replica_health import check_health
 from serve_app.transport import CLOSE_WITHIN_S, DRAIN_S, install
 
 # A socket occupies one of these for as long as it is open; the default of 5 would hang the sixth.
@@ -39,7 +40,7 @@ def api_deployment(wiring: Wiring, replicas: int) -> serve.Application:
 
     @serve.ingress(build)
     class Api:
-        pass
+        check_health = check_health
 
     deployment = serve.deployment(
         Api,
@@ -63,7 +64,7 @@ def relay_deployment(wiring: Wiring, replicas: int) -> serve.Application:
 
     @serve.ingress(build)
     class Sockets:
-        pass
+        check_health = check_health
 
     deployment = serve.deployment(
         Sockets,

@@ -42,7 +42,7 @@ from serve_app.page import install_page
 from serve_app.plain_route import HeadMiddleware, PlainRoute
 from serve_app.ports import ApiPorts, WebSettings, session_cookie_name
 from serve_app.whole_changes import DRAIN_S, ChangeMiddleware
-from tasks import SupervisedTasks
+from tasks import SupervisedTasks, ailing_here
 
 _health = APIRouter(tags=["operations"], route_class=PlainRoute)
 
@@ -56,6 +56,8 @@ class Health(BaseModel):
     status: str
     database: str
     sessions: str
+    ailing: list[str]
+    """Tasks of this replica that break whenever they begin, or hang. Serve is told, and replaces it."""
     network: NetworkState
     """Whether all actors are well. No matter of this replica: it answers by what is stored all the same."""
 
@@ -77,8 +79,9 @@ async def _look(ports: ApiPorts) -> Health:
     database, sessions, network = await asyncio.gather(
         _state(ports.store.ping), _state(ports.sessions.ping), _network_state(ports.supervision)
     )
-    status = "ok" if database == sessions == "ok" else "degraded"
-    return Health(status=status, database=database, sessions=sessions, network=network)
+    ailing = list(ailing_here())
+    status = "ok" if database == sessions == "ok" and not ailing else "degraded"
+    return Health(status=status, database=database, sessions=sessions, ailing=ailing, network=network)
 
 
 async def _network_state(board: SupervisionBoard) -> NetworkState:

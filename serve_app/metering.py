@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
+import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
@@ -22,7 +24,8 @@ from prometheus_client.registry import Collector
 from domain.errors import StoreUnavailable
 from domain.replica_counts import CountsBoard, ReplicaCounts
 from serve_app.next_run import NextRun
-from tasks import SupervisedTasks
+from serve_app.replica_health import LOOK_EVERY_S, LoopWatch
+from tasks import SupervisedTasks, ailing_here
 
 WRITE_EVERY_S = 5.0
 EXPOSE_EVERY_S = 0.25
@@ -60,6 +63,7 @@ class Meter:
     def __init__(self, replica: str, counts: Callable[[], ReplicaCounts], board: CountsBoard) -> None:
         self._replica, self._counts, self._board = replica, counts, board
         self._tasks = SupervisedTasks("counts")
+        self._loop_watch = LoopWatch(time.monotonic)
         self._exposed = {
             accepted: NextRun(partial(self._expose, accepted), EXPOSE_EVERY_S)
             for accepted in (PLAIN, OPENMETRICS)
@@ -68,6 +72,7 @@ class Meter:
     def start(self) -> None:
         """Begin to write up the counts, so that others can answer for this replica."""
         self._tasks.keep("write", self._write_forever)
+        self._tasks.every("watch the loop", LOOK_EVERY_S, self._loop_watch.look)
 
     async def stop(self) -> None:
         """Write nothing more; what is written fades."""
@@ -75,7 +80,7 @@ class Meter:
 
     async def counted(self) -> Counted:
         """Return everybody's counts; while the board is away, this replica's alone."""
-        own = self._counts()
+        own = self._own()
         try:
             return Counted(await self._board.exchange(self._replica, own), complete=True)
         except StoreUnavailable:
@@ -88,10 +93,15 @@ class Meter:
     async def _expose(self, accepted: str) -> tuple[bytes, str]:
         return exposition(await self.counted(), accepted)
 
+    def _own(self) -> ReplicaCounts:
+        return msgspec.structs.replace(
+            self._counts(), ailing=ailing_here(), blocked_ms=self._loop_watch.blocked_ms
+        )
+
     async def _write_forever(self) -> None:
         while True:
             with contextlib.suppress(StoreUnavailable):
-                await self._board.exchange(self._replica, self._counts())
+                await self._board.exchange(self._replica, self._own())
             await asyncio.sleep(WRITE_EVERY_S)
 
 
@@ -112,6 +122,7 @@ class _Collected(Collector):
             for cache, counts in sorted(replica.caches.items())
         ]
         self._relays = [([name], replica.relay) for name, replica in replicas if replica.relay is not None]
+        self._replicas = [([name], replica) for name, replica in replicas]
 
     def collect(self) -> Iterator[Metric]:
         for field, meaning in _CACHE_COUNTERS.items():
@@ -122,6 +133,18 @@ class _Collected(Collector):
         )
         yield _filled(entries, ((labels, counts.entries) for labels, counts in self._caches))
         yield from self._of_relays()
+        ailing = GaugeMetricFamily(
+            "guildhall_replica_ailing_tasks", "Tasks that cannot go on.", labels=["replica"]
+        )
+        yield _filled(ailing, ((labels, len(counts.ailing)) for labels, counts in self._replicas))
+        blocked = GaugeMetricFamily(
+            "guildhall_replica_loop_blocked_seconds",
+            "The longest that the event loop was held up within the last minute or two.",
+            labels=["replica"],
+        )
+        for labels, counts in self._replicas:
+            blocked.add_metric(labels, counts.blocked_ms / 1000)
+        yield blocked
 
     def _of_relays(self) -> Iterator[Metric]:
         sockets = GaugeMetricFamily(

@@ -102,7 +102,7 @@ async def test_prometheus_reads_every_count(web: Web) -> None:
 async def test_prometheus_reads_of_relays(web: Web) -> None:
     """What each holds and did; who asks for the caches is shown no relay."""
     relay = RelayCounts({"transport": 7, "asgi": 1}, 9, 10, 2**40, {"4008": 2, "1012": 3}, 4, 5, 6, 7, 8, 250)
-    await web.counts.exchange("r1", ReplicaCounts(relay=relay))
+    await web.counts.exchange("r1", ReplicaCounts(relay=relay, ailing=("hub: settle",), blocked_ms=750))
     await web.counts.exchange("r2", ReplicaCounts(relay=RelayCounts()))
     answer = await web.browser.get("/metrics")
     of = {"replica": "r1"}
@@ -126,6 +126,8 @@ async def test_prometheus_reads_of_relays(web: Web) -> None:
         ("guildhall_relay_closed_total", of | {"code": "4008"}, 2),
         ("guildhall_relay_closed_total", of | {"code": "1012"}, 3),
         ("guildhall_relay_host_streams", of, 4),
+        ("guildhall_replica_ailing_tasks", of, 1),
+        ("guildhall_replica_loop_blocked_seconds", of, 0.75),
     ]
     assert 'guildhall_relay_frames_total{replica="r2"} 0' in answer.text
     stats = (await (await web.browser_of_role("operator")).get("/api/cache/stats")).json()

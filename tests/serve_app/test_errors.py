@@ -159,13 +159,13 @@ async def test_health_names_what_is_away(web: Web) -> None:
     answer = await web.browser.get("/health")
     assert (answer.status_code, answer.json()) == (
         200,
-        {"status": "ok", "database": "ok", "sessions": "ok", "network": "unknown"},
+        {"status": "ok", "database": "ok", "sessions": "ok", "ailing": [], "network": "unknown"},
     )
     web.database.available = False
     answer = await web.browser.get("/health")
     assert (answer.status_code, answer.json()) == (
         503,
-        {"status": "degraded", "database": "away", "sessions": "ok", "network": "unknown"},
+        {"status": "degraded", "database": "away", "sessions": "ok", "ailing": [], "network": "unknown"},
     )
     head = await web.browser.head("/health")
     assert (head.status_code, head.content) == (503, b"")

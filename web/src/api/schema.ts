@@ -147,6 +147,7 @@ export interface GivenRole {
  * Whether this replica can do its work, and which of its needs is not met.
  */
 export interface Health {
+  ailing: string[];
   database: string;
   network: "ok" | "degraded" | "unknown";
   sessions: string;
@@ -285,10 +286,20 @@ export interface NetworkView {
   gaps: GapView[];
   hosts: HostView[];
   placement_version: number | null;
+  replicas?: ReplicaHealth[];
   runners: RunnerView[];
   shards: ShardsView;
   supervised: ChildView[] | null;
   totals: Totals;
+}
+/**
+ * An API replica or a relay, as it says itself how it is.
+ */
+export interface ReplicaHealth {
+  ailing: string[];
+  blocked_ms: number;
+  id: string;
+  kind: "api" | "relay";
 }
 /**
  * A shard runner. One that does not answer has an id, no figures.
