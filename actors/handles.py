@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection
+from collections.abc import AsyncIterator, Awaitable, Collection
 from typing import Any, TypeVar
 
 import ray
@@ -37,9 +37,8 @@ RESOLVER_NAME = "guildhall-users-{number}"
 RUNNER_PREFIX = "guildhall-runner-"
 NAMESPACE = "guildhall"
 
-STREAM_AHEAD = 1
-"""Lists that an actor may yield before a listener has taken them. What happens meanwhile gathers there, and
-goes as one list: so events share frames while a relay rests (:mod:`serve_app.pacing`)."""
+STREAM_AHEAD = 64
+"""Lists that an actor may yield before a listener has taken them; then what waits gathers in the actor."""
 
 ROLES_WITHIN_S = 8.0
 """Whoever does not hear by then what a role is, is told to come back."""
@@ -138,7 +137,7 @@ class HostHandle:
         """See ``GuildHost.stats``."""
         return await _answer(self._actor.stats.remote())
 
-    async def stream(self, relay_id: str) -> AsyncGenerator[list[Item], None]:
+    async def stream(self, relay_id: str) -> AsyncIterator[list[Item]]:
         """See ``GuildHost.stream``."""
         async for items in _stream(self._actor.stream, relay_id):
             yield items

@@ -7,7 +7,7 @@ import contextlib
 import os
 import secrets
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -245,7 +245,7 @@ class GuildHost:
         """Return the highest batch number that is durable of a source, of whichever host."""
         return await self._commit.taken(source)
 
-    async def stream(self, relay_id: str) -> AsyncGenerator[list[Item], None]:
+    async def stream(self, relay_id: str) -> AsyncIterator[list[Item]]:
         """Yield a relay's stream: events of the guilds it watches, in each list all that came since the last.
 
         The first list is empty and says that the stream stands. When it ends, so does all that the

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from typing import Any, NamedTuple, Protocol
 
 from actors.fan_out import Item
@@ -45,7 +45,7 @@ class HostCalls(Protocol):
         """Ask for the highest batch number that is durable of a source."""
         ...
 
-    def stream(self, relay_id: str) -> AsyncGenerator[list[Item], None]:
+    def stream(self, relay_id: str) -> AsyncIterator[list[Item]]:
         """Listen to the guilds that a relay watches."""
         ...
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
@@ -54,13 +54,13 @@ class _Host:
 
         return call
 
-    def stream(self, relay_id: str) -> AsyncGenerator[Any, None]:
+    def stream(self, relay_id: str) -> AsyncIterator[Any]:
         return self._counted("relay streams", self._host.stream(relay_id))
 
     def changes(self, observer_id: str) -> AsyncIterator[Any]:
         return self._counted("streams of changes", self._host.changes(observer_id))
 
-    async def _counted(self, name: str, lists: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
+    async def _counted(self, name: str, lists: AsyncIterator[Any]) -> AsyncIterator[Any]:
         async for items in lists:
             self._sent[name] += 1
             yield items

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine
-from itertools import groupby
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -27,7 +26,7 @@ from domain.protocol import CloseCode, error
 from domain.roles import Member
 from serve_app.frame import Frame, joined
 from serve_app.host_links import HostLink, HostLinks
-from serve_app.pacing import Pace, paced
+from serve_app.pacing import Pace, rest_s
 from serve_app.socket import Socket
 from serve_app.subscription import Registration, Subscription
 from serve_app.watch_calls import WatchCalls
@@ -60,11 +59,13 @@ class Hub:
     def __init__(self, directory: GuildDirectory, replays: Replays, pace: Pace | None = None) -> None:
         self._directory = directory
         self._replays = replays
-        pace = pace or Pace()
-        self._shared = pace.longest_rest_s > 0
+        self._pace = pace or Pace()
         self._links: HostLinks[Item] = HostLinks(
-            directory, lambda host, relay_id: paced(host.stream(relay_id), pace), self
+            directory, lambda host, relay_id: host.stream(relay_id), self
         )
+        self._waiting: defaultdict[str, list[Item]] = defaultdict(list)
+        """What came in a rest, by stream. Rests are short, so there is no other bound."""
+        self._rest: asyncio.TimerHandle | None = None
         self._by_socket: dict[Socket, dict[int, Subscription]] = {}
         self._by_guild: defaultdict[int, dict[Socket, Subscription]] = defaultdict(dict)
         self._registrations: dict[str, Registration] = {}
@@ -86,6 +87,8 @@ class Hub:
     async def stop(self) -> None:
         """Close every socket so that its browser comes back elsewhere, and stop listening."""
         self._stopped = True
+        if self._rest is not None:
+            self._rest.cancel()
         for socket in self._by_socket:
             socket.close(CloseCode.SERVICE_RESTART, "The server restarts.")
         await self._links.stop()
@@ -163,14 +166,35 @@ class Hub:
         return [each for each in subscriptions if each.wanted and user_id in (None, each.member.user_id)]
 
     def deliver(self, listener_id: str, items: list[Item]) -> None:
-        """Hand a stream's events to the sockets that are registered on it: the same bytes to each."""
-        for (guild_id, _), of_guild in groupby(items, key=lambda item: item[:2]):
+        """Hand a stream's events to the sockets that are registered on it, at once or after this rest."""
+        if PROBE in items and (asked := self._registrations.get(listener_id)):
+            asked.calls.prove()
+        self._waiting[listener_id] += items
+        if self._rest is None:
+            self._write()
+
+    def _write(self) -> None:
+        """Write what waits, the same bytes to each socket; then rest."""
+        self._rest = None
+        waiting, self._waiting = self._waiting, defaultdict(list)
+        if not waiting or self._stopped:
+            return
+        began_s = self._pace.used_s()
+        for listener_id, items in waiting.items():
+            self._write_stream(listener_id, items)
+        rest = rest_s(self._pace.used_s() - began_s, self._pace.longest_rest_s)
+        if rest > 0:
+            self._rest = asyncio.get_running_loop().call_later(rest, self._write)
+
+    def _write_stream(self, listener_id: str, items: list[Item]) -> None:
+        by_activation: defaultdict[tuple[int, int], list[Item]] = defaultdict(list)
+        for item in items:
+            by_activation[item.guild_id, item.epoch].append(item)
+        for (guild_id, _), theirs in by_activation.items():
             subscriptions = self._by_guild.get(guild_id)
-            if guild_id == PROBE.guild_id and (asked := self._registrations.get(listener_id)):
-                asked.calls.prove()
             if not subscriptions:
                 continue
-            for events in joined(of_guild, shared=self._shared):
+            for events in joined(theirs, shared=self._pace.longest_rest_s > 0):
                 for subscription in subscriptions.values():
                     registration = subscription.registration
                     if registration is None or registration.relay_id != listener_id:
@@ -183,6 +207,7 @@ class Hub:
     def stream_ended(self, listener_id: str) -> None:
         """Take every socket's place anew: what the host knew of them went with its stream."""
         self._registrations.pop(listener_id, None)
+        self._waiting.pop(listener_id, None)
         for subscriptions in self._by_guild.values():
             for subscription in subscriptions.values():
                 registration = subscription.registration

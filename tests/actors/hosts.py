@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from actors.fan_out import Item
@@ -188,7 +188,7 @@ class RecordingHost:
     async def kill(self) -> None:
         self.life.append("kill")
 
-    def stream(self, relay_id: str) -> AsyncGenerator[list[Item], None]:
+    def stream(self, relay_id: str) -> AsyncIterator[list[Item]]:
         raise NotImplementedError
 
     async def watch(self, relay_id: str, wanted: Watch) -> Admission:

@@ -27,7 +27,7 @@ from serve_app.socket import Socket
 from serve_app.socket_counts import SocketCounts
 from tests.serve_app.scripted_host import RecordingWire
 
-NO_TIME = Pace(now_s=lambda: 0.0)
+NO_TIME = Pace(used_s=lambda: 0.0)
 """Nothing takes long, so no relay ever rests."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from actors.fan_out import Item
@@ -82,7 +82,7 @@ class ScriptedHost:
         self.unwatching.set()
         self.reachable = True
 
-    async def stream(self, relay_id: str) -> AsyncGenerator[list[Item], None]:
+    async def stream(self, relay_id: str) -> AsyncIterator[list[Item]]:
         if not self.reachable:
             raise HostUnreachable
         queue = self.streams[relay_id] = asyncio.Queue()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from domain.protocol import events_frame
 from serve_app import frame, host_links
 from serve_app import hub as module
 from serve_app.hub import Hub
+from serve_app.pacing import Pace
 from serve_app.socket import MAX_QUEUED_BYTES
 from tests.serve_app.scripted_host import (
     GUILD,
@@ -37,13 +39,15 @@ class HubUnderTest:
         self.host, self.other = ScriptedHost(), ScriptedHost()
         self.routing = ScriptedRouting({"h0": self.host, "h1": self.other}, "h0")
         self.hub: Hub
+        self.used_s = 0.0
+        """How long everything took so far: nothing takes any time, so the relay never rests."""
         self.browsers: list[Browser] = []
         self.replay_bytes = 16 * MAX_REPLAY_BYTES
 
     async def start(self) -> HubUnderTest:
         directory = GuildDirectory(self.routing)
         await directory.start()
-        self.hub = Hub(directory, self)
+        self.hub = Hub(directory, self, Pace(used_s=lambda: self.used_s))
         await self.hub.start()
         await until(lambda: self.host.streams and self.other.streams)
         return self
@@ -145,6 +149,30 @@ async def test_what_comes_together_is_written_together(
     assert early.wire.writes - writes == 2
     sent = [frame_of(*items[:3]), frame_of(*items[3:]), frame_of(items[2]), frame_of(*items[3:])]
     assert (relay.hub.frames, relay.hub.bytes) == (4, sum(map(len, sent)))
+
+
+async def test_what_comes_while_a_relay_rests_is_written_together(relay: HubUnderTest) -> None:
+    """An event that comes alone is written at once; what follows a long write waits for the end of a rest."""
+    browser = await relay.following(0)
+    write = browser.wire.write
+
+    def write_slowly(frame: Any) -> None:
+        relay.used_s += 0.002
+        write(frame)
+
+    browser.wire.write = write_slowly  # type: ignore[method-assign]
+    [listener_id] = relay.host.streams
+    relay.hub.deliver(listener_id, [item(1)])
+    assert browser.offsets == [1]
+    relay.hub.deliver(listener_id, [item(2), item(3)])
+    relay.hub.deliver(listener_id, [item(4)])
+    assert browser.offsets == [1]
+    await until(lambda: len(browser.offsets) == 4)
+    together = [[event["offset"] for event in frame["events"]] for frame in browser.frames[1:]]
+    assert together == [[1], [2, 3, 4]]
+    await until(lambda: relay.hub._rest is None)
+    relay.hub.deliver(listener_id, [item(5)])
+    assert browser.offsets == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("overtaken", [False, True])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextvars import Context
 from typing import Any
 
@@ -188,7 +188,7 @@ class HostHandle:
     async def stats(self) -> Any:
         return await self._network.call(self.process, self.host.stats)
 
-    def stream(self, relay_id: str) -> AsyncGenerator[list[Item], None]:
+    def stream(self, relay_id: str) -> AsyncIterator[list[Item]]:
         return self._network.stream(self.process, relay_id, self.host)
 
     async def kill(self) -> None:

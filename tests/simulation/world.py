@@ -314,7 +314,7 @@ class World:
             await self._persist(directory.start)
             everywhere = MemoryOpenSockets(SharedSockets(), "relay")
             counts = SocketCounts(SocketLimits(), everywhere, self.loop.time)
-            hub = Hub(directory, counts, Pace(now_s=self.loop.time))
+            hub = Hub(directory, counts, Pace(used_s=lambda: 0.0))
             await hub.start()
             return hub
 
