@@ -23,6 +23,7 @@ from benchmarks import (
     write_costs,
 )
 from benchmarks import runner_kills as runners
+from benchmarks import runner_moves as moves
 from benchmarks.attack import run as attack
 from benchmarks.chaos import run as chaos
 from benchmarks.fanout import run as fanout
@@ -74,7 +75,8 @@ def bench_chaos(  # noqa: PLR0917 - one option each
     freeze: Annotated[float, typer.Option(min=1, help="Seconds that a host is frozen.")] = 60.0,
     seed: Annotated[int, typer.Option(help="The same seed makes the same plan.")] = 1,
     runner_kills: Annotated[
-        int, typer.Option(min=0, help="Shard runners that are killed afterwards, in a demo of their own.")
+        int,
+        typer.Option(min=0, help="Shard runners that are killed afterwards, in a demo; 0 moves none."),
     ] = runners.Plan().kills,
     as_json: BenchJson = False,
 ) -> None:
@@ -83,6 +85,7 @@ def bench_chaos(  # noqa: PLR0917 - one option each
     _show(uvloop.run(chaos.run(plan)), as_json=as_json)
     if runner_kills:
         _show(uvloop.run(runners.run(runners.Plan(kills=runner_kills))), as_json=as_json)
+        _show(uvloop.run(moves.run()), as_json=as_json)
 
 
 @bench.command("runner-kills")
@@ -93,6 +96,15 @@ def bench_runner_kills(
 ) -> None:
     """Kill shard runners under traffic, and hold what is stored against what the local Discord sent."""
     _show(uvloop.run(runners.run(runners.Plan(kills=kills, rate=rate))), as_json=as_json)
+
+
+@bench.command("runner-moves")
+def bench_runner_moves(
+    rate: Annotated[float, typer.Option(min=1, help="Messages per second.")] = moves.Plan().rate,
+    as_json: BenchJson = False,
+) -> None:
+    """Take the node of a shard runner away, with a full spool; let one go on that was replaced."""
+    _show(uvloop.run(moves.run(moves.Plan(rate))), as_json=as_json)
 
 
 @bench.command("guilds")
