@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Collection
 from typing import Any, TypeVar
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import ActorDiedError, GetTimeoutError, RayActorError, RayError, RayTaskError
 from ray.util import list_named_actors
 
 from actors.fan_out import Item
@@ -23,7 +23,7 @@ from actors.shard_runner import RunnerStats
 from actors.signs import Sign
 from actors.user_resolver import ResolverStats
 from domain.authority import AuthorityNotice
-from domain.errors import GuildhallError, HostUnreachable, RolesUnavailable
+from domain.errors import ActorEnded, GuildhallError, HostUnreachable, RolesUnavailable
 from domain.events import Sender
 from domain.people import Person
 from domain.permissions import Role
@@ -58,6 +58,8 @@ async def _answer(call: Awaitable[T]) -> T:
         raise
     except GuildhallError:
         raise
+    except ActorDiedError as error:
+        raise ActorEnded("The actor has ended.") from error
     except (RayActorError, GetTimeoutError, RayError) as error:
         raise HostUnreachable(f"The actor does not answer: {type(error).__name__}") from error
 

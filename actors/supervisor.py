@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 import structlog
 
-from domain.errors import GuildhallError, ServiceFailed
+from domain.errors import ActorEnded, GuildhallError, ServiceFailed
 from domain.supervision import ChildCondition, ChildView
 
 log = structlog.get_logger()
@@ -21,7 +21,8 @@ KILL_TIMEOUT_S = 10.0
 class ChildPolicy(msgspec.Struct, frozen=True):
     """How soon a child counts as lost, and how patiently it is started again.
 
-    What hangs is noticed within ``missed_probes * (probe_every_s + probe_timeout_s)``: ten seconds.
+    What hangs is noticed within ``missed_probes * (probe_every_s + probe_timeout_s)``: ten seconds. An
+    actor of which Ray says that it has ended is replaced after one probe.
     """
 
     probe_every_s: float = 2.0
@@ -143,7 +144,7 @@ class Supervisor:
             except Exception as error:  # noqa: BLE001 - whatever it was, the child did not answer well
                 missed += 1
                 log.info("child_not_well", child=kept.name, missed=missed, error=repr(error))
-                if missed >= policy.missed_probes:
+                if missed >= policy.missed_probes or isinstance(error, ActorEnded):
                     return _words(error)
                 if missed > 1:
                     self._turn(kept, "unhealthy", _words(error))

@@ -86,6 +86,10 @@ class HostUnreachable(GuildhallError):
     """A guild host did not answer; whether it took the call is not known."""
 
 
+class ActorEnded(HostUnreachable):
+    """The actor is gone for good; no call will ever reach it."""
+
+
 class BotRefused(GuildhallError):
     """Discord does not let the bot in."""
 

@@ -14,7 +14,7 @@ from actors.runner_presence import RunnerSign
 from actors.shard_runner import RunnerStats
 from actors.supervisor import Complaint
 from adapters.clock import now_ms
-from domain.errors import GuildhallError, HostUnreachable
+from domain.errors import ActorEnded, GuildhallError, HostUnreachable
 from domain.ports import NodeRef, RunnerRow
 
 RETRY_S = 0.5
@@ -156,6 +156,8 @@ class ResidentChild(Generic[H]):
             raise HostUnreachable(f"{self._name} has not begun.")
         try:
             why = await self._ping(self.handle)
+        except ActorEnded as error:  # Ray gives it another process, which may be on its way
+            raise HostUnreachable(str(error)) from error
         except HostUnreachable:
             raise
         except GuildhallError as error:

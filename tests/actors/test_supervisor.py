@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from actors.supervisor import Child, ChildEnded, ChildPolicy, Complaint, Supervisor
-from domain.errors import BotRefused, HostUnreachable, ServiceFailed
+from domain.errors import ActorEnded, BotRefused, HostUnreachable, ServiceFailed
 from tests.simulation.virtual_loop import VirtualLoop
 
 NOTICED_WITHIN_S = 15.0
@@ -162,6 +162,19 @@ def test_a_patient_policy_still_tells_and_still_sees_an_end() -> None:
             await asyncio.sleep(5)
             [state] = supervisor.board()
             assert (state.error, actor.kills, state.restarts) == ("Redis ended.", 1, 1)
+
+    run(scenario)
+
+
+def test_one_that_has_ended_for_good_is_replaced_at_once() -> None:
+    """A second look would find the same."""
+
+    async def scenario(supervisor: Supervisor) -> None:
+        actor = Actor(Names(), "r0")
+        async with Supervised(supervisor, r0=actor):
+            actor.problem = ActorEnded()
+            await asyncio.sleep(ChildPolicy().probe_every_s + ChildPolicy().first_backoff_s * 2 + 0.1)
+            assert len(actor.starts) == 2
 
     run(scenario)
 
