@@ -135,9 +135,13 @@ class Cluster:
         self.dashboard_url = f"http://{context.dashboard_url}" if context.dashboard_url else "none"
         self.ray_address = context.address_info["gcs_address"]
 
-    def supervise(self) -> asyncio.Task[None]:
-        """Look after everything that was started, until ``stop``; the task ends only if that broke."""
+    async def supervise(self) -> asyncio.Task[None]:
+        """Look after everything that was started, until ``stop``; the task ends only if that broke.
+
+        Returned, it has written up once how all are: who is told that all is ready finds them there.
+        """
         self._board = RedisSupervision(self._wiring.redis_url, now_ms)
+        await self._publish()
         self._tasks.every("write up the children", LOOK_EVERY_S, self._publish)
         self._tasks.keep("presence", self._tell_presence)
         self._supervising = asyncio.create_task(self._supervisor.run(), name="The supervisor")

@@ -186,7 +186,7 @@ async def _start(
         ray_address=cluster.ray_address,
         token_file=token_file,
         services=services,
-        supervising=cluster.supervise(),
+        supervising=await cluster.supervise(),
         restart_relays=cluster.restart_relays,
     )
 

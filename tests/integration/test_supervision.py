@@ -56,6 +56,8 @@ async def test_what_ends_or_hangs_is_replaced(demo: DemoProcess, by: signal.Sign
     assert all(before.values()), before
     async with aiohttp.ClientSession() as http, Person(demo.url) as person:
         await person.log_in("owner")
+        _, health = await person.ask("GET", "/health")
+        assert health["network"] == "ok"  # from the moment it is ready
         sim = Sim(demo.sim_url, http)
         guild = await sim.guild(0)
         counted = await messages_counted(demo)
