@@ -155,6 +155,11 @@ class Director:
         async with self._searching:
             return await self._store.pending_deletions(shard_ids, shard_count, span_ms, limit)
 
+    async def silent_hosts(self) -> list[str]:
+        """Return at once which hosts left the last ping unanswered, or could not be begun anew."""
+        self._require_valid()
+        return sorted(self._strikes)
+
     async def list_hosts(self) -> list[HostStats | str]:
         """Return what each host holds, or the id of one that does not answer."""
         await self._recovered()

@@ -251,6 +251,10 @@ class DirectorHandle:
         """See ``Director.retry_poison``."""
         return await _answer(self._actor.retry_poison.remote(poison_id))
 
+    async def silent_hosts(self) -> list[str]:
+        """See ``Director.silent_hosts``."""
+        return await _answer(self._actor.silent_hosts.remote())
+
     async def list_hosts(self) -> list[HostStats | str]:
         """See ``Director.list_hosts``."""
         return await _answer(self._actor.list_hosts.remote())
@@ -286,9 +290,9 @@ class RbacHandle:
         why: str | None = await _answer(self._actor.ping.remote())
         return why
 
-    async def roles_of(self, members: Collection[Member], *, wait: bool = True) -> dict[Member, Role | None]:
+    async def roles_of(self, members: Collection[Member]) -> dict[Member, Role | None]:
         """See ``Rbac.roles_of``."""
-        return await self._roles(self._actor.roles_of.remote(list(members), wait=wait))
+        return await self._roles(self._actor.roles_of.remote(list(members)))
 
     async def heard(self, notices: list[AuthorityNotice]) -> None:
         """See ``Rbac.heard``."""
@@ -377,6 +381,10 @@ class AnyDirector:
     async def signs(self, streams: dict[str, str]) -> dict[str, Sign]:
         """See ``Director.signs``."""
         return await (await self._director()).signs(streams)
+
+    async def silent_hosts(self) -> list[str]:
+        """See ``Director.silent_hosts``."""
+        return await (await self._director()).silent_hosts()
 
     async def list_hosts(self) -> list[HostStats | str]:
         """See ``Director.list_hosts``."""

@@ -31,6 +31,10 @@ class DirectorCalls(Protocol):
         """Ask for the newest placement."""
         ...
 
+    async def silent_hosts(self) -> list[str]:
+        """Ask which hosts did not answer last time."""
+        ...
+
     async def list_hosts(self) -> list[HostStats | str]:
         """Ask what each host holds; one that does not answer is only named."""
         ...
@@ -79,6 +83,10 @@ class LiveNetwork:
             totals=totals,
             gaps=gaps,
         )
+
+    async def silent(self) -> list[str]:
+        """See the port."""
+        return [f"host {host_id}" for host_id in await self._director.silent_hosts()]
 
     async def _runners(self) -> dict[str, RunnerStats | None]:
         return await ask_runners(await _soon(self._find_runners()) or {})

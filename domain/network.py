@@ -128,6 +128,10 @@ class Network(Protocol):
         """Ask everybody, for a bounded time. Raises ``StoreUnavailable`` when the database is away."""
         ...
 
+    async def silent(self) -> list[str]:
+        """Return the names of hosts that do not answer. Raises ``HostUnreachable`` when nobody can say."""
+        ...
+
 
 class NetworkStore(Protocol):
     """The database's part. All calls raise ``StoreUnavailable`` when it is away."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from pydantic import BaseModel
@@ -15,7 +15,6 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from domain.errors import GuildhallError
 from domain.replica_counts import ReplicaCounts
-from domain.supervision import SupervisionBoard
 from serve_app import (
     audit_log,
     auth,
@@ -49,6 +48,8 @@ _health = APIRouter(tags=["operations"], route_class=PlainRoute)
 
 NetworkState = Literal["ok", "degraded", "unknown"]
 
+T = TypeVar("T")
+
 
 class Health(BaseModel):
     """Whether this replica can do its work, and which of its needs is not met."""
@@ -60,10 +61,15 @@ class Health(BaseModel):
     """Tasks of this replica that break whenever they begin, or hang. Serve is told, and replaces it."""
     network: NetworkState
     """Whether all actors are well. No matter of this replica: it answers by what is stored all the same."""
+    away: list[str]
+    """The names of all that does not answer, or is not well."""
 
 
 LOOK_EVERY_S = 0.25
 """Nobody is refused a look at the health, but all who ask within so long share one."""
+
+ANSWERS_WITHIN_S = 0.8
+"""What takes longer is away. Who asks during one look waits for it and for the next: two seconds at most."""
 
 
 @_health.get("/health", responses={503: {"model": Health}})
@@ -76,22 +82,38 @@ async def health(request: Request, response: Response) -> Health:
 
 
 async def _look(ports: ApiPorts) -> Health:
-    database, sessions, network = await asyncio.gather(
-        _state(ports.store.ping), _state(ports.sessions.ping), _network_state(ports.supervision)
+    database, sessions, children, silent = await asyncio.gather(
+        _answer(_well(ports.store.ping())),
+        _answer(_well(ports.sessions.ping())),
+        _answer(ports.supervision.read()),
+        _answer(ports.network.silent()),
     )
     ailing = list(ailing_here())
-    status = "ok" if database == sessions == "ok" and not ailing else "degraded"
-    return Health(status=status, database=database, sessions=sessions, ailing=ailing, network=network)
+    away = [name for name, well in (("database", database), ("sessions", sessions)) if not well]
+    unwell = {child.name for child in children or () if child.state != "healthy"}
+    unwell |= {"director"} if silent is None else set(silent)
+    return Health(
+        status="degraded" if away or ailing else "ok",
+        database="ok" if database else "away",
+        sessions="ok" if sessions else "away",
+        ailing=ailing,
+        network="degraded" if unwell else "unknown" if children is None else "ok",
+        away=[*away, *sorted(unwell)],
+    )
 
 
-async def _network_state(board: SupervisionBoard) -> NetworkState:
+async def _well(ping: Awaitable[None]) -> bool:
+    await ping
+    return True
+
+
+async def _answer(asking: Awaitable[T]) -> T | None:
+    """Return an answer, or None when there is none in time."""
     try:
-        children = await board.read()
-    except GuildhallError:
-        return "unknown"
-    if children is None:
-        return "unknown"
-    return "ok" if all(child.state == "healthy" for child in children) else "degraded"
+        async with asyncio.timeout(ANSWERS_WITHIN_S):
+            return await asking
+    except (GuildhallError, TimeoutError):
+        return None
 
 
 class Pong(BaseModel):
@@ -174,11 +196,3 @@ def create_app(settings: WebSettings, open_ports: Callable[[], Awaitable[ApiPort
     app.include_router(cache_stats.router)
     install_page(app, settings.static_dir)
     return app
-
-
-async def _state(ping: Callable[[], Awaitable[None]]) -> str:
-    try:
-        await ping()
-    except GuildhallError:
-        return "away"
-    return "ok"

@@ -21,6 +21,11 @@ class MemoryNetwork:
             totals=Totals(guilds=0, guilds_online=0, messages=0, violations=0, open_poison=0),
             gaps=[],
         )
+        self.silent_names: list[str] = []
+
+    async def silent(self) -> list[str]:
+        """See the port."""
+        return self.silent_names
 
     async def look(self) -> NetworkView:
         """See the port."""

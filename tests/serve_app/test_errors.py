@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from fastapi.responses import StreamingResponse
 from adapters.memory.samples import violation
 from domain.errors import StoreUnavailable
 from domain.supervision import ChildView
+from serve_app import app
 from serve_app.middleware import CONTENT_SECURITY_POLICY
 from tests.serve_app.declared import declared
 from tests.serve_app.test_servers import happen
@@ -143,6 +145,7 @@ async def test_a_database_that_is_away_is_said(web: Web, path: str) -> None:
     web.database.available = False
     answer = await owner.get(path)
     assert (answer.status_code, check_form(answer)["error_code"]) == (503, "database_unavailable")
+    assert int(answer.headers["retry-after"]) > 0
 
 
 @pytest.mark.parametrize("path", ["/api/auth/me", "/api/servers", METRICS, "/api/auth/login"])
@@ -159,20 +162,37 @@ async def test_health_names_what_is_away(web: Web) -> None:
     answer = await web.browser.get("/health")
     assert (answer.status_code, answer.json()) == (
         200,
-        {"status": "ok", "database": "ok", "sessions": "ok", "ailing": [], "network": "unknown"},
+        {"status": "ok", "database": "ok", "sessions": "ok", "ailing": [], "network": "unknown", "away": []},
     )
     web.database.available = False
     answer = await web.browser.get("/health")
-    assert (answer.status_code, answer.json()) == (
-        503,
-        {"status": "degraded", "database": "away", "sessions": "ok", "ailing": [], "network": "unknown"},
-    )
+    assert (answer.status_code, answer.json()["away"]) == (503, ["database"])
+    said = answer.json()
+    assert (said["status"], said["database"], said["sessions"]) == ("degraded", "away", "ok")
     head = await web.browser.head("/health")
     assert (head.status_code, head.content) == (503, b"")
     web.database.available, web.sessions.available = True, False
     assert (await web.browser.get("/health")).json()["sessions"] == "away"
     web.sessions.available = True
     assert (await web.browser.head("/health")).status_code == 200
+
+
+async def test_health_waits_for_nothing_that_hangs(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names all that does not answer, in the time of one."""
+
+    async def hang(*_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(app, "ANSWERS_WITHIN_S", 0.05)
+    for port, call in (
+        (web.store, "ping"),
+        (web.sessions, "ping"),
+        (web.supervision, "read"),
+        (web.network, "silent"),
+    ):
+        monkeypatch.setattr(port, call, hang)
+    answer = await web.browser.get("/health")
+    assert (answer.status_code, answer.json()["away"]) == (503, ["database", "sessions", "director"])
 
 
 async def test_health_tells_how_the_network_is(web: Web) -> None:
@@ -183,7 +203,12 @@ async def test_health_tells_how_the_network_is(web: Web) -> None:
         await web.supervision.publish(children)
         answer = await web.browser.get("/health")
         assert (answer.status_code, answer.json()["network"]) == (200, said)
+        assert answer.json()["away"] == [child.name for child in children if child is lost]
         web.clock.advance(1_000)
+    web.network.silent_names = ["host h1"]
+    web.clock.advance(1_000)
+    assert (await web.browser.get("/health")).json()["away"] == ["host h1", "runner r0"]
+    web.network.silent_names = []
     web.supervision.available = False
     web.clock.advance(1_000)
     assert (await web.browser.get("/health")).json()["network"] == "unknown"

@@ -148,6 +148,7 @@ export interface GivenRole {
  */
 export interface Health {
   ailing: string[];
+  away: string[];
   database: string;
   network: "ok" | "degraded" | "unknown";
   sessions: string;
