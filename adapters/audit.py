@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from adapters.postgres import to_ms, unavailable_when_away
+from adapters.postgres import PostgresPool, to_ms
 from adapters.queries import load_queries
 from domain.audit import AuditEntry, AuditRow
 
@@ -32,13 +32,12 @@ async def write_audit(connection: Any, entries: Sequence[AuditEntry]) -> None:
 class PostgresAuditLog:
     """Implements :class:`domain.audit.AuditLog`."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
 
     async def record(self, entries: Sequence[AuditEntry]) -> None:
         """See the port."""
-        with unavailable_when_away():
-            await write_audit(self._pool, entries)
+        await write_audit(self._pool, entries)
 
     async def page(
         self,
@@ -50,9 +49,9 @@ class PostgresAuditLog:
         actor_id: int | None = None,
     ) -> tuple[list[AuditRow], int]:
         """See the port."""
-        with unavailable_when_away():
-            rows = await self._pool.fetch(_SQL["page"], guild_id, action, actor_id, limit, offset)
-            total = await self._pool.fetchval(_SQL["count"], guild_id, action, actor_id)
+        async with self._pool.connection() as connection:
+            rows = await connection.fetch(_SQL["page"], guild_id, action, actor_id, limit, offset)
+            total = await connection.fetchval(_SQL["count"], guild_id, action, actor_id)
         return [_row(row) for row in rows], int(total)
 
 

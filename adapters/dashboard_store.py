@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncpg
-
-from adapters.postgres import API_CONNECTIONS, open_pool, to_datetime, unavailable_when_away
+from adapters.postgres import API_CONNECTIONS, PostgresPool, open_pool, to_datetime
 from adapters.queries import load_queries
 from adapters.rows import hour_from_row
 from domain.guild import HourCounts
@@ -16,7 +14,7 @@ _SQL = load_queries("dashboard_store.sql")
 class PostgresDashboardStore:
     """Implements :class:`domain.ports.DashboardStore`."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
 
     @classmethod
@@ -26,21 +24,18 @@ class PostgresDashboardStore:
 
     async def close(self) -> None:
         """Let the connections go, at once."""
-        self._pool.terminate()
+        await self._pool.close()
 
     async def guilds(self, guild_ids: list[int]) -> dict[int, GuildRow]:
         """See the port."""
-        with unavailable_when_away():
-            rows = await self._pool.fetch(_SQL["guilds"], guild_ids)
+        rows = await self._pool.fetch(_SQL["guilds"], guild_ids)
         return {row["guild_id"]: GuildRow(**dict(row)) for row in rows}
 
     async def hours(self, guild_id: int, since_ms: int) -> list[HourCounts]:
         """See the port."""
-        with unavailable_when_away():
-            rows = await self._pool.fetch(_SQL["hours"], guild_id, to_datetime(since_ms))
+        rows = await self._pool.fetch(_SQL["hours"], guild_id, to_datetime(since_ms))
         return [hour_from_row(row) for row in rows]
 
     async def ping(self) -> None:
         """See the port."""
-        with unavailable_when_away():
-            await self._pool.fetchval(_SQL["ping"])
+        await self._pool.ping()

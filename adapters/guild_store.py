@@ -12,7 +12,14 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from adapters.postgres import GUILD_STORE_CONNECTIONS, open_pool, to_datetime, to_ms, unavailable_when_away
+from adapters.postgres import (
+    COMMITS_WITHIN_S,
+    GUILD_STORE_CONNECTIONS,
+    PostgresPool,
+    open_pool,
+    to_datetime,
+    to_ms,
+)
 from adapters.queries import load_queries
 from adapters.retention import forget
 from adapters.rollups import roll_up
@@ -61,86 +68,82 @@ Ending = tuple[str, datetime | None]
 class PostgresGuildStore:
     """Implements :class:`domain.ports.GuildStore`."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
 
     @classmethod
     async def open(cls, database_url: str, name: str = "guildhall") -> PostgresGuildStore:
         """Connect, under a name that the database shows: one connection commits while others load guilds."""
-        return cls(await open_pool(database_url, max_size=GUILD_STORE_CONNECTIONS, name=name))
+        return cls(
+            await open_pool(
+                database_url, max_size=GUILD_STORE_CONNECTIONS, within_s=COMMITS_WITHIN_S, name=name
+            )
+        )
 
     async def close(self) -> None:
         """Let the connections go, at once."""
-        self._pool.terminate()
+        await self._pool.close()
 
     async def register_director(self) -> int:
         """See the port."""
-        with unavailable_when_away():
-            return int(await self._pool.fetchval(_SQL["register_director"]))
+        return int(await self._pool.fetchval(_SQL["register_director"]))
 
     async def register_host(
         self, host_id: str, actor_name: str = "", director: int | None = None
     ) -> Incarnation:
         """See the port."""
-        with unavailable_when_away():
-            async with self._pool.acquire() as connection, connection.transaction():
-                await _hold_director(connection, director)
-                number = await connection.fetchval(
-                    _SQL["register_host"], host_id, actor_name, secrets.randbits(24)
-                )
+        async with self._pool.transaction() as connection:
+            await _hold_director(connection, director)
+            number = await connection.fetchval(
+                _SQL["register_host"], host_id, actor_name, secrets.randbits(24)
+            )
         return Incarnation(host_id, int(number))
 
     async def renew_token(self, incarnation: Incarnation, known: Collection[int], token: int) -> None:
         """See the port."""
         life = (incarnation.host_id, incarnation.number)
-        with unavailable_when_away():
-            if await self._pool.fetchval(_SQL["renew_token"], *life, list(known), token) is not None:
-                return
-            held = await self._pool.fetchval(_SQL["hold_incarnation"], incarnation.host_id)
+        if await self._pool.fetchval(_SQL["renew_token"], *life, list(known), token) is not None:
+            return
+        held = await self._pool.fetchval(_SQL["hold_incarnation"], incarnation.host_id)
         if held is not None and held > incarnation.number:
             raise Fenced(f"Host {incarnation.host_id} lives on as incarnation {held}.")
         raise HistoryTakenBack(f"The database does not know what host {incarnation.host_id} wrote last.")
 
     async def write_taken_back(self, host_id: str) -> None:
         """See the port."""
-        with unavailable_when_away():
-            async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute(_SQL["one_tells"])
-                await connection.execute(_SQL["write_taken_back"], host_id)
+        async with self._pool.transaction() as connection:
+            await connection.execute(_SQL["one_tells"])
+            await connection.execute(_SQL["write_taken_back"], host_id)
 
     async def retire_host(self, host_id: str, director: int | None = None) -> None:
         """See the port."""
-        with unavailable_when_away():
-            async with self._pool.acquire() as connection, connection.transaction():
-                await _hold_director(connection, director)
-                await connection.execute(_SQL["retire_host"], host_id)
+        async with self._pool.transaction() as connection:
+            await _hold_director(connection, director)
+            await connection.execute(_SQL["retire_host"], host_id)
 
     async def hosts(self) -> list[HostRow]:
         """See the port."""
-        with unavailable_when_away():
-            return [HostRow(**dict(row)) for row in await self._pool.fetch(_SQL["hosts"])]
+        return [HostRow(**dict(row)) for row in await self._pool.fetch(_SQL["hosts"])]
 
     async def find_runner(self, runner_id: str) -> RunnerRow | None:
         """See the port."""
-        with unavailable_when_away():
-            row = await self._pool.fetchrow(_SQL["find_runner"], runner_id)
+        row = await self._pool.fetchrow(_SQL["find_runner"], runner_id)
         return None if row is None else _runner_row(row)
 
     async def register_runner(self, life: RunnerLife, spool_id: str, after: int = 0) -> RunnerRow:
         """See the port."""
         number, node = life.incarnation, life.node
-        with unavailable_when_away():
-            async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute(_SQL["one_registers"], life.runner_id)
-                held = await connection.fetchrow(_SQL["find_runner"], life.runner_id)
-                if held is not None and (held["incarnation"] != after or after >= number):
-                    return _runner_row(held)
-                if held is not None and held["spool_id"] != spool_id:
-                    await connection.execute(_SQL["lose_spool"], life.runner_id)
-                row = await connection.fetchrow(
-                    _SQL["begin_runner"], life.runner_id, number, spool_id, node.node_id, node.address
-                )
-                assert row is not None  # noqa: S101 - it returns what it writes
+        async with self._pool.transaction() as connection:
+            await connection.execute(_SQL["one_registers"], life.runner_id)
+            held = await connection.fetchrow(_SQL["find_runner"], life.runner_id)
+            if held is not None and (held["incarnation"] != after or after >= number):
+                return _runner_row(held)
+            if held is not None and held["spool_id"] != spool_id:
+                await connection.execute(_SQL["lose_spool"], life.runner_id)
+            row = await connection.fetchrow(
+                _SQL["begin_runner"], life.runner_id, number, spool_id, node.node_id, node.address
+            )
+            assert row is not None  # noqa: S101 - it returns what it writes
         return _runner_row(row)
 
     async def note_covered(
@@ -148,8 +151,7 @@ class PostgresGuildStore:
     ) -> None:
         """See the port."""
         covered = None if covered_ms is None else to_datetime(covered_ms)
-        with unavailable_when_away():
-            held = await self._pool.fetchval(_SQL["note_covered"], runner_id, incarnation, covered, spool_id)
+        held = await self._pool.fetchval(_SQL["note_covered"], runner_id, incarnation, covered, spool_id)
         if held is not None and held > incarnation:
             raise RunnerReplaced(f"Runner {runner_id} lives on as incarnation {held}.")
 
@@ -158,10 +160,9 @@ class PostgresGuildStore:
     ) -> list[PendingDeletion]:
         """See the port."""
         since, until = map(to_datetime, span_ms)
-        with unavailable_when_away():
-            rows = await self._pool.fetch(
-                _SQL["pending_deletions"], list(shard_ids), shard_count, since, until, limit
-            )
+        rows = await self._pool.fetch(
+            _SQL["pending_deletions"], list(shard_ids), shard_count, since, until, limit
+        )
         return [
             PendingDeletion(
                 row["guild_id"], row["event_id"], to_ms(row["ts"]), row["channel_id"], row["message_id"]
@@ -172,24 +173,22 @@ class PostgresGuildStore:
     async def write_placement(self, placement: Placement) -> None:
         """See the port."""
         dedicated = msgspec.json.encode(placement.dedicated).decode()
-        with unavailable_when_away():
-            try:
-                async with self._pool.acquire() as connection, connection.transaction():
-                    await _hold_director(connection, placement.director)
-                    await connection.execute(
-                        _SQL["write_placement"],
-                        placement.version,
-                        list(placement.owners),
-                        dedicated,
-                        placement.director,
-                    )
-            except asyncpg.UniqueViolationError as error:
-                raise PlacementTaken(f"Placement {placement.version} is written already.") from error
+        try:
+            async with self._pool.transaction() as connection:
+                await _hold_director(connection, placement.director)
+                await connection.execute(
+                    _SQL["write_placement"],
+                    placement.version,
+                    list(placement.owners),
+                    dedicated,
+                    placement.director,
+                )
+        except asyncpg.UniqueViolationError as error:
+            raise PlacementTaken(f"Placement {placement.version} is written already.") from error
 
     async def last_placement(self) -> Placement | None:
         """See the port."""
-        with unavailable_when_away():
-            row = await self._pool.fetchrow(_SQL["last_placement"])
+        row = await self._pool.fetchrow(_SQL["last_placement"])
         if row is None:
             return None
         dedicated = msgspec.json.decode(row["dedicated"], type=dict[int, str])
@@ -197,9 +196,9 @@ class PostgresGuildStore:
 
     async def load_guilds(self, guild_ids: list[int], since_ms: int) -> dict[int, GuildState]:
         """See the port. Two statements, however many guilds."""
-        with unavailable_when_away():
-            guilds = await self._pool.fetch(_SQL["load_guilds"], guild_ids)
-            rows = await self._pool.fetch(_SQL["load_hours"], guild_ids, to_datetime(since_ms))
+        async with self._pool.connection() as connection:
+            guilds = await connection.fetch(_SQL["load_guilds"], guild_ids)
+            rows = await connection.fetch(_SQL["load_hours"], guild_ids, to_datetime(since_ms))
         hours: dict[int, list[HourCounts]] = {}
         for row in rows:
             hours.setdefault(row["guild_id"], []).append(hour_from_row(row))
@@ -220,40 +219,36 @@ class PostgresGuildStore:
 
     async def taken_number(self, source: str) -> int:
         """See the port."""
-        with unavailable_when_away(), _refused():
+        with _refused():
             return int(await self._pool.fetchval(_SQL["taken_number"], source) or 0)
 
     async def poison(self, *, limit: int, source: str | None = None) -> list[PoisonRow]:
         """See the port."""
-        with unavailable_when_away():
-            if source is None:
-                rows = await self._pool.fetch(_SQL["poison"], limit)
-            else:
-                rows = await self._pool.fetch(_SQL["poison_of_source"], limit, source)
+        if source is None:
+            rows = await self._pool.fetch(_SQL["poison"], limit)
+        else:
+            rows = await self._pool.fetch(_SQL["poison_of_source"], limit, source)
         return [_poison_row(row) for row in rows]
 
     async def find_poison(self, poison_id: int) -> PoisonRow | None:
         """See the port."""
-        with unavailable_when_away():
-            row = await self._pool.fetchrow(_SQL["find_poison"], poison_id)
+        row = await self._pool.fetchrow(_SQL["find_poison"], poison_id)
         return None if row is None else _poison_row(row)
 
     async def settle_poison(self, poison_id: int) -> None:
         """See the port."""
-        with unavailable_when_away():
-            await self._pool.execute(_SQL["settle_poison"], poison_id)
+        await self._pool.execute(_SQL["settle_poison"], poison_id)
 
     async def settled_number(self, incarnation: Incarnation, source: str) -> int:
         """See the port."""
-        with unavailable_when_away(), _refused():
-            async with self._pool.acquire() as connection, connection.transaction():
+        with _refused():
+            async with self._pool.transaction() as connection:
                 await connection.execute(_SQL["await_commits"], incarnation.host_id)
                 return int(await connection.fetchval(_SQL["taken_number"], source) or 0)
 
     async def ensure_partitions(self, now_ms: int) -> None:
         """See the port: the month before, this one and the next two."""
-        with unavailable_when_away():
-            await self._pool.execute(_SQL["ensure_months"], to_datetime(now_ms))
+        await self._pool.execute(_SQL["ensure_months"], to_datetime(now_ms))
 
     async def forget(self, now_ms: int, retention_days: int) -> bool:
         """See the port."""
@@ -265,20 +260,15 @@ class PostgresGuildStore:
 
     async def commit(self, incarnation: Incarnation, commit: Commit) -> Committed:
         """See the port."""
-        with unavailable_when_away(), _refused():
-            async with self._pool.acquire() as connection, connection.transaction():
+        with _refused():
+            async with self._pool.transaction() as connection:
                 return await _write_fenced(connection, incarnation, commit)
 
     async def probe(self, incarnation: Incarnation, commit: Commit) -> None:
         """See the port."""
-        with unavailable_when_away(), _refused():
-            async with self._pool.acquire() as connection:
-                transaction = connection.transaction()
-                await transaction.start()
-                try:
-                    await _write_fenced(connection, incarnation, commit)
-                finally:
-                    await transaction.rollback()
+        with _refused():
+            async with self._pool.transaction(dry=True) as connection:
+                await _write_fenced(connection, incarnation, commit)
 
 
 @contextmanager

@@ -7,19 +7,10 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from uuid import UUID
 
-import asyncpg
-
 from adapters.audit import write_audit
 from adapters.insight_statements import statements
 from adapters.offenders import Offenders
-from adapters.postgres import (
-    COMMAND_TIMEOUT_S,
-    INSIGHTS_CONNECTIONS,
-    open_pool,
-    to_datetime,
-    to_ms,
-    unavailable_when_away,
-)
+from adapters.postgres import INSIGHTS_CONNECTIONS, PostgresPool, StoreTooSlow, open_pool, to_datetime, to_ms
 from adapters.rows import violation_from_row
 from adapters.violation_pages import ViolationPages
 from domain.audit import Change
@@ -42,6 +33,9 @@ _SQL = statements()
 TIMEOUT_MS = 5_000
 """A statement that takes longer is ended by Postgres."""
 
+_REST_WITHIN_S = 3.0
+"""What the wait for a connection and an answer's other statements may take beside one that takes so long."""
+
 _SETTINGS = {
     # Which filters there are, and how many months a span has, decides how a statement is best run.
     "plan_cache_mode": "force_custom_plan",
@@ -56,7 +50,7 @@ _SETTINGS = {
 class PostgresInsightStore:
     """Implements :class:`domain.insights.InsightStore`."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
 
     @classmethod
@@ -65,15 +59,15 @@ class PostgresInsightStore:
     ) -> PostgresInsightStore:
         """Connect, with connections of its own: what takes long here keeps nobody else waiting."""
         chosen = {**_SETTINGS, "statement_timeout": str(timeout_ms), **(settings or {})}
-        waits_s = max(COMMAND_TIMEOUT_S, timeout_ms / 1000)
+        within_s = timeout_ms / 1000 + _REST_WITHIN_S
         pool = await open_pool(
-            database_url, max_size=INSIGHTS_CONNECTIONS, settings=chosen, command_timeout_s=waits_s
+            database_url, max_size=INSIGHTS_CONNECTIONS, within_s=within_s, settings=chosen
         )
         return cls(pool)
 
     async def close(self) -> None:
         """Let the connections go, at once."""
-        self._pool.terminate()
+        await self._pool.close()
 
     async def violations(
         self, guild_id: int, wanted: Wanted, *, limit: int, offset: int, beyond: Beyond | None = None
@@ -102,7 +96,7 @@ class PostgresInsightStore:
     ) -> Reviewed | None:
         """See the port."""
         with _in_time():
-            async with self._pool.acquire() as connection, connection.transaction():
+            async with self._pool.transaction() as connection:
                 await connection.execute(_SQL["lock_review"], violation_id)
                 row = await connection.fetchrow(_SQL["violation"], violation_id, guild_id)
                 if row is None:
@@ -179,21 +173,17 @@ class PostgresInsightStore:
     @asynccontextmanager
     async def _moment(self) -> AsyncIterator[Any]:
         """Hold a connection whose statements all see the same rows."""
-        async with (
-            self._pool.acquire() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
+        async with self._pool.transaction(isolation="repeatable_read", readonly=True) as connection:
             yield connection
 
 
 @contextmanager
 def _in_time() -> Iterator[None]:
     """Turn what Postgres ended for taking too long into :class:`QueryTooSlow`."""
-    with unavailable_when_away():
-        try:
-            yield
-        except asyncpg.QueryCanceledError as error:
-            raise QueryTooSlow from error
+    try:
+        yield
+    except StoreTooSlow as error:
+        raise QueryTooSlow from error
 
 
 async def _is_counted(connection: Any, span: Span) -> bool:

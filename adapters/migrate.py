@@ -8,7 +8,7 @@ from importlib.resources import files
 import asyncpg
 import msgspec
 
-from adapters.postgres import unavailable_when_away
+from adapters.postgres import CONNECTS_WITHIN_S, unavailable_when_away
 from domain.errors import ConfigurationInvalid
 
 _LOCK_KEY = 0x6775696C6468  # "guildh": only one process migrates at a time
@@ -46,7 +46,7 @@ async def migrate(database_url: str) -> list[str]:
 
     """
     with unavailable_when_away():
-        connection = await asyncpg.connect(database_url)
+        connection = await asyncpg.connect(database_url, timeout=CONNECTS_WITHIN_S)
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK_KEY)
         await connection.execute(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncpg
-
-from adapters.postgres import to_ms, unavailable_when_away
+from adapters.postgres import PostgresPool, to_ms
 from adapters.queries import load_queries
 from domain.network import GapView, Totals
 
@@ -14,25 +12,22 @@ _SQL = load_queries("network.sql")
 class PostgresNetworkStore:
     """Implements :class:`domain.network.NetworkStore`."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
 
     async def totals(self) -> Totals:
         """See the port."""
-        with unavailable_when_away():
-            row = await self._pool.fetchrow(_SQL["totals"])
+        row = await self._pool.fetchrow(_SQL["totals"])
         return Totals(**dict(row or {}))
 
     async def online_guilds(self, shard_ids: tuple[int, ...], shard_count: int) -> list[int]:
         """Return the guilds of these shards in which the bot is known to be online."""
-        with unavailable_when_away():
-            rows = await self._pool.fetch(_SQL["online_guilds"], shard_count, list(shard_ids))
+        rows = await self._pool.fetch(_SQL["online_guilds"], shard_count, list(shard_ids))
         return [row["guild_id"] for row in rows]
 
     async def gaps(self, *, limit: int) -> list[GapView]:
         """See the port."""
-        with unavailable_when_away():
-            rows = await self._pool.fetch(_SQL["gaps"], limit)
+        rows = await self._pool.fetch(_SQL["gaps"], limit)
         return [
             GapView(
                 source=row["source"],

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import asyncpg
 
-from adapters.postgres import to_datetime, to_ms, unavailable_when_away
+from adapters.postgres import PostgresPool, to_datetime, to_ms
 from adapters.queries import load_queries
 from domain.people import Person
 
@@ -16,13 +16,12 @@ _SQL = load_queries("people.sql")
 class PeopleTable:
     """Implements :class:`domain.people.PersonMemory`."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
 
     async def recall(self, user_ids: Collection[int]) -> dict[int, Person]:
         """See the port."""
-        with unavailable_when_away():
-            rows = await self._pool.fetch(_SQL["recall"], list(user_ids))
+        rows = await self._pool.fetch(_SQL["recall"], list(user_ids))
         return {row["user_id"]: _person(row) for row in rows}
 
     async def remember(self, people: Collection[Person]) -> None:
@@ -33,8 +32,7 @@ class PeopleTable:
             for when in (to_datetime(who.seen_ms),)
         ]
         if rows:
-            with unavailable_when_away():
-                await self._pool.execute(_SQL["remember"], *map(list, zip(*rows, strict=True)))
+            await self._pool.execute(_SQL["remember"], *map(list, zip(*rows, strict=True)))
 
 
 def _person(row: asyncpg.Record) -> Person:

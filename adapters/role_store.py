@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from typing import Any, assert_never
 
 import asyncpg
 
 from adapters.audit import write_audit
-from adapters.postgres import ROLE_STORE_CONNECTIONS, open_pool, to_ms, unavailable_when_away
+from adapters.postgres import ROLE_STORE_CONNECTIONS, PostgresPool, open_pool, to_ms
 from adapters.queries import load_queries
 from domain.permissions import Role
 from domain.roles import (
@@ -31,13 +29,11 @@ from domain.roles import (
 
 _SQL = load_queries("role_store.sql")
 
-READ_WITHIN_S = 5.0
-
 
 class PostgresRoleStore:
     """Implements :class:`domain.roles.RoleStore`."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
 
     @classmethod
@@ -47,15 +43,15 @@ class PostgresRoleStore:
 
     async def close(self) -> None:
         """Let the connections go, at once."""
-        self._pool.terminate()
+        await self._pool.close()
 
     async def records(self, members: Collection[Member]) -> dict[Member, GuildRoles]:
         """See the port."""
         guild_ids = [member.guild_id for member in members]
         user_ids = [member.user_id for member in members]
-        async with self._reading():
-            rows = await self._pool.fetch(_SQL["records"], guild_ids, user_ids)
-            mapped = _by_guild(await self._pool.fetch(_SQL["mapped"], guild_ids))
+        async with self._pool.connection() as connection:
+            rows = await connection.fetch(_SQL["records"], guild_ids, user_ids)
+            mapped = _by_guild(await connection.fetch(_SQL["mapped"], guild_ids))
         return {
             member: GuildRoles(
                 discord_owner_id=row["discord_owner_id"],
@@ -68,41 +64,32 @@ class PostgresRoleStore:
     async def change(self, change: RoleChange, author: Author) -> int:
         """See the port."""
         guild_id = author.member.guild_id
-        with unavailable_when_away():
-            async with self._pool.acquire(timeout=READ_WITHIN_S) as connection, connection.transaction():
-                await connection.execute(_SQL["lock"], guild_id)
-                entry = decide(await _roles_of_note(connection, change, author), author, change)
-                now = await connection.fetchval(_SQL["now"])
-                await connection.execute(*_statement(change, guild_id, author.member.user_id, now))
-                await write_audit(connection, [entry])
+        async with self._pool.transaction() as connection:
+            await connection.execute(_SQL["lock"], guild_id)
+            entry = decide(await _roles_of_note(connection, change, author), author, change)
+            now = await connection.fetchval(_SQL["now"])
+            await connection.execute(*_statement(change, guild_id, author.member.user_id, now))
+            await write_audit(connection, [entry])
         return to_ms(now)
 
     async def give(self, guild_id: int, user_id: int, role: Role) -> None:
         """Give somebody a role by no person's decision, as the demo does for its people."""
-        with unavailable_when_away():
-            await self._pool.execute(_SQL["assign"], guild_id, user_id, role, None, datetime.now(UTC))
+        await self._pool.execute(_SQL["assign"], guild_id, user_id, role, None, datetime.now(UTC))
 
     async def assignments(self, guild_id: int, *, limit: int, offset: int) -> tuple[list[Assignment], int]:
         """See the port."""
-        async with self._reading():
-            rows = await self._pool.fetch(_SQL["assignments"], guild_id, limit, offset)
-            total = await self._pool.fetchval(_SQL["count_assignments"], guild_id)
+        async with self._pool.connection() as connection:
+            rows = await connection.fetch(_SQL["assignments"], guild_id, limit, offset)
+            total = await connection.fetchval(_SQL["count_assignments"], guild_id)
         found = [Assignment(user_id, role, by, to_ms(at)) for user_id, role, by, at in rows]
         return found, int(total)
 
     async def mappings(self, guild_id: int, *, limit: int, offset: int) -> tuple[list[Mapping], int]:
         """See the port."""
-        async with self._reading():
-            rows = await self._pool.fetch(_SQL["mappings"], guild_id, limit, offset)
-            total = await self._pool.fetchval(_SQL["count_mappings"], guild_id)
+        async with self._pool.connection() as connection:
+            rows = await connection.fetch(_SQL["mappings"], guild_id, limit, offset)
+            total = await connection.fetchval(_SQL["count_mappings"], guild_id)
         return [Mapping(role_id, role, by, to_ms(at)) for role_id, role, by, at in rows], int(total)
-
-    @asynccontextmanager
-    async def _reading(self) -> AsyncIterator[None]:
-        """Give a read, and the wait for a connection, a bounded time: whoever asks gave up by then."""
-        with unavailable_when_away():
-            async with asyncio.timeout(READ_WITHIN_S):
-                yield
 
 
 async def _roles_of_note(connection: Any, change: RoleChange, author: Author) -> GuildRoles:

@@ -11,7 +11,7 @@ import time
 
 import asyncpg
 
-from adapters.postgres import unavailable_when_away
+from adapters.postgres import PostgresPool
 from adapters.queries import load_queries
 
 _SQL = load_queries("rollups.sql")
@@ -28,23 +28,22 @@ _TURN_S = 0.5
 """For so long one call counts batch after batch; then whoever calls looks after other things."""
 
 
-async def roll_up(pool: asyncpg.Pool[asyncpg.Record]) -> bool:
+async def roll_up(pool: PostgresPool) -> bool:
     """See :meth:`domain.ports.GuildStore.roll_up`."""
     until = time.monotonic() + _TURN_S
-    with unavailable_when_away():
-        while True:
-            more = bool(
-                await pool.fetchval(_SQL["count_earlier"], BATCH_BLOCKS)
-                or await pool.fetchval(_SQL["recount_late"], BATCH_PEOPLE)
-                or await _build_index(pool)
-            )
-            if not more or time.monotonic() >= until:
-                return more
+    while True:
+        more = bool(
+            await pool.fetchval(_SQL["count_earlier"], BATCH_BLOCKS)
+            or await pool.fetchval(_SQL["recount_late"], BATCH_PEOPLE)
+            or await _build_index(pool)
+        )
+        if not more or time.monotonic() >= until:
+            return more
 
 
-async def _build_index(pool: asyncpg.Pool[asyncpg.Record]) -> bool:
+async def _build_index(pool: PostgresPool) -> bool:
     """Make an index that a month of an earlier release lacks; return whether there may be another."""
     try:
-        return bool(await pool.fetchval(_SQL["build_index"], timeout=_INDEX_TIMEOUT_S))
+        return bool(await pool.fetchval(_SQL["build_index"], within_s=_INDEX_TIMEOUT_S))
     except asyncpg.LockNotAvailableError:
         return False  # somebody uses the tables: in an hour it is tried again

@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from adapters.audit import write_audit
-from adapters.postgres import to_ms, unavailable_when_away
+from adapters.postgres import PostgresPool, to_ms
 from adapters.queries import load_queries
 from domain.audit import Change
 from domain.errors import VersionConflict
@@ -35,36 +35,33 @@ _SQL = load_queries("settings.sql")
 class PostgresSettingsStore:
     """Implements :class:`domain.guild_settings.GuildSettingsStore`."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
 
     async def config(self, guild_id: int) -> StoredConfig:
         """See the port."""
-        with unavailable_when_away():
-            row = await self._pool.fetchrow(_SQL["config"], guild_id)
+        row = await self._pool.fetchrow(_SQL["config"], guild_id)
         return _config(row)
 
     async def write_config(
         self, guild_id: int, config: GuildConfig, *, from_version: int, change: Change
     ) -> StoredConfig:
         """See the port."""
-        with unavailable_when_away():
-            async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute(_SQL["lock_settings"], guild_id)
-                before = _config(await connection.fetchrow(_SQL["config"], guild_id))
-                if before.version != from_version:
-                    raise VersionConflict(current_version=before.version)
-                row = await connection.fetchrow(
-                    _SQL["write_config"], guild_id, config.model_dump_json(), change.by_user_id
-                )
-                details = what_changed(before.config, config)
-                await write_audit(connection, [change.entry(guild_id, "config.updated", None, details)])
-                return _config(row)
+        async with self._pool.transaction() as connection:
+            await connection.execute(_SQL["lock_settings"], guild_id)
+            before = _config(await connection.fetchrow(_SQL["config"], guild_id))
+            if before.version != from_version:
+                raise VersionConflict(current_version=before.version)
+            row = await connection.fetchrow(
+                _SQL["write_config"], guild_id, config.model_dump_json(), change.by_user_id
+            )
+            details = what_changed(before.config, config)
+            await write_audit(connection, [change.entry(guild_id, "config.updated", None, details)])
+            return _config(row)
 
     async def rules(self, guild_id: int) -> list[StoredRule]:
         """See the port."""
-        with unavailable_when_away():
-            rows = await self._pool.fetch(_SQL["rules"], guild_id)
+        rows = await self._pool.fetch(_SQL["rules"], guild_id)
         stored = {name: StoredRule(name, rule) for name, rule in default_rules().items()}
         stored |= {rule.name: rule for row in rows if (rule := _rule(row)) is not None}
         return [stored[name] for name in sorted(stored)]
@@ -73,42 +70,40 @@ class PostgresSettingsStore:
         self, guild_id: int, name: str, rule: AnyRule, *, from_version: int, change: Change
     ) -> StoredRule:
         """See the port."""
-        with unavailable_when_away():
-            async with self._pool.acquire() as connection, connection.transaction():
-                before = await self._locked(connection, guild_id, name)
-                version = before["version"] if before else 0
-                if version != from_version:
-                    raise VersionConflict(current_version=version)
-                if before is None and await connection.fetchval(_SQL["count_rules"], guild_id) >= MAX_RULES:
-                    raise TooManyRules
-                row: Any = await connection.fetchrow(
-                    _SQL["write_rule"],
-                    guild_id,
-                    name,
-                    rule.model_dump_json(),
-                    rule.enabled,
-                    change.by_user_id,
-                )
-                old = _rule(before) if before else None
-                details = what_changed(old.rule if old else default_rules().get(name), rule)
-                await write_audit(connection, [change.entry(guild_id, "rule.updated", name, details)])
-                return StoredRule(name, rule, row["version"], row["updated_by"], to_ms(row["updated_at"]))
+        async with self._pool.transaction() as connection:
+            before = await self._locked(connection, guild_id, name)
+            version = before["version"] if before else 0
+            if version != from_version:
+                raise VersionConflict(current_version=version)
+            if before is None and await connection.fetchval(_SQL["count_rules"], guild_id) >= MAX_RULES:
+                raise TooManyRules
+            row: Any = await connection.fetchrow(
+                _SQL["write_rule"],
+                guild_id,
+                name,
+                rule.model_dump_json(),
+                rule.enabled,
+                change.by_user_id,
+            )
+            old = _rule(before) if before else None
+            details = what_changed(old.rule if old else default_rules().get(name), rule)
+            await write_audit(connection, [change.entry(guild_id, "rule.updated", name, details)])
+            return StoredRule(name, rule, row["version"], row["updated_by"], to_ms(row["updated_at"]))
 
     async def delete_rule(
         self, guild_id: int, name: str, *, from_version: int | None, change: Change
     ) -> None:
         """See the port."""
-        with unavailable_when_away():
-            async with self._pool.acquire() as connection, connection.transaction():
-                before = await self._locked(connection, guild_id, name)
-                if before is None:
-                    raise NoSuchRule
-                if from_version not in (None, before["version"]):
-                    raise VersionConflict(current_version=before["version"])
-                await connection.execute(_SQL["delete_rule"], guild_id, name)
-                old = _rule(before)
-                details = what_changed(old.rule if old else None, default_rules().get(name))
-                await write_audit(connection, [change.entry(guild_id, "rule.deleted", name, details)])
+        async with self._pool.transaction() as connection:
+            before = await self._locked(connection, guild_id, name)
+            if before is None:
+                raise NoSuchRule
+            if from_version not in (None, before["version"]):
+                raise VersionConflict(current_version=before["version"])
+            await connection.execute(_SQL["delete_rule"], guild_id, name)
+            old = _rule(before)
+            details = what_changed(old.rule if old else None, default_rules().get(name))
+            await write_audit(connection, [change.entry(guild_id, "rule.deleted", name, details)])
 
     @staticmethod
     async def _locked(connection: Any, guild_id: int, name: str) -> Any:

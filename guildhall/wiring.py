@@ -153,7 +153,7 @@ async def open_api_ports(wiring: Wiring) -> ApiPorts:
 
     async def close() -> None:
         await watch.stop()
-        pool.terminate()
+        await pool.close()
         await insights.close()
         await tasks.stop()
         await ended.close()
@@ -194,7 +194,7 @@ async def open_relay_ports(wiring: Wiring) -> RelayPorts:
     ended = RedisEndedSessions(wiring.redis_url)
 
     async def close() -> None:
-        pool.terminate()
+        await pool.close()
         await ended.close()
         await close_sessions()
         await redis.aclose()
@@ -344,7 +344,7 @@ async def find_online_guilds(database_url: str, shard_count: int, shard_ids: tup
     try:
         return await PostgresNetworkStore(pool).online_guilds(shard_ids, shard_count)
     finally:
-        pool.terminate()
+        await pool.close()
 
 
 def _ask_for_members(wiring: Wiring) -> MemberRoles:

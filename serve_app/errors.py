@@ -79,7 +79,9 @@ _TOLD: dict[type, _Told] = {
     QueryTooSlow: _Told(
         504, "query_too_slow", "This takes too long right now. Ask for less, or try again in a moment."
     ),
-    StoreUnavailable: _Told(503, "database_unavailable", "The database is away. Try again in a moment."),
+    StoreUnavailable: _Told(
+        503, "database_unavailable", "The database is away. Try again in a moment.", retry_after_s=2
+    ),
     SessionsUnavailable: _Told(
         503, "sessions_unavailable", "Logins cannot be checked. Try again in a moment."
     ),

@@ -81,7 +81,9 @@ class SupervisedTasks:
 
     def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something that ends by itself; what it raises is logged."""
-        return self._own(name, self._once(name, work))
+        task = self._own(name, self._once(name, work))
+        task.add_done_callback(lambda _: work.close())  # should it have been ended before it began
+        return task
 
     def call(self, name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run something for a caller, who takes what it returns or raises from the task."""

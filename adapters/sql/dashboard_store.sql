@@ -9,6 +9,3 @@ SELECT guild_id, hour, messages, low, medium, high, critical, joins, leaves
 FROM metrics_hourly
 WHERE guild_id = $1 AND hour >= greatest($2, kept_since())
 ORDER BY hour;
-
--- name: ping
-SELECT 1;

@@ -12,4 +12,7 @@ SELECT least(
     CASE WHEN datconnlimit < 0 THEN NULL ELSE datconnlimit END
 )
 FROM pg_roles, pg_database
-WHERE rolname = current_user AND datname = current_database()
+WHERE rolname = current_user AND datname = current_database();
+
+-- name: ping
+SELECT 1;

@@ -6,13 +6,12 @@ import json
 from itertools import count
 from typing import Any, NamedTuple, Protocol
 
-import asyncpg
-
 from adapters.audit import PostgresAuditLog
 from adapters.dashboard_store import PostgresDashboardStore
 from adapters.guild_store import PostgresGuildStore
 from adapters.insight_store import PostgresInsightStore
 from adapters.memory import MemoryDashboardStore, MemoryDatabase, MemoryGuildStore, MemoryInsightStore
+from adapters.postgres import open_pool
 from domain.audit import AuditEntry
 from domain.events import ViolationDetected
 from domain.guild import Effect, GuildState, apply_all
@@ -191,6 +190,6 @@ async def postgres_stores(dsn: str) -> tuple[Stores, list[Any]]:
     guilds = await PostgresGuildStore.open(dsn)
     dashboard = await PostgresDashboardStore.open(dsn)
     insights = await PostgresInsightStore.open(dsn)
-    pool: asyncpg.Pool[asyncpg.Record] = await asyncpg.create_pool(dsn, min_size=1, max_size=2)
+    pool = await open_pool(dsn, max_size=2)
     stores = Stores(guilds, dashboard, PostgresBooks(pool), insights)
     return stores, [guilds, dashboard, insights, pool]

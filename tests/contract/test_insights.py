@@ -588,7 +588,7 @@ async def test_what_takes_too_long_is_ended(postgres_dsn: str) -> None:
     """By the database itself, which is then free for others; and the store goes on."""
     store = await PostgresInsightStore.open(postgres_dsn, timeout_ms=50)
     try:
-        async with store._pool.acquire() as connection, connection.transaction():
+        async with store._pool.transaction() as connection:
             await connection.execute("LOCK TABLE violations, violation_rule_hours IN ACCESS EXCLUSIVE MODE")
             with pytest.raises(QueryTooSlow):
                 await store.quarters(1, SPAN)

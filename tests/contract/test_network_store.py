@@ -50,7 +50,8 @@ async def test_the_online_guilds_of_shards_are_found(postgres_dsn: str) -> None:
     offline, gone = ids[0] + 1, ids[0] + 2
     rows = [(guild_id, True, True) for guild_id in ids] + [(offline, True, False), (gone, False, True)]
     insert = "INSERT INTO guilds (guild_id, bot_present, bot_online) VALUES ($1, $2, $3)"
-    await pool.executemany(insert, rows)
+    async with pool.transaction() as connection:
+        await connection.executemany(insert, rows)
     found = set(await PostgresNetworkStore(pool).online_guilds((0, 3), 4))
     assert found & {*ids, offline, gone} == {ids[0], ids[3]}
     await pool.close()
@@ -75,7 +76,7 @@ async def test_the_newest_gaps_come_first(postgres_dsn: str) -> None:
 
 async def test_a_database_that_is_away_says_so(postgres_dsn: str) -> None:
     pool = await open_pool(postgres_dsn, max_size=1)
-    pool.terminate()
+    await pool.close()
     store = PostgresNetworkStore(pool)
     with pytest.raises(StoreUnavailable):
         await store.totals()

@@ -81,7 +81,7 @@ async def test_a_place_that_is_away_says_so(kind: str, postgres_dsn: str, tmp_pa
         where = RedisPeople(f"unix://{tmp_path}/nobody.sock")
     else:
         pool = await open_pool(postgres_dsn, max_size=1)
-        pool.terminate()
+        await pool.close()
         where = PeopleTable(pool)
     with pytest.raises(StoreUnavailable):
         await where.recall([1])

@@ -86,7 +86,7 @@ async def world(request: pytest.FixtureRequest, postgres_dsn: str) -> AsyncItera
     hosts = await PostgresGuildStore.open(postgres_dsn)
     yield World(store, PostgresAuditLog(pool), hosts, store.give)
     await hosts.close()
-    pool.terminate()
+    await pool.close()
 
 
 @pytest.fixture

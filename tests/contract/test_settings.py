@@ -45,7 +45,7 @@ class Settings(NamedTuple):
     audit: AuditLog
     warn: Callable[[int, int, int, int], Awaitable[None]]
     """(guild id, user id, count, last at)"""
-    take_away: Callable[[], None]
+    take_away: Callable[[], Awaitable[None]]
 
     async def audited(self, guild_id: int) -> list[AuditEntry]:
         rows, _ = await self.audit.page(guild_id, limit=100, offset=0)
@@ -61,7 +61,7 @@ async def world(request: pytest.FixtureRequest, postgres_dsn: str) -> AsyncItera
         async def warn_there(guild_id: int, user_id: int, count: int, last_at_ms: int) -> None:
             memory.rows[guild_id, user_id] = UserWarnings(user_id, count, last_at_ms)
 
-        def away() -> None:
+        async def away() -> None:
             database.available = False
 
         yield Settings(MemorySettingsStore(database), memory, MemoryAuditLog(database), warn_there, away)
@@ -73,8 +73,8 @@ async def world(request: pytest.FixtureRequest, postgres_dsn: str) -> AsyncItera
         await pool.execute(insert, guild_id, user_id, count, to_datetime(last_at_ms))
 
     stores = PostgresSettingsStore(pool), PostgresWarningStore(pool), PostgresAuditLog(pool)
-    yield Settings(*stores, warn_here, pool.terminate)
-    pool.terminate()
+    yield Settings(*stores, warn_here, pool.close)
+    await pool.close()
 
 
 class TestConfig:
@@ -255,7 +255,7 @@ class TestWarnings:
 async def test_when_the_database_is_away_everything_says_so(world: Settings) -> None:
     """Nothing is half done."""
     guild_id = fresh_id()
-    world.take_away()
+    await world.take_away()
     settings, warnings = world.settings, world.warnings
     for call in (
         settings.config(guild_id),

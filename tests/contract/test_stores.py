@@ -690,6 +690,7 @@ async def test_a_database_that_cannot_be_used_is_away(postgres_dsn: str) -> None
             pytest.fail("it did not come back")
     await other.execute("ALTER ROLE CURRENT_USER SET default_transaction_read_only = on")
     standby, more = await postgres_stores(postgres_dsn)
+    await standby.guilds.hosts()  # it connects when it is first asked
     await other.execute("SET default_transaction_read_only = off; ALTER ROLE CURRENT_USER RESET ALL")
     with pytest.raises(StoreUnavailable):
         await standby.guilds.register_host("h0")
@@ -706,7 +707,7 @@ async def test_a_host_that_froze_in_a_transaction_does_not_keep_its_successor_wa
     frozen = await PostgresGuildStore.open(postgres_dsn)
     name = f"host{fresh_id()}"
     old = await frozen.register_host(name)
-    async with frozen._pool.acquire() as connection:
+    async with frozen._pool.connection() as connection:
         transaction = connection.transaction()
         await transaction.start()
         held = await connection.fetchval("SELECT incarnation FROM hosts WHERE host_id = $1 FOR SHARE", name)
@@ -729,7 +730,7 @@ async def test_a_commit_in_doubt_is_waited_for(postgres_dsn: str) -> None:
     store = await PostgresGuildStore.open(postgres_dsn)
     incarnation = await store.register_host(name)
     try:
-        async with store._pool.acquire() as connection:
+        async with store._pool.connection() as connection:
             transaction = connection.transaction()
             await transaction.start()
             await connection.execute("SELECT 1 FROM hosts WHERE host_id = $1 FOR SHARE", name)

@@ -82,7 +82,7 @@ class Flaky:
 async def log(postgres_dsn: str) -> AsyncIterator[Flaky]:
     pool = await open_pool(postgres_dsn, max_size=2)
     yield Flaky(PostgresAuditLog(pool))
-    pool.terminate()
+    await pool.close()
 
 
 denial = st.tuples(st.just("denial"), st.integers(1, 3), st.sampled_from(["manage_roles", "view_config"]))
