@@ -191,7 +191,10 @@ def what_changed(before: BaseModel | None, after: BaseModel | None) -> dict[str,
 
 
 class StoredConfig(msgspec.Struct, frozen=True):
-    """A guild's configuration; version 0 is the default that nobody has changed yet."""
+    """A guild's configuration; version 0 is the default that nobody has changed yet.
+
+    Versions grow and never repeat, not even after the database was restored to an earlier time.
+    """
 
     config: GuildConfig
     version: int = 0

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from domain.guild_settings import GuildConfig, StoredConfig
-from domain.json_numbers import WHOLE
+from domain.json_numbers import MOST_WHOLE, WHOLE
 from domain.people import People
 from domain.views import UserView
 from serve_app.access import Granted, Needs, Ports
@@ -34,7 +34,7 @@ class ConfigChange(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     config: GuildConfig
-    version: Annotated[int, Field(ge=0, le=2**31 - 1), WHOLE]
+    version: Annotated[int, Field(ge=0, le=MOST_WHOLE), WHOLE]
 
 
 @router.get("", response_model=ServerConfig)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from domain.guild_settings import RULE_NAME, NoSuchRule, Rule, StoredRule, default_rules
-from domain.json_numbers import WHOLE
+from domain.json_numbers import MOST_WHOLE, WHOLE
 from domain.people import People
 from domain.views import UserView
 from serve_app.access import Granted, Needs, Ports
@@ -19,7 +19,7 @@ from serve_app.plain_route import PlainRoute
 
 router = APIRouter(prefix="/api/servers/{guild_id}/rules", tags=["rules"], route_class=PlainRoute)
 
-Version = Annotated[int, Field(ge=0, le=2**31 - 1), WHOLE]
+Version = Annotated[int, Field(ge=0, le=MOST_WHOLE), WHOLE]
 RuleName = Annotated[str, Path(pattern=RULE_NAME, description="Small letters, digits and hyphens, up to 40")]
 
 
@@ -96,7 +96,7 @@ async def delete_rule(
     ports: Ports,
     change: Changes,
     rule: RuleName,
-    version: Annotated[int | None, Query(ge=1, le=2**31 - 1), DIGITS] = None,
+    version: Annotated[int | None, Query(ge=1, le=MOST_WHOLE), DIGITS] = None,
 ) -> Response:
     """Take a server's own rule away. In place of a default, the default holds again."""
     await ports.guild_settings.delete_rule(granted.guild_id, rule, from_version=version, change=change)

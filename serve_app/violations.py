@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from domain.events import Detection, Severity
 from domain.ids import DISCORD_EPOCH_MS, parse_snowflake
 from domain.insights import ReviewState, Wanted
-from domain.json_numbers import WHOLE
+from domain.json_numbers import MOST_WHOLE, WHOLE
 from domain.people import People
 from domain.views import Verdict, ViolationView
 from serve_app.access import ID_SCHEMA, Granted, Needs, Ports
@@ -66,7 +66,7 @@ class NewReview(BaseModel):
 
     verdict: Verdict
     note: Annotated[str, Field(max_length=MAX_NOTE, json_schema_extra=PLAIN_TEXT)] | None = None
-    version: Annotated[int, Field(ge=0, le=2**31 - 1), WHOLE]
+    version: Annotated[int, Field(ge=0, le=MOST_WHOLE), WHOLE]
     """Of the review that it is to replace; 0 when there is none."""
 
 

@@ -146,7 +146,7 @@ SELECT event_id, ts, guild_id, message_id, user_id, severity, detection, rule, $
 FROM violations WHERE event_id = $1 AND guild_id = $2
 ON CONFLICT (event_id, ts) DO UPDATE
 SET verdict = excluded.verdict, note = excluded.note, reviewed_by = excluded.reviewed_by, reviewed_at = now(),
-    version = r.version + 1
+    version = next_version(r.version)
 RETURNING reviewed_at, version;
 
 -- name: response_ms

@@ -8,7 +8,7 @@ SELECT version, config, updated_by, updated_at FROM guild_config WHERE guild_id 
 -- name: write_config
 INSERT INTO guild_config AS c (guild_id, config, updated_by) VALUES ($1, $2::jsonb, $3)
 ON CONFLICT (guild_id) DO UPDATE
-SET version = c.version + 1, config = excluded.config, updated_by = excluded.updated_by, updated_at = now()
+SET version = next_version(c.version), config = excluded.config, updated_by = excluded.updated_by, updated_at = now()
 RETURNING version, config, updated_by, updated_at;
 
 -- name: rules
@@ -23,9 +23,9 @@ SELECT count(*) FROM rules WHERE guild_id = $1;
 -- name: write_rule
 -- A new rule's version is above that of every rule that was deleted: an old page's save must not meet it.
 INSERT INTO rules AS r (guild_id, rule, version, body, enabled, updated_by)
-VALUES ($1, $2, coalesce((SELECT last_version FROM deleted_rules WHERE guild_id = $1), 0) + 1, $3::jsonb, $4, $5)
+VALUES ($1, $2, next_version(coalesce((SELECT last_version FROM deleted_rules WHERE guild_id = $1), 0)), $3::jsonb, $4, $5)
 ON CONFLICT (guild_id, rule) DO UPDATE
-SET version = r.version + 1, body = excluded.body, enabled = excluded.enabled,
+SET version = next_version(r.version), body = excluded.body, enabled = excluded.enabled,
     updated_by = excluded.updated_by, updated_at = now()
 RETURNING version, updated_by, updated_at;
 

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import asyncpg
+import pytest
 
 from actors.guild import Watch
 from actors.host import GuildHost, HostSettings
@@ -20,12 +21,18 @@ from adapters.embedded_postgres import EmbeddedPostgres
 from adapters.guild_store import PostgresGuildStore
 from adapters.memory.samples import violation
 from adapters.migrate import migrate
+from adapters.postgres import open_pool
+from adapters.settings_store import PostgresSettingsStore
+from domain.audit import Change
+from domain.errors import VersionConflict
 from domain.events import Accepted, Batch, MessagesCounted, NotMine, Reply, decode_reply, encode_batch
+from domain.guild_settings import GuildConfig, default_rules
 from domain.ids import hour_start
 from domain.placement import place
 from tests.actors.hosts import Listener, until
 
 GUILD = 7
+BY = Change(1, None)
 
 
 async def _begin(dsn: str, host_id: str) -> GuildHost:
@@ -67,8 +74,29 @@ async def _end(*hosts: GuildHost) -> None:
         await host._store.close()  # type: ignore[attr-defined]
 
 
+async def _save(dsn: str, rule: int = 0, config: int = 0) -> tuple[int, int]:
+    """Save a rule and the configuration as a page does that shows these versions; return the new ones."""
+    pool = await open_pool(dsn, max_size=1)
+    store = PostgresSettingsStore(pool)
+    try:
+        flood = default_rules()["mention-flood"]
+        saved = await store.write_rule(GUILD, "mention-flood", flood, from_version=rule, change=BY)
+        after = await store.write_config(GUILD, GuildConfig(), from_version=config, change=BY)
+    finally:
+        await pool.close()
+    return saved.version, after.version
+
+
+async def _replaces_nothing(dsn: str, lost: tuple[int, int], stands: tuple[int, int]) -> None:
+    """Save what stands, then with what a page shows of the lost time: both is refused."""
+    rule, config = await _save(dsn, *stands)
+    for shown in (lost[0], config), (rule, lost[1]):
+        with pytest.raises(VersionConflict):
+            await _save(dsn, *shown)
+
+
 async def test_nothing_of_a_history_that_was_taken_back_is_believed(tmp_path: Path) -> None:
-    """Living hosts are fenced, none of their numbers comes again, positions are old, the gap is told."""
+    """Living hosts are fenced, no number or version comes again, positions are old, the gap is told."""
     data, copy = tmp_path / "data", tmp_path / "copy"
     data.mkdir(mode=0o700)
     with tempfile.TemporaryDirectory(prefix="gh-") as runtime:
@@ -79,6 +107,7 @@ async def test_nothing_of_a_history_that_was_taken_back_is_believed(tmp_path: Pa
         await store.ensure_partitions(now_ms())
         old = await _begin(dsn, "h0")
         assert isinstance(await _send(old, 1, 5), Accepted)
+        page = await _save(dsn)
         await postgres.stop()
         await asyncio.to_thread(_copy, data, copy)
         assert await postgres.start() == dsn
@@ -88,6 +117,7 @@ async def test_nothing_of_a_history_that_was_taken_back_is_believed(tmp_path: Pa
             before = await old.watch("r1", Watch(1, GUILD, 10, None))
             assert isinstance(await _send(old, 2, 7), Accepted)
             later = await _begin(dsn, "h1")
+            lost = await _save(dsn, *page)
             await old.announce(GUILD, [("violation", {"id": str(violation(GUILD).event_id)})])
             await postgres.stop()
             await asyncio.to_thread(shutil.rmtree, data)
@@ -97,6 +127,7 @@ async def test_nothing_of_a_history_that_was_taken_back_is_believed(tmp_path: Pa
             ended = asyncio.create_task(_until_the_end(relay))
             await asyncio.wait_for(ended, 10)
         assert isinstance(await _send(old, 3, 1), NotMine)
+        await _replaces_nothing(dsn, lost, page)
         lives = [old._incarnation.number, later._incarnation.number]
         new = [await _begin(dsn, host_id) for host_id in ("h0", "h1")]
         numbers = [host._incarnation.number for host in new]
