@@ -290,9 +290,9 @@ class RbacHandle:
         why: str | None = await _answer(self._actor.ping.remote())
         return why
 
-    async def roles_of(self, members: Collection[Member]) -> dict[Member, Role | None]:
+    async def roles_of(self, members: Collection[Member], *, wait: bool = True) -> dict[Member, Role | None]:
         """See ``Rbac.roles_of``."""
-        return await self._roles(self._actor.roles_of.remote(list(members)))
+        return await self._roles(self._actor.roles_of.remote(list(members), wait=wait))
 
     async def heard(self, notices: list[AuthorityNotice]) -> None:
         """See ``Rbac.heard``."""

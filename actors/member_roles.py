@@ -70,11 +70,16 @@ class MemberRoles:
         self._quiet_until_s = float("-inf")
         """Until when Discord wants to hear nothing."""
 
-    async def of(self, members: Collection[GuildAndUser]) -> dict[GuildAndUser, frozenset[int] | None]:
-        """Return the roles that Discord gave these members; None where it does not say. Never raises."""
+    async def of(
+        self, members: Collection[GuildAndUser], *, wait: bool = True
+    ) -> dict[GuildAndUser, frozenset[int] | None]:
+        """Return the roles that Discord gave these members; None where it does not say. Never raises.
+
+        Without ``wait`` the answer comes at once; who was not known is being asked about from then on.
+        """
         questions = {member: self._question_about(member) for member in members}
         unknown = {task for member, task in questions.items() if task and member not in self._known}
-        if unknown:
+        if unknown and wait:
             await asyncio.wait(unknown, timeout=self._settings.answer_within_s)
         answers = {member: self._known.get(member) for member in members}
         return {member: answer.discord_roles if answer else None for member, answer in answers.items()}

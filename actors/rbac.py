@@ -95,17 +95,18 @@ class Rbac:
 
     # -- what is asked ------------------------------------------------------------------------------------
 
-    async def roles_of(self, members: Collection[Member]) -> dict[Member, Role | None]:
+    async def roles_of(self, members: Collection[Member], *, wait: bool = True) -> dict[Member, Role | None]:
         """See the port. Discord is asked about those whose role depends on it, and nobody else."""
         self._asked.update(dict.fromkeys((member.guild_id, member.user_id) for member in members))
-        return {member: said.role for member, said in (await self._judged(members)).items() if said.known}
+        judged = await self._judged(members, wait=wait)
+        return {member: said.role for member, said in judged.items() if said.known}
 
-    async def _judged(self, members: Collection[Member]) -> dict[Member, Judgement]:
+    async def _judged(self, members: Collection[Member], *, wait: bool = True) -> dict[Member, Judgement]:
         now_ms, facts = self._now_ms(), self._facts
         records = await (await self._opened()).records(members)
         heard = {m: (facts.corrected(m.guild_id, r, now_ms), *facts.about(m)) for m, r in records.items()}
         asked = [(m.guild_id, m.user_id) for m, known in heard.items() if asks_discord(m, *known)]
-        given = await self._members.of(asked)
+        given = await self._members.of(asked, wait=wait)
         judged = {}
         for member, known in heard.items():
             discord_roles = given.get((member.guild_id, member.user_id), NOTHING)

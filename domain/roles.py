@@ -194,10 +194,11 @@ def _after(roles: GuildRoles, change: RoleChange) -> GuildRoles:
 class Roles(Protocol):
     """The roles of all guilds. All calls raise ``StoreUnavailable`` or ``RolesUnavailable``: then deny."""
 
-    async def roles_of(self, members: Collection[Member]) -> dict[Member, Role | None]:
+    async def roles_of(self, members: Collection[Member], *, wait: bool = True) -> dict[Member, Role | None]:
         """Return the role of each, None for those who have none.
 
-        Whoever is missing from the answer could not be asked about: that is neither a role nor none.
+        Whoever is missing from the answer could not be asked about: that is neither a role nor none. Without
+        ``wait`` these are also those about whom Discord is only being asked.
         """
         ...
 

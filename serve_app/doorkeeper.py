@@ -8,10 +8,11 @@ hold a role there.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import islice, takewhile
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import structlog
 from cachetools import TTLCache
@@ -28,6 +29,8 @@ from tasks import SupervisedTasks
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 NEEDED: Permission = "view_violations"
 LOOK_AGAIN_S = 120.0
 """Lists of servers are asked for anew after five minutes, and so are a member's roles: with two looks more at
@@ -40,6 +43,7 @@ PAUSE_S = 0.1
 """Between two such questions in a look at all: they are no flood for the one who answers."""
 IDLE_S = 1.0
 ASK_AGAIN_S = 1.0
+"""Between two questions about those of whom nothing is known yet, ``AT_ONCE`` of them at a time."""
 LATELY_S = 20.0
 """Longer than a question takes: the answer that let somebody in may be from before such a change."""
 LOOK_AT_SESSIONS_EVERY_S = 30.0
@@ -94,6 +98,10 @@ class Doorkeeper:
         self._urgent: dict[Subscription, int] = {}
         """Those of whom something was told, and when its reason came about."""
         self._something_urgent = asyncio.Event()
+        self._unanswered: OrderedDict[Subscription, int | None] = OrderedDict()
+        """Those of whom nobody could say anything, in the order in which they are asked about again.
+        Each with when its reason came about, if one was told. The urgent ones do not wait behind them."""
+        self._something_unanswered = asyncio.Event()
         self._round = 0
         """Whoever was not looked at in this one has to be: changes may have been missed before it."""
         self._round_began_s = float("-inf")
@@ -104,6 +112,7 @@ class Doorkeeper:
     def start(self) -> None:
         """Begin to look."""
         self._tasks.keep("obey", self._obey_forever)
+        self._tasks.keep("ask again", self._ask_again_forever)
         self._tasks.keep("look at all", self._look_at_all_forever)
         self._tasks.keep("look at sessions", self._look_at_sessions_forever)
         self._tasks.keep("hear of ends", self._hear_of_ends)
@@ -146,24 +155,29 @@ class Doorkeeper:
     def _left(self, subscription: Subscription) -> None:
         self._looked.pop(subscription, None)
         self._urgent.pop(subscription, None)
+        self._unanswered.pop(subscription, None)
 
     async def _obey_forever(self) -> None:
         while True:
             await self._something_urgent.wait()
             self._something_urgent.clear()
             while self._urgent:
-                if await self._obey():
-                    await asyncio.sleep(ASK_AGAIN_S)
+                # Taken out first: what is told during the question is asked about anew.
+                urgent = _take(self._urgent)
+                await self._ask({each: each.member for each in urgent if each.wanted}, urgent)
 
-    async def _obey(self) -> bool:
-        """Ask about some of whom something was told; return whether of any of them nothing is known yet."""
-        urgent = dict(islice(self._urgent.items(), AT_ONCE))
-        left = await self._ask({each: each.member for each in urgent if each.wanted}, urgent)
-        for subscription, at_ms in urgent.items():
-            self._urgent.pop(subscription, None)
-            if subscription in left and subscription in self._looked:
-                self._urgent[subscription] = at_ms
-        return bool(left)
+    async def _ask_again_forever(self) -> None:
+        while True:
+            await self._something_unanswered.wait()
+            while self._unanswered:
+                self._something_unanswered.clear()
+                again = _take(self._unanswered)
+                members = {each: each.member for each in again if each.wanted}
+                if await self._ask(members, again, wait=True):
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(ASK_AGAIN_S):
+                            await self._something_unanswered.wait()
+            self._something_unanswered.clear()
 
     # -- what is looked at without being told ---------------------------------------------------------------
 
@@ -224,15 +238,20 @@ class Doorkeeper:
     async def _ask(
         self,
         members: dict[Subscription, Member],
-        told: dict[Subscription, int] | None = None,
+        told: Mapping[Subscription, int | None] | None = None,
         unsure: Collection[Subscription] = (),
-    ) -> set[Subscription]:
-        """Ask about subscriptions as these members, and do what follows; return of which nothing is known.
+        *,
+        wait: bool = False,
+    ) -> bool:
+        """Ask about subscriptions as these members, and do what follows; return whether any are left.
 
-        A yes to somebody who is unsure does not count as one; a no does.
+        A yes to somebody who is unsure does not count as one; a no does. Those of whom nothing is known are
+        asked about again soon. Without ``wait`` the answer comes at once, whatever Discord does: who is to be
+        deaf waits for nobody of whom Discord must be asked.
         """
+        told = told or {}
         try:
-            roles = await self._roles.roles_of(set(members.values())) if members else {}
+            roles = await self._roles.roles_of(set(members.values()), wait=wait) if members else {}
         except (StoreUnavailable, RolesUnavailable) as problem:
             # What takes a role away is away too: what was granted still holds, for a while.
             log.warning("roles_not_rechecked", error=str(problem))
@@ -240,21 +259,35 @@ class Doorkeeper:
         except Exception:
             log.exception("recheck_broke")
             roles = {}
-        now_s, left = self._monotonic_s(), set()
+        now_s, left = self._monotonic_s(), False
         for subscription, member in members.items():
             looked = self._looked.get(subscription)
             if looked is None or not subscription.wanted:
                 continue
             if member in roles and not may(roles[member], NEEDED):
-                self._end(subscription, (told or {}).get(subscription))
-            elif member in roles and subscription not in unsure:
+                self._end(subscription, told.get(subscription))
+                continue
+            if member in roles and subscription not in unsure:
                 self._looked[subscription] = looked._replace(yes_s=now_s)
-            else:
-                self._unknown += 1
-                left.add(subscription)
-                if now_s - looked.yes_s >= SERVES_S:
-                    self._hub.give_up(subscription)
+                self._unanswered.pop(subscription, None)
+                continue
+            self._unknown += 1
+            if now_s - looked.yes_s >= SERVES_S:
+                self._hub.give_up(subscription)
+            elif member not in roles:
+                left = True
+                self._ask_again(subscription, told.get(subscription), is_new=not wait)
         return left
+
+    def _ask_again(self, subscription: Subscription, told_ms: int | None, *, is_new: bool) -> None:
+        """Queue somebody of whom nothing is known; of whom something was told goes first."""
+        if told_ms is None:
+            told_ms = self._unanswered.get(subscription)
+        is_new = is_new and subscription not in self._unanswered
+        self._unanswered[subscription] = told_ms
+        if is_new:
+            self._unanswered.move_to_end(subscription, last=told_ms is None)
+            self._something_unanswered.set()
 
     def _end(self, subscription: Subscription, told_ms: int | None = None) -> None:
         socket, guild_id = subscription.socket, subscription.guild_id
@@ -297,6 +330,14 @@ class Doorkeeper:
             for socket in sockets:
                 if socket.session_id not in alive:
                     _show_out(socket)
+
+
+def _take(waiting: dict[Subscription, T]) -> dict[Subscription, T]:
+    """Take the first out of a queue, as many as are asked about at once."""
+    first = dict(islice(waiting.items(), AT_ONCE))
+    for subscription in first:
+        del waiting[subscription]
+    return first
 
 
 def _show_out(socket: Socket) -> None:

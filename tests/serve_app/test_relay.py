@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from actors.fan_out import FanOut, Item
@@ -22,7 +23,7 @@ from adapters.memory import (
     MemorySessions,
     SharedSockets,
 )
-from domain.authority import MemberAuthority
+from domain.authority import GuildAuthority, MemberAuthority
 from domain.errors import DiscordUnavailable, HostUnreachable, RolesUnavailable, StoreUnavailable
 from domain.permissions import ADMINISTRATOR
 from domain.protocol import MAX_SUBSCRIPTIONS
@@ -461,7 +462,7 @@ async def test_who_watches_goes_on_while_roles_cannot_be_read(
     roles = relay.relay._ports.roles
     tries = 0
 
-    async def away(_: object) -> Any:
+    async def away(_: object, **_wait: bool) -> Any:
         nonlocal tries
         tries += 1
         raise problem
@@ -514,9 +515,9 @@ def watch_questions(relay: RelayUnderTest, monkeypatch: pytest.MonkeyPatch) -> l
     roles_of = relay.rbac.roles_of
     asked: list[set[int]] = []
 
-    async def counted(members: Any) -> Any:
+    async def counted(members: Any, **wait: bool) -> Any:
         asked.append({member.guild_id for member in members})
-        return await roles_of(members)
+        return await roles_of(members, **wait)
 
     monkeypatch.setattr(relay.rbac, "roles_of", counted)
     return asked
@@ -560,6 +561,40 @@ async def test_who_leaves_discord_is_deaf_at_once(relay: RelayUnderTest) -> None
     assert counts is not None
     assert (counts.authority_changes, counts.revocations, counts.slowest_revocation_ms) == (1, 1, 40)
     connection.leave()
+
+
+async def test_who_is_told_to_be_out_waits_for_nobody_else(relay: RelayUnderTest) -> None:
+    """Not for those of whom only Discord knows, though told of together; these are asked about again."""
+    members = relay.rbac._members
+    members._settings = msgspec.structs.replace(members._settings, answer_within_s=3_600.0)
+    relay.host.at_once = lambda call: call.answer(0)
+    relay.database.role_mappings[GUILD, 71] = Mapping(71, "viewer", 1, 0)
+    relay.members.given[GUILD, 6] = frozenset({71})
+    token = await relay.sessions.create(session_of(membership(GUILD), user_id=6))
+    viewer = relay.connect((b"cookie", f"guildhall={token}".encode()))
+    kicked = await relay.owner(GUILD + 1, user_id=7)
+    for each, guild_id in ((viewer, GUILD), (kicked, GUILD + 1)):
+        each.subscribe(guild_id)
+        await each.frame(1)
+    members._known.clear()  # as in the next life of the actor
+    discord_answers = asyncio.Event()
+
+    async def hangs(*_: int) -> None:
+        await discord_answers.wait()
+
+    relay.members.before = hangs
+    relay.members.given.clear()
+    await relay.rbac.heard(
+        [GuildAuthority(GUILD, relay.clock(), 5), MemberAuthority(GUILD + 1, 7, relay.clock(), None)]
+    )
+    assert (await kicked.frame(2))["code"] == "not_allowed"
+    await relay.rbac.heard([MemberAuthority(GUILD, 8, relay.clock(), None)])
+    assert len(viewer.frames) == 1
+    discord_answers.set()
+    assert (await viewer.frame(2))["code"] == "not_allowed"
+    for each in (viewer, kicked):
+        each.leave()
+    await relay.is_free()
 
 
 @pytest.mark.usefixtures("looks_often")
@@ -623,8 +658,8 @@ async def test_a_change_during_the_question_is_obeyed(
     asked, go_on = asyncio.Event(), asyncio.Event()
     roles_of = relay.rbac.roles_of
 
-    async def slowly(members: Any) -> Any:
-        answer = await roles_of(members)
+    async def slowly(members: Any, **wait: bool) -> Any:
+        answer = await roles_of(members, **wait)
         asked.set()
         await go_on.wait()
         return answer

@@ -29,7 +29,8 @@ class ScriptedRoles:
         self.answering.set()
         self.problem: Exception | None = None
 
-    async def roles_of(self, members: Collection[Member]) -> dict[Member, Role | None]:
+    async def roles_of(self, members: Collection[Member], *, wait: bool = True) -> dict[Member, Role | None]:
+        assert wait
         self.asked.append(list(members))
         found = {member: self.roles.get(member) for member in members if member not in self.unknown}
         await self.answering.wait()
