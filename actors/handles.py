@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Collection
+from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 from typing import Any, TypeVar
 
 import ray
@@ -25,6 +25,7 @@ from actors.user_resolver import ResolverStats
 from domain.authority import AuthorityNotice
 from domain.errors import ActorEnded, GuildhallError, HostUnreachable, RolesUnavailable
 from domain.events import Sender
+from domain.gateway_hearing import ShardHeard
 from domain.people import Person
 from domain.permissions import Role
 from domain.placement import Placement, changed
@@ -294,9 +295,9 @@ class RbacHandle:
         """See ``Rbac.roles_of``."""
         return await self._roles(self._actor.roles_of.remote(list(members), wait=wait))
 
-    async def heard(self, notices: list[AuthorityNotice]) -> None:
+    async def heard(self, notices: list[AuthorityNotice], shards: Sequence[ShardHeard] = ()) -> None:
         """See ``Rbac.heard``."""
-        await self._roles(self._actor.heard.remote(notices))
+        await self._roles(self._actor.heard.remote(notices, shards))
 
     async def changes(self, listener_id: str) -> AsyncIterator[list[AuthorityChange]]:
         """See ``Rbac.changes``."""

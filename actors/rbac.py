@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from itertools import islice
 
 import structlog
@@ -23,6 +23,7 @@ from domain.authority import (
     judge,
 )
 from domain.errors import MayNotChangeRoles, RolesUnavailable, SessionsUnavailable
+from domain.gateway_hearing import ShardHeard
 from domain.permissions import Role, may
 from domain.roles import (
     Assign,
@@ -90,7 +91,7 @@ class Rbac:
     async def ping(self) -> str | None:
         """Return None when all is well, or why not. A life that Ray began connects first."""
         await self._opened()
-        ailing = self._tasks.ailing()
+        ailing = (*self._tasks.ailing(), *self._members.ailing())
         return f"It cannot go on with: {', '.join(ailing)}." if ailing else None
 
     # -- what is asked ------------------------------------------------------------------------------------
@@ -140,19 +141,25 @@ class Rbac:
 
     # -- what is heard, and told --------------------------------------------------------------------------
 
-    async def heard(self, notices: list[AuthorityNotice]) -> None:
+    async def heard(self, notices: list[AuthorityNotice], shards: Sequence[ShardHeard] = ()) -> None:
         """Take what a runner heard: tell those concerned at once, and keep it for the next life.
 
-        About people of whom nobody asked it is remembered only if they are logged in.
+        About people of whom nobody asked it is remembered only if they are logged in. With these notices all
+        is told that ``shards`` have heard so far.
         """
         await self._opened()
         wanted: list[AuthorityNotice] = []
         for notice in notices:
             if isinstance(notice, MemberAuthority):
-                self._members.told(notice.guild_id, notice.user_id, notice.discord_roles or NOTHING)
-                if (notice.guild_id, notice.user_id) not in self._asked:
+                asked = (notice.guild_id, notice.user_id) in self._asked
+                roles = notice.discord_roles or NOTHING
+                self._members.told(notice.guild_id, notice.user_id, roles, wanted=asked)
+                if not asked:
                     continue
+            elif notice.missed:
+                self._members.missed(notice.guild_id)
             wanted.append(notice)
+        self._members.heard(shards)
         self._facts.remember(wanted)
         self._tell(map(change_of, wanted))
         self._unkept |= {change_of(notice)[:2]: notice for notice in notices}

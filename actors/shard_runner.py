@@ -123,7 +123,7 @@ class ShardRunner:
         self._detector = Detector(settings.rules, compile_pattern)
         self._bot: BotConnection
         self._outbox: Outbox
-        self._authority = AuthorityReports(find_authority)
+        self._authority = AuthorityReports(find_authority, settings.shard_count, now_ms)
         self._deletions: asyncio.Queue[PendingDeletion] = asyncio.Queue(MAX_WAITING_DELETIONS)
         self._deleters = SupervisedTasks(settings.runner_id)
         self._tasks = SupervisedTasks(settings.runner_id)
@@ -160,9 +160,9 @@ class ShardRunner:
         self._tasks.keep("end once replaced", self._end_once_replaced, may_end=True)
         for number in range(DELETERS):
             self._deleters.keep(f"delete {number}", self._delete_forever)
-        self._authority.start()
         self._detector.recall(earlier.seen)
         await self._bot.start(self, earlier)
+        self._authority.start(self._bot.shards)
         self._outbox.listening(
             self._bot.shards, self._bot.changed_guilds, self._detector.take_news, self._open_deletions
         )

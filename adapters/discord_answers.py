@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -76,6 +77,19 @@ class Guild(msgspec.Struct):
 class MemberRoles(msgspec.Struct):
     """A member, as far as their roles go."""
 
+    roles: list[Id]
+
+
+class MemberId(msgspec.Struct):
+    """Whose membership it is."""
+
+    id: Id
+
+
+class ListedMember(msgspec.Struct):
+    """A member in a list of them, as far as their roles go."""
+
+    user: MemberId
     roles: list[Id]
 
 
@@ -147,6 +161,29 @@ def busy(retry_after_s: float | None, *, everywhere: bool = True) -> DiscordBusy
     if retry_after_s is None or not math.isfinite(retry_after_s):
         retry_after_s = BUSY_S
     return DiscordBusy(retry_after_s=min(max(retry_after_s, 0.0), MAX_BUSY_S), everywhere=everywhere)
+
+
+def busy_by(content: bytes, headers: Mapping[str, str]) -> DiscordBusy:
+    """Return the error that a 429 stands for. Cloudflare's, which is no JSON, is for everything."""
+    try:
+        refusal = read(content, Refusal)
+    except NotDiscord:
+        return busy(_seconds(headers.get("retry-after")))
+    return busy(refusal.retry_after, everywhere=refusal.everywhere)
+
+
+def exhausted_s(headers: Mapping[str, str]) -> float:
+    """Return for how many seconds nothing of the kind may be asked after an answer with these headers."""
+    if headers.get("x-ratelimit-remaining") != "0":
+        return 0.0
+    return busy(_seconds(headers.get("x-ratelimit-reset-after"))).retry_after_s
+
+
+def _seconds(said: str | None) -> float | None:
+    try:
+        return None if said is None else float(said)
+    except ValueError:
+        return None
 
 
 def picture_url(kind: str, owner_id: str, picture: str | None) -> str | None:

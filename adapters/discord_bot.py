@@ -12,6 +12,7 @@ import structlog
 import yarl
 from discord.gateway import DiscordWebSocket
 from discord.http import Route
+from msgspec.structs import replace
 
 from adapters.clock import now_ms
 from adapters.discord_authority import guild_authority, member_authority, on_member_update
@@ -260,6 +261,8 @@ class _Client(discord.AutoShardedClient):
         self._describe(guild)
         # No sign of life: discord.py may say it long after Discord did.
         self._handler.on_event(BotPresenceChanged(guild.id, online=True, ts_ms=now_ms()))
+        if guild.shard_id not in self._undescribed:  # it was away, and nobody told what happened in it
+            self._handler.on_authority(replace(guild_authority(guild, now_ms()), missed=True))
 
     def _guild_join(self, guild: discord.Guild) -> None:
         self._guild_available(guild)

@@ -34,7 +34,7 @@ from benchmarks.one_host import actor_processes, connected, system
 from benchmarks.result import Result, percentile
 from domain.authority import MemberAuthority
 from domain.placement import place
-from domain.roles import Member, Revoke
+from domain.roles import Member, MemberPage, Revoke
 from domain.sessions import Session, SessionGuild
 from domain.socket_limits import SocketLimits
 from serve_app import doorkeeper
@@ -126,6 +126,9 @@ class _Discord:
     async def discord_roles(self, guild_id: int, user_id: int) -> frozenset[int]:
         del user_id
         return frozenset({guild_id, _MAPPED_ROLE})
+
+    async def list_members(self, guild_id: int, after: int) -> MemberPage:
+        raise NotImplementedError
 
 
 def _members() -> MemberRoles:

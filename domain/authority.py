@@ -47,6 +47,8 @@ class GuildAuthority(msgspec.Struct, frozen=True, tag="guild"):
     """The roles that have Discord's permission ADMINISTRATOR now."""
     deleted: frozenset[int] = frozenset()
     """Roles that are no longer there, though members may be remembered to have them."""
+    missed: bool = False
+    """Whether members may have changed before it without a notice."""
 
 
 AuthorityNotice = MemberAuthority | GuildAuthority

@@ -261,8 +261,20 @@ class GuildRoleSource(Protocol):
         ...
 
 
+class MemberPage(NamedTuple):
+    """Some of a guild's members in the order of their ids, with their roles, @everyone among them."""
+
+    roles: dict[int, frozenset[int]]
+    until: int | None
+    """Whom the page reaches up to; None: it is the last one."""
+
+
 class MemberSource(Protocol):
-    """Discord, as the one who knows which roles of its own somebody has."""
+    """Discord, as the one who knows which roles of its own somebody has.
+
+    ``DiscordBusy`` says with ``everywhere`` whether all questions have to wait, or those of the same kind
+    about the same guild.
+    """
 
     async def discord_roles(self, guild_id: int, user_id: int) -> frozenset[int]:
         """Ask for a member's roles, @everyone among them; none when they are not in the guild.
@@ -272,4 +284,8 @@ class MemberSource(Protocol):
             DiscordUnavailable: no answer that could be used.
 
         """
+        ...
+
+    async def list_members(self, guild_id: int, after: int) -> MemberPage:
+        """Ask for the guild's members whose ids come after this one; raises as ``discord_roles``."""
         ...

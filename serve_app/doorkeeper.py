@@ -33,8 +33,8 @@ T = TypeVar("T")
 
 NEEDED: Permission = "view_violations"
 LOOK_AGAIN_S = 120.0
-"""Lists of servers are asked for anew after five minutes, and so are a member's roles: with two looks more at
-most, what only these tell is obeyed within ten."""
+"""Lists of servers are asked for anew after five minutes, and so are a member's roles where the gateway was
+not heard: with two looks more at most, what only these tell is obeyed within ten."""
 SERVES_S = 600.0
 """For so long a yes serves while nobody can be asked; then whoever watches has to come back."""
 AT_ONCE = 500

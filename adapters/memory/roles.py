@@ -17,6 +17,7 @@ from domain.roles import (
     Mapping,
     MapRole,
     Member,
+    MemberPage,
     Revoke,
     RoleChange,
     UnmapRole,
@@ -107,7 +108,8 @@ class MemoryMembers:
 
     And :class:`domain.roles.GuildRoleSource`: ``existing`` are a guild's roles; of others nobody can say.
 
-    ``before`` may hold an answer or raise instead of it; ``calls`` counts the questions about a member.
+    ``before`` may hold an answer or raise instead of it; ``calls`` counts the questions about a member, and
+    ``lists`` those for a page of a guild's members.
     """
 
     def __init__(self) -> None:
@@ -115,6 +117,8 @@ class MemoryMembers:
         self.existing: dict[int, frozenset[int]] = {}
         self.before: Callable[[int, int], Awaitable[None]] | None = None
         self.calls: Counter[tuple[int, int]] = Counter()
+        self.lists: Counter[int] = Counter()
+        self.page_size = 500
 
     async def discord_roles(self, guild_id: int, user_id: int) -> frozenset[int]:
         """See the port."""
@@ -123,6 +127,16 @@ class MemoryMembers:
             await self.before(guild_id, user_id)
         roles = self.given.get((guild_id, user_id))
         return frozenset() if roles is None else roles | {guild_id}
+
+    async def list_members(self, guild_id: int, after: int) -> MemberPage:
+        """See the port. ``before`` is told the guild, and the id that the page begins with."""
+        self.lists[guild_id] += 1
+        if self.before is not None:
+            await self.before(guild_id, after + 1)
+        ids = sorted(user for guild, user in self.given if guild == guild_id and user > after)
+        page = ids[: self.page_size]
+        roles = {user_id: self.given[guild_id, user_id] | {guild_id} for user_id in page}
+        return MemberPage(roles, page[-1] if len(ids) > len(page) else None)
 
     async def guild_roles(self, guild_id: int) -> frozenset[int]:
         """See the port."""

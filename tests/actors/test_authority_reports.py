@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
@@ -11,6 +11,8 @@ from actors import authority_reports
 from actors.authority_reports import AuthorityReports
 from domain.authority import AuthorityNotice, GuildAuthority, MemberAuthority
 from domain.errors import RolesUnavailable
+from domain.gateway_hearing import ShardHeard
+from domain.ports import GatewaySession, ShardState
 from tests.actors.hosts import until
 
 
@@ -19,15 +21,17 @@ class Sink:
 
     def __init__(self) -> None:
         self.heard_of: list[list[AuthorityNotice]] = []
+        self.shards: list[ShardHeard] = []
         self.problems: list[Exception] = []
         self.open = asyncio.Event()
         self.open.set()
 
-    async def heard(self, notices: list[AuthorityNotice]) -> None:
+    async def heard(self, notices: list[AuthorityNotice], shards: Sequence[ShardHeard] = ()) -> None:
         await self.open.wait()
         if self.problems:
             raise self.problems.pop()
         self.heard_of.append(notices)
+        self.shards += shards
 
 
 def left(user_id: int, at_ms: int = 1) -> MemberAuthority:
@@ -51,8 +55,10 @@ async def reports(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
             raise ValueError("there is no such actor yet")
         return sink
 
-    reports = AuthorityReports(find)
-    reports.start()
+    session = GatewaySession("session", "", 1)
+    shards = (ShardState(0, 9_000, session), ShardState(1, 9_000), ShardState(2, 10_001, session))
+    reports = AuthorityReports(find, 3, lambda: 10_000)
+    reports.start(lambda: shards)
     yield reports
     await reports.stop()
 
@@ -70,6 +76,23 @@ async def test_notices_are_told_in_order_until_they_are_taken(reports: Authority
     reports.add(left(4))
     await until(lambda: len(sink.heard_of) == 2)
     assert sink.heard_of[1] == [left(4)]
+
+
+async def test_what_a_shard_heard_is_all_told_with_it(reports: AuthorityReports, sink: Sink) -> None:
+    """Of shards whose session goes on. After a notice that was lost, another life begins."""
+    reports.add(left(1))
+    await until(lambda: bool(sink.heard_of))
+    [first] = sink.shards
+    assert (first.shard_id, first.shard_count, first.silent_s) == (0, 3, 1.0)
+    await reports._tell_hearing()  # nothing happened
+    await until(lambda: len(sink.shards) == 2)
+    assert (sink.heard_of[1], sink.shards[1]) == ([], first)
+    sink.problems = [RuntimeError("a bug")]
+    reports.add(left(2))
+    await until(lambda: not sink.problems)
+    reports.add(left(3))
+    await until(lambda: len(sink.shards) == 3)
+    assert sink.shards[2].life != first.life
 
 
 async def test_of_each_the_newest_is_told(reports: AuthorityReports, sink: Sink) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
@@ -20,6 +20,7 @@ from domain.authority import AuthorityNotice, MemberAuthority
 from domain.detection import DetectionRules, Detector, Message
 from domain.errors import BotRefused
 from domain.events import ActionSettled, Batch, Gap, MessagesCounted, ViolationDetected, decode_batch
+from domain.gateway_hearing import ShardHeard
 from domain.ids import violation_id
 from domain.ports import NodeRef, SpoolChanges
 from tests.actors.hosts import Director, RecordingHost, settled, until
@@ -38,7 +39,8 @@ class RecordingAuthority:
         self.notices: list[AuthorityNotice] = []
         self.problem: Exception | None = None
 
-    async def heard(self, notices: list[AuthorityNotice]) -> None:
+    async def heard(self, notices: list[AuthorityNotice], shards: Sequence[ShardHeard] = ()) -> None:
+        del shards
         if self.problem is not None:
             raise self.problem
         self.notices += notices

@@ -61,6 +61,32 @@ async def test_who_is_no_member_has_none(members: Members) -> None:
     assert await members.source.discord_roles(1, members.user_id) == frozenset()
 
 
+async def test_members_are_listed_from_an_id_on(members: Members) -> None:
+    """With their roles; the last page says that it is the last."""
+    page = await members.source.list_members(members.guild_id, members.user_id - 1)
+    assert min(page.roles) == members.user_id
+    assert page.roles[members.user_id] == members.roles
+    after = await members.source.list_members(members.guild_id, max(page.roles))
+    assert (after.roles, after.until) == ({}, None)
+
+
+async def test_a_request_that_a_limit_refuses_is_not_sent(discord: dict[str, Any]) -> None:
+    """Discord said of the one before that it was the last; other guilds have limits of their own."""
+    guilds = [int(guild["id"]) for guild in (await ask(discord, "/_sim/world"))["guilds"]]
+    source = real(discord)
+    refused = (await ask(discord, "/_sim/stats"))["rate_limited"]
+    for user_id in range(1, 6):
+        await source.discord_roles(guilds[1], user_id)
+    with pytest.raises(DiscordBusy) as told:
+        await source.discord_roles(guilds[1], 6)
+    assert not told.value.everywhere
+    assert 0 < told.value.retry_after_s <= 1
+    assert await source.discord_roles(guilds[2], 1) == frozenset()
+    assert (await source.list_members(guilds[1], 0)).roles
+    assert (await ask(discord, "/_sim/stats"))["rate_limited"] == refused
+    await source.close()
+
+
 async def test_what_goes_wrong_with_discord_is_told_apart(discord: dict[str, Any]) -> None:
     """A wrong token, nobody there, nonsense and a broken server are no answer; a limit says how long."""
     guild_id = int((await ask(discord, "/_sim/world"))["guilds"][0]["id"])
@@ -76,7 +102,7 @@ async def test_what_goes_wrong_with_discord_is_told_apart(discord: dict[str, Any
     source = real(discord)
     for fault, problem in (
         ({"kind": "server_error", "status": 502}, DiscordUnavailable),
-        ({"kind": "rate_limit", "retry_after_s": 2.5}, DiscordBusy),
+        ({"kind": "rate_limit", "retry_after_s": 2.5, "scope": "global"}, DiscordBusy),
     ):
         async with httpx2.AsyncClient() as client:
             body = fault | {"path": f"/guilds/{guild_id}/members/"}
@@ -84,7 +110,7 @@ async def test_what_goes_wrong_with_discord_is_told_apart(discord: dict[str, Any
         with pytest.raises(problem) as raised:
             await source.discord_roles(guild_id, 6)
         if isinstance(raised.value, DiscordBusy):
-            assert raised.value.retry_after_s == 2.5
+            assert (raised.value.retry_after_s, raised.value.everywhere) == (2.5, True)
     await source.close()
 
 

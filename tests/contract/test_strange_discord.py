@@ -216,6 +216,11 @@ async def test_people_members_and_the_gateway_take_no_strange_answer(strange: St
         strange.bodies["1"] = body
         with pytest.raises(DiscordUnavailable):
             await members.discord_roles(5, 1)
+    for body in [*NO_JSON, *NO_MEMBER, '[{"roles": []}]', '[{"user": {"id": "1"}}]', '[{"user": {"id": 1}}]']:
+        strange.bodies["members"] = body
+        if body != "[]":
+            with pytest.raises(DiscordUnavailable):
+                await members.list_members(5, 0)
     for body in [*NO_JSON, "{}", "[5]", '[{"id": 5}]', '[{"id": "0"}]', '[{"id": 1e999}]']:
         strange.bodies["roles"] = body
         with pytest.raises(DiscordUnavailable):
@@ -272,9 +277,13 @@ async def test_nobody_rests_for_ever(strange: Strange, said: str) -> None:
     with pytest.raises(DiscordBusy) as told:
         await members.discord_roles(5, 1)
     assert told.value.retry_after_s == MAX_BUSY_S
-    strange.bodies["1"] = '{"retry_after": [1]}'
-    with pytest.raises(DiscordUnavailable):
-        await members.discord_roles(5, 1)
+    for strange.bodies["1"], strange.headers in (
+        ('{"retry_after": [1]}', {"retry-after": "30"}),
+        ("<html>error code: 1015</html>", {"retry-after": "30"}),
+    ):
+        with pytest.raises(DiscordBusy) as told:
+            await members.discord_roles(6, 1)
+        assert (told.value.retry_after_s, told.value.everywhere) == (30.0, True)
     await members.close()
     assert busy(None).retry_after_s == busy(float("inf")).retry_after_s == BUSY_S
 
