@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import httpx2
 
 from actors.handles import RUNNER_PREFIX, RunnerHandle, end_actor, restart_actor
 from actors.runner_presence import RunnerSign
 from actors.shard_runner import RunnerStats
-from actors.supervisor import Complaint
+from actors.supervisor import ChildEnded, Complaint
 from adapters.clock import now_ms
 from domain.errors import ActorEnded, GuildhallError, HostUnreachable
 from domain.ports import NodeRef, RunnerRow
 
 RETRY_S = 0.5
 DOOR_TIMEOUT_S = 2.5
+DOOR_BACK_WITHIN_S = 30.0
+KNOCK_EVERY_S = 0.2
+SERVER_ERROR = 500
 FIND_TIMEOUT_S = 5.0
 PROCESS_TIMEOUT_S = 45.0
 TRIES_WITH_SPOOL = 3
@@ -178,16 +182,39 @@ class ResidentChild(Generic[H]):
             return self._create()
 
 
+class Proxy(Protocol):
+    """What stands behind the front door's port, before the replicas."""
+
+    async def is_up(self) -> bool | None:
+        """Return whether it runs and answers; None if nobody can say."""
+        ...
+
+    async def begin_anew(self) -> None:
+        """End it and start another. Raises ``HostUnreachable`` when nobody takes the order."""
+        ...
+
+
 class FrontDoor:
     """Serve's applications behind one port. Their replicas are Serve's to look after."""
 
-    def __init__(self, door: str, deploy: Callable[[], None]) -> None:
+    def __init__(self, door: str, deploy: Callable[[], None], proxy: Proxy) -> None:
         self._url = f"http://{door}/api/ping"
         self._deploy = deploy
         self._deploying: asyncio.Future[None] | None = None
+        self._proxy = proxy
+        self._proxy_lost = False
 
     async def start(self) -> None:
-        """Deploy everything. A thread cannot be stopped: one that still tries is waited for."""
+        """Start HAProxy anew, if it is lost and that is enough; otherwise deploy everything.
+
+        A thread cannot be stopped: one that still tries is waited for.
+        """
+        if self._proxy_lost:
+            self._proxy_lost = False
+            with contextlib.suppress(HostUnreachable):  # then Serve does it, with a new manager
+                await self._proxy.begin_anew()
+            if await self._answers_again():
+                return
         if self._deploying is None or self._deploying.done():
             self._deploying = asyncio.ensure_future(asyncio.to_thread(self._deploy))
         await asyncio.shield(self._deploying)
@@ -197,13 +224,35 @@ class FrontDoor:
         return None
 
     async def probe(self) -> Complaint | None:
-        """Knock. A door that is too busy to answer is not well; only one that stays so is deployed again."""
+        """Knock. A door that is too busy to answer is not well; only one that stays so is deployed again.
+
+        A HAProxy that ended or hangs is another matter: nobody gets in until there is a new one.
+        """
         try:
-            async with httpx2.AsyncClient(timeout=DOOR_TIMEOUT_S) as client:
-                answer = await client.get(self._url)
+            status = await self._knock()
         except httpx2.HTTPError as error:
+            if await self._proxy.is_up() is False:
+                self._proxy_lost = True
+                raise ChildEnded("HAProxy ended, or hangs.") from error
             return Complaint(f"Nobody answers at the front door: {type(error).__name__}.")
-        return Complaint(f"It answers with {answer.status_code}.") if answer.is_server_error else None
+        return None if status < SERVER_ERROR else Complaint(f"It answers with {status}.")
 
     async def kill(self) -> None:
         """Leave it: what stands is replaced under way."""
+
+    async def _knock(self) -> int:
+        """Return the status of an answer, a replica's or HAProxy's own."""
+        # Plain HTTP: to load certificates, which nobody asks for, takes 30 ms.
+        async with httpx2.AsyncClient(timeout=DOOR_TIMEOUT_S, verify=False, trust_env=False) as client:
+            return (await client.get(self._url)).status_code
+
+    async def _answers_again(self) -> bool:
+        """Whatever the answer: HAProxy is back, and the replicas were not what was lost."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DOOR_BACK_WITHIN_S):
+                while True:
+                    with contextlib.suppress(httpx2.HTTPError):
+                        await self._knock()
+                        return True
+                    await asyncio.sleep(KNOCK_EVERY_S)
+        return False

@@ -41,6 +41,7 @@ from guildhall.cluster_lease import acquire_lease, clear_cluster
 from guildhall.connecting import until_connected
 from guildhall.deployments import deploy, relays_are_new, restart_relays
 from guildhall.front_door import SERVE_HOST
+from guildhall.haproxy_process import HAProxyProcess
 from guildhall.settings import Settings, secret_of
 from guildhall.stages import Stages
 from guildhall.wiring import (
@@ -63,8 +64,11 @@ LOOK_EVERY_S = 2.0
 DIRECTOR = ChildPolicy(unhealthy_for_s=120.0)
 """It may wait for hosts that start, and for a database that comes back."""
 
-DOOR = ChildPolicy(start_timeout_s=180.0, unhealthy_for_s=60.0, max_backoff_s=120.0)
-"""Deploying replaces every replica: not for a door that is only busy."""
+DOOR = ChildPolicy(
+    probe_every_s=1.0, probe_timeout_s=10.0, start_timeout_s=180.0, unhealthy_for_s=60.0, max_backoff_s=120.0
+)
+"""A HAProxy that ended is noticed within a second, one that hangs within nine. Deploying replaces every
+replica: not for a door that is only busy."""
 
 RUNNER = ChildPolicy(stable_after_s=5.0)
 """One whose shards were all connected for so long is in no loop; and to RESUME again costs nothing."""
@@ -237,7 +241,7 @@ class Cluster:
             api_replicas=settings.api_replicas,
             relay_replicas=settings.relay_replicas,
         )
-        self._supervisor.own("front door", FrontDoor(settings.door, serve), DOOR)
+        self._supervisor.own("front door", FrontDoor(settings.door, serve, HAProxyProcess()), DOOR)
         return "front door"
 
     async def restart_relays(self) -> None:

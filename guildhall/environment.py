@@ -41,6 +41,10 @@ def prepare(
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
         # A reloaded HAProxy lets sockets live on in its old process for this long.
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "3600",
+        # An actor that runs HAProxy, and ended or hangs with it, is replaced after three failed looks. The
+        # supervisor is faster with a HAProxy that is lost alone (guildhall/haproxy_process.py).
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "3",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "6",
         # Its files and ports must be this cluster's alone: another may run on the machine.
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(haproxy / "admin.sock"),

@@ -24,7 +24,19 @@ for argument; do
             exit 1
         fi
     fi
+    [ "$before" = -f ] && configuration=$argument
+    [ "$argument" = -sf ] && reload=1
     before=$argument
+done
+# One that outlived the actor which ran it has the port, too: every other connection would come to it, and go
+# to replicas that are no more. A reload ends it gently, by -sf; here nobody knows it.
+for process in /proc/[0-9]*; do
+    [ -z "$reload" ] && [ "$process" != "/proc/$$" ] || continue
+    {{ read -r name <"$process/comm"; }} 2>/dev/null || continue
+    [ "${{name#haproxy}}" != "$name" ] || continue
+    if tr '\0' '\n' <"$process/cmdline" 2>/dev/null | grep -qxF -- "$configuration"; then
+        kill -9 "${{process#/proc/}}"
+    fi
 done
 unset RAY_AUTH_TOKEN # HAProxy has no use for it
 exec {haproxy} "$@"
@@ -43,6 +55,10 @@ _EDIT = """\
 /^ *bind /r {folder}/frontend.cfg
 # Serve and its replicas listen on loopback; the door alone is opened to whom it is to be open.
 s/^\\( *bind \\)127\\.0\\.0\\.1:/\\1{host}:/
+}}
+# It answers only before Serve has said where the replicas are, and in Serve's own words.
+/^backend default_backend$/,/^backend [^d]/{{
+s/^ *http-request return .*/    http-request deny deny_status 503/
 }}
 $r {folder}/tables.cfg
 """

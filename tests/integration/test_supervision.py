@@ -17,6 +17,7 @@ from tests.waiting import eventually
 MESSAGES = 20
 ACTORS = ("Director", "Rbac", "UserResolver", "ShardRunner")
 NOTICED_WITHIN_S = 15.0
+DOOR_BACK_WITHIN_S = 20.0
 REPLACED_WITHIN_S = 60.0
 """Noticed within 15 seconds; the rest is for processes that begin, all at once on a busy machine."""
 
@@ -33,15 +34,25 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoProcess]:
         demo.make_sure_it_ended()
 
 
-def actors(demo: DemoProcess) -> dict[str, set[int]]:
+def actors(demo: DemoProcess, kinds: tuple[str, ...] = ACTORS) -> dict[str, set[int]]:
     """Return the processes of each kind of actor."""
-    found: dict[str, set[int]] = {kind: set() for kind in ACTORS}
+    found: dict[str, set[int]] = {kind: set() for kind in kinds}
     for process in demo.descendants():
         with contextlib.suppress(psutil.Error):  # it ended meanwhile
             title = " ".join(process.cmdline())
-            for kind in ACTORS:
+            for kind in kinds:
                 if title.startswith(f"ray::{kind}"):
                     found[kind].add(process.pid)
+    return found
+
+
+def haproxies(demo: DemoProcess) -> set[int]:
+    """Return the processes of HAProxy."""
+    found = set()
+    for process in demo.descendants():
+        with contextlib.suppress(psutil.Error):
+            if process.name() == "haproxy" and process.status() != psutil.STATUS_ZOMBIE:
+                found.add(process.pid)
     return found
 
 
@@ -132,6 +143,44 @@ async def test_a_server_that_is_killed_begins_anew(demo: DemoProcess, server: st
         assert await eventually(well, within_s=NOTICED_WITHIN_S + REPLACED_WITHIN_S)
         assert await eventually(all_counted, within_s=NOTICED_WITHIN_S)
         assert await messages_counted(demo) == counted + MESSAGES
+
+
+@pytest.mark.parametrize(
+    ("lost", "by"),
+    [("haproxy", signal.SIGKILL), ("haproxy", signal.SIGSTOP), ("manager", signal.SIGKILL)],
+    ids=["ends", "hangs", "loses its manager"],
+)
+async def test_haproxy_begins_anew_before_the_same_replicas(
+    demo: DemoProcess, lost: str, by: signal.Signals
+) -> None:
+    """The door is open again, by one HAProxy and no other, and the board says what was lost."""
+    replicas, manager = ("ServeReplica:api", "ServeReplica:relay"), ("HAProxyManager",)
+    stay = actors(demo, replicas)
+    old = haproxies(demo)
+    assert all(stay.values())
+    assert old
+    for pid in old if lost == "haproxy" else actors(demo, manager)["HAProxyManager"]:
+        psutil.Process(pid).send_signal(by)
+    async with Person(demo.url) as person:
+
+        async def open_again() -> bool:
+            new = haproxies(demo)
+            if new & old or not new:
+                return False
+            with contextlib.suppress(aiohttp.ClientError):
+                return (await person.ask("GET", "/api/ping"))[0] == 200
+            return False
+
+        assert await eventually(
+            open_again, within_s=DOOR_BACK_WITHIN_S if lost == "haproxy" else REPLACED_WITHIN_S
+        )
+        assert actors(demo, replicas) == stay
+        if lost == "haproxy":
+            await person.log_in("owner")
+            door = next(
+                it for it in (await person.get("/api/network"))["supervised"] if it["name"] == "front door"
+            )
+            assert (door["restarts"] > 0, door["error"]) == (True, "HAProxy ended, or hangs.")
 
 
 async def messages_counted(demo: DemoProcess) -> int:
