@@ -127,7 +127,7 @@ class GuildHost:
         self._table: GuildTable
         self._commit: GroupCommit
         self._fan_out: FanOut[Item] = FanOut()
-        self._proofs = RelayProofs(lambda relay_id: self._fan_out.send(relay_id, [PROBE]), now_ms)
+        self._proofs = RelayProofs(lambda relay_id: self._fan_out.send(relay_id, [PROBE]))
         self._metrics_due: set[int] = set()
         self._watching = WatchIndex()
         self._observers = Observers()

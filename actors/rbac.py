@@ -105,7 +105,9 @@ class Rbac:
     async def _judged(self, members: Collection[Member], *, wait: bool = True) -> dict[Member, Judgement]:
         now_ms, facts = self._now_ms(), self._facts
         records = await (await self._opened()).records(members)
-        heard = {m: (facts.corrected(m.guild_id, r, now_ms), *facts.about(m)) for m, r in records.items()}
+        heard = {
+            m: (facts.corrected(m.guild_id, r, now_ms), *facts.about(m, now_ms)) for m, r in records.items()
+        }
         asked = [(m.guild_id, m.user_id) for m, known in heard.items() if asks_discord(m, *known)]
         given = await self._members.of(asked, wait=wait)
         judged = {}
@@ -160,7 +162,7 @@ class Rbac:
                 self._members.missed(notice.guild_id)
             wanted.append(notice)
         self._members.heard(shards)
-        self._facts.remember(wanted)
+        self._facts.remember(wanted, self._now_ms())
         self._tell(map(change_of, wanted))
         self._unkept |= {change_of(notice)[:2]: notice for notice in notices}
         while len(self._unkept) > MAX_UNKEPT:
@@ -189,11 +191,10 @@ class Rbac:
                 logged_in = await authority.keep(unkept)
         except (SessionsUnavailable, TimeoutError) as problem:
             log.warning("authority_not_kept", notices=len(unkept), error=repr(problem))
-            self._facts.remember(unkept)
+            self._facts.remember(unkept, self._now_ms())
             return False
-        self._facts.remember(
-            notice for notice in unkept if isinstance(notice, MemberAuthority) and notice.user_id in logged_in
-        )
+        of_people = [notice for notice in unkept if isinstance(notice, MemberAuthority)]
+        self._facts.remember((n for n in of_people if n.user_id in logged_in), self._now_ms())
         for notice in unkept:
             about = change_of(notice)[:2]
             if self._unkept.get(about) is notice:
@@ -205,7 +206,8 @@ class Rbac:
             self._authority = self._open_authority()
         try:
             async with asyncio.timeout(LOAD_WITHIN_S):
-                self._facts.remember(await self._authority.load(self._now_ms()))
+                now_ms = self._now_ms()
+                self._facts.remember(await self._authority.load(now_ms), now_ms)
             self._loaded = True
         except (SessionsUnavailable, TimeoutError) as problem:
             log.warning("authority_not_loaded", error=repr(problem))

@@ -18,7 +18,8 @@ LIST_MARGIN_MS = 10_000
 """Clocks differ, and a list takes its time to arrive: one that is not clearly newer is taken for older."""
 
 OWNER_FROM_GATEWAY_MS = 10 * 60_000
-"""For so long a new owner is taken from the gateway; by then the event has reached the database."""
+"""For so long at least a new owner is taken from the gateway, and on until the database shows another one
+than it did: what waits on the way to it may be older."""
 
 FACTS_KEPT_MS = 24 * 3_600_000
 """As long as the oldest list that may still be shown."""
@@ -60,9 +61,17 @@ def change_of(notice: AuthorityNotice) -> AuthorityChange:
     return AuthorityChange(notice.guild_id, user_id, notice.at_ms)
 
 
-def outweighs(notice: AuthorityNotice, member: Member) -> bool:
-    """Whether a notice is newer than the list that describes a member."""
-    return notice.at_ms + LIST_MARGIN_MS > member.as_of_ms
+def outweighs(notice: AuthorityNotice, member: Member, now_ms: int) -> bool:
+    """Whether a notice is newer than the list that describes a member.
+
+    A list from the future counts as old: a clock was set back since, or another one goes wrong.
+    """
+    return member.as_of_ms > now_ms + LIST_MARGIN_MS or notice.at_ms + LIST_MARGIN_MS > member.as_of_ms
+
+
+def replaces(notice: AuthorityNotice, earlier: AuthorityNotice, now_ms: int) -> bool:
+    """Whether a notice counts in place of an earlier one of the same; one from the future holds up none."""
+    return notice.at_ms >= earlier.at_ms or earlier.at_ms > now_ms + LIST_MARGIN_MS
 
 
 class Judgement(NamedTuple):

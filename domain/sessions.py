@@ -25,8 +25,17 @@ LOGIN_MS = 10 * 60_000
 GUILDS_KEPT_MS = 24 * 3_600_000
 """How old a list of guilds may be that is shown while Discord says nothing newer."""
 
+CLOCKS_DIFFER_MS = 10_000
+"""A list that is newer than now by more was dated by a clock that was set back since, or that goes wrong."""
+
 ENDED_CHANNEL = "guildhall:sessions:ended"
 """Where the store tells the id of every session that was ended, at most once."""
+
+
+def list_age_ms(as_of_ms: int, now_ms: int) -> int:
+    """Return how old a list of guilds is; one from the future is as old as one can be."""
+    age_ms = now_ms - as_of_ms
+    return age_ms if age_ms >= -CLOCKS_DIFFER_MS else GUILDS_KEPT_MS
 
 
 class SessionGuild(msgspec.Struct, frozen=True):

@@ -43,7 +43,7 @@ from actors.shard_runner import RunnerPlace, RunnerSettings
 from actors.spool_index import SpoolBounds
 from actors.user_resolver import PersonMemories, ResolverSettings
 from adapters.audit import PostgresAuditLog
-from adapters.clock import now_ms
+from adapters.clock import monotonic_ms, now_ms
 from adapters.dashboard_store import PostgresDashboardStore
 from adapters.discord_bot import DiscordBot, ShardSettings
 from adapters.discord_login import DiscordLogin
@@ -148,7 +148,7 @@ async def open_api_ports(wiring: Wiring) -> ApiPorts:
     director = AnyDirector()
     directory = GuildDirectory(director)
     watch = GuildWatch(directory, director)
-    caches = Caches(now_ms, watch)
+    caches = Caches(monotonic_ms, watch)
     watch.start(caches)
 
     async def close() -> None:

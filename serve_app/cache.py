@@ -83,10 +83,10 @@ class Unobserved:
 class Caches:
     """All that one replica remembers. Killed, it loses nothing that the database does not have."""
 
-    def __init__(self, now_ms: Callable[[], int], watch: Watch | None = None) -> None:
+    def __init__(self, monotonic_ms: Callable[[], int], watch: Watch | None = None) -> None:
         self.watch = watch or Unobserved()
         self._caches: dict[CacheName, _Cache[Any]] = {
-            name: _Cache(bounds, now_ms) for name, bounds in BOUNDS.items()
+            name: _Cache(bounds, monotonic_ms) for name, bounds in BOUNDS.items()
         }
 
     async def get(self, name: CacheName, guild_id: int, key: Hashable, load: Callable[[], Awaitable[T]]) -> T:
@@ -161,8 +161,8 @@ _Key = tuple[int, Hashable]
 
 
 class _Cache(Generic[T]):
-    def __init__(self, bounds: Bounds, now_ms: Callable[[], int]) -> None:
-        self._entries: TTLCache[_Key, _Remembered] = TTLCache(bounds.max_entries, bounds.ttl_ms, now_ms)
+    def __init__(self, bounds: Bounds, monotonic_ms: Callable[[], int]) -> None:
+        self._entries: TTLCache[_Key, _Remembered] = TTLCache(bounds.max_entries, bounds.ttl_ms, monotonic_ms)
         self._flights: dict[_Key, _Flight[T]] = {}
         self._marks: WeakValueDictionary[int, _Mark] = WeakValueDictionary()
         self._counts = CacheCounts()

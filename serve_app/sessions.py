@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import time
 from collections.abc import Callable, Collection, Coroutine, Mapping
 
 import msgspec
@@ -38,6 +39,7 @@ from domain.sessions import (
     SessionGuild,
     SessionStore,
     Tokens,
+    list_age_ms,
     session_id_of,
 )
 
@@ -57,7 +59,7 @@ RENEW_BEFORE_MS = 5 * 60_000
 REVOKE_WITHIN_S = 5.0
 CLOSE_WITHIN_S = 2.0
 
-REMEMBERED_MS = 10 * 60_000
+REMEMBERED_S = 600.0
 MAX_REMEMBERED = 2_000
 MAX_ASKING = 100
 """Lists that may be asked for at once on behalf of those who only watch."""
@@ -75,14 +77,15 @@ class Sessions:
         now_ms: Callable[[], int],
         *,
         wait_s: float = WAIT_FOR_GUILDS_S,
+        monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._discord = discord
         self._now_ms = now_ms
         self._wait_s = wait_s
-        self._remembered: TTLCache[str, Session] = TTLCache(MAX_REMEMBERED, REMEMBERED_MS, now_ms)
-        self._ended: TTLCache[str, None] = TTLCache(MAX_ENDED, SESSION_MS, now_ms)
-        self._resting: TTLCache[int, None] = TTLCache(MAX_REMEMBERED, REST_MS, now_ms)
+        self._remembered: TTLCache[str, Session] = TTLCache(MAX_REMEMBERED, REMEMBERED_S, monotonic_s)
+        self._ended: TTLCache[str, None] = TTLCache(MAX_ENDED, SESSION_MS / 1000, monotonic_s)
+        self._resting: TTLCache[int, None] = TTLCache(MAX_REMEMBERED, REST_MS / 1000, monotonic_s)
         """People for whom nothing is asked for a while."""
         self._asking: dict[int, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -142,7 +145,8 @@ class Sessions:
         lists = await self._store.guild_lists(people)
         for user_id, token in people.items():
             known = lists.get(user_id, NO_LIST)
-            if self._now_ms() - known.as_of_ms >= FRESH_MS and len(self._asking) < MAX_ASKING:
+            is_old = list_age_ms(known.as_of_ms, self._now_ms()) >= FRESH_MS
+            if is_old and len(self._asking) < MAX_ASKING:
                 self._ask(token, user_id, known.as_of_ms)
         return lists
 
@@ -213,7 +217,7 @@ class Sessions:
 
     async def _with_guilds(self, token: str, session: Session) -> Session | None:
         """Return the session with guilds as new as they have to be, or None if Discord ended it."""
-        age_ms = self._now_ms() - session.guilds_as_of_ms
+        age_ms = list_age_ms(session.guilds_as_of_ms, self._now_ms())
         if age_ms < FRESH_MS:
             return session
         asking = self._ask(token, session.user.user_id, session.guilds_as_of_ms)
@@ -234,11 +238,11 @@ class Sessions:
     async def _refresh(self, token: str, user_id: int, as_of_ms: int) -> None:
         turn = f"guilds:{user_id}"
         if not await self._store.take_turn(turn, TURN_MS):
-            await self._until_newer(token, user_id, as_of_ms)
+            await self._until_another(token, user_id, as_of_ms)
             return
         rest_ms = 0
         try:
-            if await self._is_newer(token, as_of_ms):
+            if await self._is_another(token, as_of_ms):
                 return  # another replica was done with it just before
             asked_ms = self._now_ms()  # not when it came: meanwhile the gateway may say something newer
             async with asyncio.timeout(ASK_WITHIN_S):
@@ -257,19 +261,19 @@ class Sessions:
         finally:
             await self._store.end_turn(turn, rest_ms)
 
-    async def _until_newer(self, token: str, user_id: int, as_of_ms: int) -> None:
+    async def _until_another(self, token: str, user_id: int, as_of_ms: int) -> None:
         """Wait for what another replica is being told, as long as a request waits."""
         deadline = asyncio.get_running_loop().time() + self._wait_s
         while asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(self._wait_s / 20)
-            if await self._is_newer(token, as_of_ms):
+            if await self._is_another(token, as_of_ms):
                 return
         self._resting[user_id] = None
 
-    async def _is_newer(self, token: str, as_of_ms: int) -> bool:
-        """Return whether there is nothing to ask any more: the list is newer, or the session over."""
+    async def _is_another(self, token: str, as_of_ms: int) -> bool:
+        """Return whether there is nothing to ask any more: the list is another one, or the session over."""
         now = await self._store.get(token, touch=False)
-        return now is None or now.guilds_as_of_ms > as_of_ms
+        return now is None or now.guilds_as_of_ms != as_of_ms
 
     async def _guilds_of(self, token: str) -> tuple[SessionGuild, ...] | None:
         """Return what Discord says; None when there is nothing to ask it with."""

@@ -41,7 +41,10 @@ class WebOnRedis(Web):
 
     async def _open(self) -> ApiPorts:
         ports = await super()._open()
-        return ports._replace(sessions=Sessions(self.kept, self.login, self.clock), limiter=self.rates)
+        return ports._replace(
+            sessions=Sessions(self.kept, self.login, self.clock, monotonic_s=lambda: self.clock() / 1000),
+            limiter=self.rates,
+        )
 
     async def log_in(self, user_id: int = 1) -> httpx2.AsyncClient:
         """Return the browser of somebody who owns a guild."""

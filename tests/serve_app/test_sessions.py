@@ -22,7 +22,7 @@ from domain.sessions import (
     session_id_of,
 )
 from serve_app import sessions as module
-from serve_app.sessions import FRESH_MS, MAX_REST_MS, REMEMBERED_MS, REST_MS, SHOWN_MS, Sessions
+from serve_app.sessions import FRESH_MS, MAX_REST_MS, REMEMBERED_S, REST_MS, SHOWN_MS, Sessions
 from tests.serve_app.scripted_host import until
 from tests.serve_app.web import membership
 
@@ -61,12 +61,21 @@ class House:
         self.clock = MemoryClock()
         self.store = MemorySessions(self.clock)
         self.discord = SlowDiscord(self.clock)
+        self.set_back_ms = 0
         self.replicas: list[Sessions] = []
         self.one = self.replica()
 
     def replica(self, wait_s: float = WAIT_S) -> Sessions:
-        self.replicas.append(Sessions(self.store, self.discord, self.clock, wait_s=wait_s))
+        clock = self.monotonic_s
+        self.replicas.append(Sessions(self.store, self.discord, self.clock, wait_s=wait_s, monotonic_s=clock))
         return self.replicas[-1]
+
+    def monotonic_s(self) -> float:
+        return (self.clock() + self.set_back_ms) / 1000
+
+    def set_back(self, by_ms: int) -> None:
+        self.clock.advance(-by_ms)
+        self.set_back_ms += by_ms
 
     async def log_in(self, user_id: int = 1, *, instead_of: str | None = None) -> str:
         """Return the token of somebody who is in one guild."""
@@ -142,6 +151,22 @@ async def test_who_only_watches_has_the_list_asked_for_too(house: House) -> None
     assert await house.one.memberships({1: token}) == {1: Memberships((THERE,), asked_ms)}
     house.clock.advance(IDLE_MS - FRESH_MS - 1_000)
     assert await house.store.alive({session_id_of(token)}) == set()
+
+
+async def test_a_clock_that_is_set_back_makes_no_list_new(house: House) -> None:
+    """One from the future is as old as can be, at every replica; and nobody is remembered for longer."""
+    token = await house.log_in()
+    house.set_back(3_600_000)
+    house.discord.move(1, (THERE,))
+    assert await house.guilds(token) == (THERE,)
+    assert await house.guilds(token, house.replica()) == (THERE,)
+    assert house.discord.asked["guilds"] == 1
+    assert (await house.one.memberships({1: token}))[1].as_of_ms == house.clock()
+    house.set_back(3_600_000)
+    house.store.available = False
+    house.clock.advance(int(REMEMBERED_S * 1000))
+    with pytest.raises(SessionsUnavailable):
+        await house.one.get(token)
 
 
 async def test_lists_of_those_who_watch_are_asked_for_in_turns(
@@ -438,7 +463,7 @@ async def test_what_was_seen_can_go_on_reading(house: House) -> None:
     assert (remembered.user, remembered.guilds, remembered.confirmed) == (seen.user, seen.guilds, False)
     with pytest.raises(SessionsUnavailable):
         await other.get(token)
-    house.clock.advance(REMEMBERED_MS - 1)
+    house.clock.advance(int(REMEMBERED_S * 1000) - 1)
     assert await house.one.get(token) is not None
     house.clock.advance(1)
     with pytest.raises(SessionsUnavailable):
@@ -494,7 +519,7 @@ async def test_being_used_from_memory_prolongs_nothing(house: House) -> None:
     house.store.available = False
     for _ in range(10):
         assert await house.one.get(token) is not None
-        house.clock.advance(REMEMBERED_MS // 10)
+        house.clock.advance(int(REMEMBERED_S * 100))
     with pytest.raises(SessionsUnavailable):
         await house.one.get(token)
 

@@ -97,7 +97,7 @@ class Web:
         return ApiPorts(
             settings=self.settings,
             store=self.store,
-            sessions=Sessions(self.sessions, self.login, self.clock),
+            sessions=Sessions(self.sessions, self.login, self.clock, monotonic_s=lambda: self.clock() / 1000),
             login=self.login,
             now_ms=self.clock,
             close=self._close,

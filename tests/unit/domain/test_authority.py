@@ -88,10 +88,13 @@ def test_unknown_roles_are_neither_a_role_nor_none() -> None:
 
 
 def test_a_list_that_is_clearly_newer_outweighs_what_was_heard() -> None:
-    """Clocks differ a little, so a list of about the same time does not."""
+    """Clocks differ a little, so a list of about the same time does not, nor one from the future."""
+    now_ms = 60_000
     for as_of_ms, heard in (
         (1_000, True),
         (2_000 + LIST_MARGIN_MS - 1, True),
         (2_000 + LIST_MARGIN_MS, False),
+        (now_ms + LIST_MARGIN_MS, False),
+        (now_ms + LIST_MARGIN_MS + 1, True),
     ):
-        assert outweighs(LEFT, PLAIN._replace(as_of_ms=as_of_ms)) == heard
+        assert outweighs(LEFT, PLAIN._replace(as_of_ms=as_of_ms), now_ms) == heard
