@@ -76,14 +76,17 @@ class Gate:
             raise RolesUnavailable
         return roles[member]
 
-    async def roles_of(self, session: Session) -> dict[int, Role]:
-        """Return the person's roles in all guilds of theirs where they have one; raises as ``role_in``."""
+    async def roles_of(self, session: Session) -> dict[int, Role | None]:
+        """Return the person's roles in all guilds of theirs, None where they have none.
+
+        A guild that is missing could not be asked about. Raises as ``role_in`` when no guild could.
+        """
         _require_list(session)
         members = [member_of(session, guild) for guild in session.guilds]
         roles = await self.reader.roles_of(members)
-        if not roles.keys() >= set(members):
-            raise RolesUnavailable  # a list without a guild would say that there is no role
-        return {member.guild_id: role for member, role in roles.items() if role is not None}
+        if members and not roles:
+            raise RolesUnavailable
+        return {member.guild_id: role for member, role in roles.items()}
 
     def refuse(
         self, request: Request, session: Session, error: ApiError, guild_id: int | None = None

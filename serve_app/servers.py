@@ -32,26 +32,35 @@ class Server(BaseModel):
     invite_url: str | None
 
 
+class ServerPage(Page[Server]):
+    """One page of the servers that the person may look at."""
+
+    unchecked: int
+    """Servers of theirs that are in no page, because it cannot be said now whether they may look at them."""
+
+
 @router.get("")
-async def servers(session: LoggedIn, ports: Ports, gate: OfGate, wanted: PageWanted) -> Page[Server]:
-    """List the servers that the person may look at, by name."""
+async def servers(session: LoggedIn, ports: Ports, gate: OfGate, wanted: PageWanted) -> ServerPage:
+    """List the servers that the person may look at, by name.
+
+    What is not known of one server keeps no other from being listed.
+    """
     roles = await gate.roles_of(session)
     visible = sorted(
-        (guild for guild in session.guilds if guild.guild_id in roles),
-        key=lambda guild: (guild.name.casefold(), guild.guild_id),
+        ((guild, role) for guild in session.guilds if (role := roles.get(guild.guild_id)) is not None),
+        key=lambda one: (one[0].name.casefold(), one[0].guild_id),
     )
     page = visible[wanted.offset : wanted.offset + wanted.per_page]
-    known = await ports.store.guilds([guild.guild_id for guild in page])
+    known = await ports.store.guilds([guild.guild_id for guild, _ in page])
     rows = [
-        _server(guild, roles[guild.guild_id], known.get(guild.guild_id), ports.settings.invite_url)
-        for guild in page
+        _server(guild, role, known.get(guild.guild_id), ports.settings.invite_url) for guild, role in page
     ]
-    return page_of(
-        rows,
-        len(visible),
-        wanted,
-        when_empty="None of your servers is open to you here. Ask a server's owner for a role.",
-    )
+    unchecked = len(session.guilds) - len(roles)
+    when_empty = "None of your servers is open to you here. Ask a server's owner for a role."
+    if unchecked:
+        when_empty = "Your role cannot be checked in all of your servers now. Try again in a moment."
+    found = page_of(rows, len(visible), wanted, when_empty=when_empty)
+    return ServerPage(**dict(found), unchecked=unchecked)
 
 
 def _server(guild: SessionGuild, role: Role, row: GuildRow | None, invite_url: str) -> Server:

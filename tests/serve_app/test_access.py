@@ -209,7 +209,10 @@ async def test_without_a_list_of_servers_nobody_knows(web: Web) -> None:
 
 
 async def test_what_discord_does_not_say_is_no_denial(web: Web) -> None:
-    """Whoever has a role by a mapping is told to come back, in the list of servers too; nothing is noted."""
+    """Whoever has a role by a mapping is told to come back; nothing is noted.
+
+    In the list of servers the others are there, with how many are missing.
+    """
 
     async def away(*_: object) -> None:
         raise DiscordUnavailable
@@ -223,6 +226,11 @@ async def test_what_discord_does_not_say_is_no_denial(web: Web) -> None:
             assert (answer.status_code, answer.json()["error_code"]) == (503, "roles_unavailable")
             assert answer.headers["Retry-After"] == "2"
             assert (await owner.get(path)).status_code == 200
+        elsewhere = membership(GUILD + 1, owns=True)
+        async with await web.browser_of(membership(), elsewhere, user_id=4) as both:
+            found = (await both.get("/api/servers")).json()
+            assert ([server["id"] for server in found["data"]], found["unchecked"]) == ([str(GUILD + 1)], 1)
+            assert found["total"] == 1
         assert await web.denied() == []
         web.members.before = None
         web.clock.advance(5_000)

@@ -1,7 +1,7 @@
 /** One function for each thing the dashboard asks of the API. */
 
 import { getJson, post } from "./client.ts";
-import type { Me, Metrics, Page, Server, Violation } from "./types.ts";
+import type { Me, Metrics, Page, Server, ServerPage, Violation } from "./types.ts";
 
 export function getMe(): Promise<Me> {
   return getJson<Me>("/api/auth/me");
@@ -17,14 +17,16 @@ export function loginUrl(next: string): string {
 }
 
 /** Discord lets a person join at most 200 servers, so this is two requests at the very most. */
-export async function getServers(): Promise<Server[]> {
+export async function getServers(): Promise<{ servers: Server[]; unchecked: number }> {
   const servers: Server[] = [];
+  let unchecked = 0;
   for (let page = 1; page <= 10; page += 1) {
-    const answer = await getJson<Page<Server>>(`/api/servers?page=${page}&per_page=100`);
+    const answer = await getJson<ServerPage>(`/api/servers?page=${page}&per_page=100`);
     servers.push(...answer.data);
+    unchecked = answer.unchecked;
     if (!answer.has_next) break;
   }
-  return servers;
+  return { servers, unchecked };
 }
 
 export function getDayMetrics(guildId: string, signal?: AbortSignal): Promise<Metrics> {

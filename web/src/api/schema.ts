@@ -469,49 +469,6 @@ export interface RepeatedMessage {
 }
 /**
  * This interface was referenced by `Schemas`'s JSON-Schema
- * via the `definition` "Page_Server_".
- */
-export interface Page_Server_ {
-  data: Server[];
-  has_next: boolean;
-  has_prev: boolean;
-  is_empty: boolean;
-  message: string | null;
-  page: number;
-  per_page: number;
-  total: number;
-}
-/**
- * A server that the person may look at, and what they may do there.
- *
- * ``invite_url`` is there when the bot is not.
- */
-export interface Server {
-  bot_online: boolean;
-  bot_present: boolean;
-  icon_url: string | null;
-  id: string;
-  invite_url: string | null;
-  member_count: number | null;
-  name: string;
-  permissions: (
-    | "view_dashboard"
-    | "view_violations"
-    | "view_warnings"
-    | "manage_violations"
-    | "manage_warnings"
-    | "export_data"
-    | "view_config"
-    | "view_rules"
-    | "update_config"
-    | "update_rules"
-    | "delete_rules"
-    | "manage_roles"
-  )[];
-  role: "owner" | "admin" | "moderator" | "viewer";
-}
-/**
- * This interface was referenced by `Schemas`'s JSON-Schema
  * via the `definition` "Page_TopOffender_".
  */
 export interface Page_TopOffender_ {
@@ -628,6 +585,35 @@ export interface RulesEffectiveness {
   violations: number;
 }
 /**
+ * A server that the person may look at, and what they may do there.
+ *
+ * ``invite_url`` is there when the bot is not.
+ */
+export interface Server {
+  bot_online: boolean;
+  bot_present: boolean;
+  icon_url: string | null;
+  id: string;
+  invite_url: string | null;
+  member_count: number | null;
+  name: string;
+  permissions: (
+    | "view_dashboard"
+    | "view_violations"
+    | "view_warnings"
+    | "manage_violations"
+    | "manage_warnings"
+    | "export_data"
+    | "view_config"
+    | "view_rules"
+    | "update_config"
+    | "update_rules"
+    | "delete_rules"
+    | "manage_roles"
+  )[];
+  role: "owner" | "admin" | "moderator" | "viewer";
+}
+/**
  * The configuration as it stands. Version 0 is the default that nobody has changed yet.
  */
 export interface ServerConfig {
@@ -655,6 +641,20 @@ export interface ServerHealth {
   since: number;
   until: number;
   violations: number;
+}
+/**
+ * One page of the servers that the person may look at.
+ */
+export interface ServerPage {
+  data: Server[];
+  has_next: boolean;
+  has_prev: boolean;
+  is_empty: boolean;
+  message: string | null;
+  page: number;
+  per_page: number;
+  total: number;
+  unchecked: number;
 }
 /**
  * When violations happened, in local time: ``heatmap[weekday][hour]``, Monday first.

@@ -1,8 +1,8 @@
 /** What the API answers, by the names that the page uses. Ids are strings, times are Unix milliseconds. */
 
-import type { HourView, Me, Metrics, Page_Server_, Server, UserView, ViolationView } from "./schema.ts";
+import type { HourView, Me, Metrics, Server, ServerPage, UserView, ViolationView } from "./schema.ts";
 
-export type { Me, Metrics, Server };
+export type { Me, Metrics, Server, ServerPage };
 
 export type User = UserView;
 export type Violation = ViolationView;
@@ -14,7 +14,7 @@ export type ActionStatus = Violation["action_status"];
 export const SEVERITIES = ["critical", "high", "medium", "low"] as const;
 export type Severity = (typeof SEVERITIES)[number];
 
-export type Page<Item> = Omit<Page_Server_, "data"> & { data: Item[] };
+export type Page<Item> = Omit<ServerPage, "data" | "unchecked"> & { data: Item[] };
 
 /** Totals of a stretch of time. */
 export type Totals = Omit<Metrics, "guild_id" | "period" | "series">;

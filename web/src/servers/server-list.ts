@@ -7,7 +7,7 @@ import { messageOf } from "../session.ts";
 
 export type ServerList =
   | { state: "loading" }
-  | { state: "loaded"; servers: Server[] }
+  | { state: "loaded"; servers: Server[]; unchecked: number }
   | { state: "failed"; message: string };
 
 export const serverList = signal<ServerList>({ state: "loading" });
@@ -16,7 +16,7 @@ export const serverList = signal<ServerList>({ state: "loading" });
 export async function loadServers(): Promise<void> {
   if (serverList.value.state !== "loaded") serverList.value = { state: "loading" };
   try {
-    serverList.value = { state: "loaded", servers: await getServers() };
+    serverList.value = { state: "loaded", ...(await getServers()) };
   } catch (error) {
     if (serverList.value.state !== "loaded")
       serverList.value = { state: "failed", message: messageOf(error) };

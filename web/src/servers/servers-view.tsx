@@ -34,7 +34,17 @@ export function ServersView(): JSX.Element {
           {list.message}
         </Notice>
       )}
-      {list.state === "loaded" && list.servers.length === 0 && (
+      {list.state === "loaded" && list.unchecked > 0 && (
+        <Notice
+          kind="error"
+          title={`${plural(list.unchecked, "server")} could not be checked`}
+          action="Look again"
+          onAction={loadServers}
+        >
+          Discord does not say right now what your role is there. Your other servers are complete.
+        </Notice>
+      )}
+      {list.state === "loaded" && list.servers.length === 0 && list.unchecked === 0 && (
         <Notice kind="empty" title="No servers yet" action="Look again" onAction={loadServers}>
           Servers appear here when you own or administer them, or when an owner gives you a role in Guildhall.
           If someone just did, look again.
