@@ -17,6 +17,11 @@ def _described(meaning: str, code: str, sentence: str, details: Any = None) -> d
 
 
 EVERYWHERE: dict[int | str, dict[str, Any]] = {
+    400: _described(
+        "The request makes no sense, or has a body where there is none to read.",
+        "body_not_allowed",
+        "Such a request has no body.",
+    ),
     401: _described("Nobody is logged in.", "no_session", "Log in to see this."),
     403: _described(
         "The person may not do this, or the request did not come from the dashboard.",
@@ -40,6 +45,9 @@ EVERYWHERE: dict[int | str, dict[str, Any]] = {
         {"version": 4},
     ),
     413: _described("The body is too large.", "body_too_large", "A body may have 64 KiB at most."),
+    414: _described(
+        "The address is too long.", "address_too_long", "An address may have 4096 bytes at most."
+    ),
     415: _described(
         "The body is no JSON.",
         "unsupported_media_type",
@@ -56,6 +64,14 @@ EVERYWHERE: dict[int | str, dict[str, Any]] = {
         "too_many_requests",
         "That was too much at once. Try again in a moment.",
     ),
+    431: _described(
+        "The headers are too large.", "headers_too_large", "The headers may have 8192 bytes at most."
+    ),
+    502: _described(
+        "Whoever was asked died meanwhile. A change may have been made or not.",
+        "unavailable",
+        "The answer broke off. Try again in a moment.",
+    ),
     503: _described(
         "Something that the answer needs is away.",
         "database_unavailable",
@@ -67,4 +83,4 @@ EVERYWHERE: dict[int | str, dict[str, Any]] = {
         "This takes the database too long. Ask about a shorter time.",
     ),
 }
-"""What any endpoint may answer instead of what it is asked for."""
+"""What any endpoint may answer instead of what it is asked for, or the front door in its place."""
