@@ -37,7 +37,5 @@ def statements() -> dict[str, str]:
 
 
 def _filled(sql: str, parts: dict[str, str], way: dict[str, str]) -> str:
-    for name in ("wanted", "shown"):
-        sql = sql.replace(f"/* {name} */", parts[name])
     sql = sql.replace("/* beyond */", parts[way["beyond"]])
     return sql.replace("/* order */", way["order"]).replace("/* direction */", way["direction"])

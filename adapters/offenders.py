@@ -51,7 +51,7 @@ class Offenders:
             if people["asked"]:
                 escalated += (await self._fetch("escalated_of", people["asked"]))[0]["people"]
             return escalated
-        return int((await self._fetch("escalated_of_rows"))[0]["people"])
+        return int((await self._fetch("escalated_of", None))[0]["people"])
 
     async def first(self, limit: int, offset: int) -> tuple[list[Offender], int]:
         """Return a page of those with violations, who has most first, and how many they are in all."""

@@ -133,17 +133,19 @@ SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[], $4::bigin
 INSERT INTO poison_events (source, number, guild_id, reason, payload)
 SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::bytea[]);
 
--- name: poison
+-- name: open_poison
+-- Part of others.
 SELECT poison_id, source, number, guild_id, reason, payload, at
-FROM poison_events WHERE settled_at IS NULL ORDER BY at, poison_id LIMIT $1;
+FROM poison_events WHERE settled_at IS NULL;
+
+-- name: poison
+/* open_poison */ ORDER BY at, poison_id LIMIT $1;
 
 -- name: poison_of_source
-SELECT poison_id, source, number, guild_id, reason, payload, at
-FROM poison_events WHERE settled_at IS NULL AND source = $2 ORDER BY at, poison_id LIMIT $1;
+/* open_poison */ AND source = $2 ORDER BY at, poison_id LIMIT $1;
 
 -- name: find_poison
-SELECT poison_id, source, number, guild_id, reason, payload, at
-FROM poison_events WHERE poison_id = $1 AND settled_at IS NULL;
+/* open_poison */ AND poison_id = $1;
 
 -- name: settle_poison
 UPDATE poison_events SET settled_at = now() WHERE poison_id = $1;

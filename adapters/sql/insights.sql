@@ -30,6 +30,11 @@ FROM page JOIN violations AS v USING (event_id, ts)
      LEFT JOIN user_cache AS u ON u.user_id = v.user_id LEFT JOIN violation_reviews AS r USING (event_id, ts)
 ORDER BY v.ts DESC, v.message_id DESC, v.event_id;
 
+-- name: severities
+-- Part of others: how many there are of each severity.
+count(*) FILTER (WHERE severity = 'low') AS low, count(*) FILTER (WHERE severity = 'medium') AS medium,
+count(*) FILTER (WHERE severity = 'high') AS high, count(*) FILTER (WHERE severity = 'critical') AS critical;
+
 -- name: violations
 -- The page is found in the index, then its rows are fetched. $8: null, or 'unreviewed'.
 WITH page AS (
@@ -121,16 +126,19 @@ SELECT coalesce(sum(n), 0)::bigint AS total,
        array_agg(hour ORDER BY hour) FILTER (WHERE upto > $10 AND upto - n < $10 + $9::bigint) AS hours
 FROM placed;
 
+-- name: of_severity
+-- Part of others.
+CASE $2::text WHEN 'low' THEN low WHEN 'medium' THEN medium WHEN 'high' THEN high WHEN 'critical' THEN critical
+ELSE low + medium + high + critical END;
+
 -- name: hours_of_all
 -- Part of others.
-SELECT hour, CASE $2::text WHEN 'low' THEN low WHEN 'medium' THEN medium WHEN 'high' THEN high
-                           WHEN 'critical' THEN critical ELSE low + medium + high + critical END AS n
+SELECT hour, /* of_severity */ AS n
 FROM metrics_hourly WHERE guild_id = $1 AND hour >= greatest($14, kept_since()) AND hour < $15
 
 -- name: hours_of_rules
 -- Part of others.
-SELECT hour, CASE $2::text WHEN 'low' THEN low WHEN 'medium' THEN medium WHEN 'high' THEN high
-                           WHEN 'critical' THEN critical ELSE low + medium + high + critical END AS n
+SELECT hour, /* of_severity */ AS n
 FROM violation_rule_hours
 WHERE guild_id = $1 AND hour >= greatest($14, kept_since()) AND hour < $15
   AND ($3::text IS NULL OR detection = $3) AND ($5::text IS NULL OR rule = $5)
@@ -162,14 +170,6 @@ SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY took_ms) FROM (
 -- About how many violations a time has.
 SELECT coalesce(sum(low + medium + high + critical), 0)::bigint
 FROM metrics_hourly WHERE guild_id = $1 AND hour >= $2 AND hour < $3;
-
--- name: escalated_of_rows
-SELECT count(*) AS people FROM (
-    SELECT FROM violations
-    WHERE guild_id = $1 AND ts >= $2 AND ts < $3
-    GROUP BY user_id
-    HAVING min(ts) FILTER (WHERE severity IN ('low', 'medium')) < max(ts) FILTER (WHERE severity IN ('high', 'critical'))
-) AS people;
 
 -- name: people
 -- How many people have violations within a time of whole hours, and how many of them went from bad to worse in it; and
@@ -203,10 +203,10 @@ FROM violation_people WHERE guild_id = $1 AND last_ts >= $2 AND last_ts < $3 AND
 ORDER BY most DESC LIMIT $4;
 
 -- name: escalated_of
--- The same of some people, by their rows.
+-- How many of some people ($4), or of all, went from bad to worse, by their rows.
 SELECT count(*) AS people FROM (
     SELECT FROM violations
-    WHERE guild_id = $1 AND ts >= $2 AND ts < $3 AND user_id = ANY ($4::bigint[])
+    WHERE guild_id = $1 AND ts >= $2 AND ts < $3 AND ($4::bigint[] IS NULL OR user_id = ANY ($4))
     GROUP BY user_id
     HAVING min(ts) FILTER (WHERE severity IN ('low', 'medium')) < max(ts) FILTER (WHERE severity IN ('high', 'critical'))
 ) AS people;
@@ -235,8 +235,7 @@ SELECT t.total, p.user_id, p.low, p.medium, p.high, p.critical, p.last_at
 FROM (SELECT count(*) AS total FROM people) AS t
 LEFT JOIN (
     SELECT user_id, p.violations, max(ts) AS last_at,
-           count(*) FILTER (WHERE severity = 'low') AS low, count(*) FILTER (WHERE severity = 'medium') AS medium,
-           count(*) FILTER (WHERE severity = 'high') AS high, count(*) FILTER (WHERE severity = 'critical') AS critical
+           /* severities */
     FROM page AS p JOIN violations AS v USING (user_id)
     WHERE v.guild_id = $1 AND v.ts >= $2 AND v.ts < $3
     GROUP BY user_id, p.violations
@@ -252,8 +251,7 @@ GROUP BY rule;
 
 -- name: rules_of_rows
 SELECT rule,
-       count(*) FILTER (WHERE severity = 'low') AS low, count(*) FILTER (WHERE severity = 'medium') AS medium,
-       count(*) FILTER (WHERE severity = 'high') AS high, count(*) FILTER (WHERE severity = 'critical') AS critical,
+       /* severities */,
        count(*) FILTER (WHERE action_status = 'pending') AS pending,
        count(*) FILTER (WHERE action_status = 'done') AS done,
        count(*) FILTER (WHERE action_status = 'failed') AS failed

@@ -28,6 +28,12 @@ def test_statements_are_read_by_name(read: Any) -> None:
     assert read(text) == {"one": "-- why\nSELECT 1", "two": "SELECT ';' -- name: not here\n"}
 
 
+def test_what_statements_have_in_common_is_written_once(read: Any) -> None:
+    """A part that is not there is a comment, for whoever fills it in."""
+    text = "-- name: few\nn < 3;\n-- name: one\nSELECT 1 WHERE /* few */ /* more */;\n"
+    assert read(text)["one"] == "SELECT 1 WHERE n < 3 /* more */"
+
+
 def test_a_name_stands_once(read: Any) -> None:
     """The second would silently win."""
     with pytest.raises(ValueError, match="twice"):
