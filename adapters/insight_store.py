@@ -50,20 +50,30 @@ _SETTINGS = {
 class PostgresInsightStore:
     """Implements :class:`domain.insights.InsightStore`."""
 
-    def __init__(self, pool: PostgresPool) -> None:
+    def __init__(self, pool: PostgresPool, few_rows: int | None = None) -> None:
         self._pool = pool
+        self._few_rows = few_rows
 
     @classmethod
     async def open(
-        cls, database_url: str, *, timeout_ms: int = TIMEOUT_MS, settings: dict[str, str] | None = None
+        cls,
+        database_url: str,
+        *,
+        timeout_ms: int = TIMEOUT_MS,
+        settings: dict[str, str] | None = None,
+        few_rows: int | None = None,
     ) -> PostgresInsightStore:
-        """Connect, with connections of its own: what takes long here keeps nobody else waiting."""
+        """Connect, with connections of its own: what takes long here keeps nobody else waiting.
+
+        Up to ``few_rows`` violations of a time are counted one by one to find offenders
+        (:data:`adapters.offenders.FEW_ROWS`).
+        """
         chosen = {**_SETTINGS, "statement_timeout": str(timeout_ms), **(settings or {})}
         within_s = timeout_ms / 1000 + _REST_WITHIN_S
         pool = await open_pool(
             database_url, max_size=INSIGHTS_CONNECTIONS, within_s=within_s, settings=chosen
         )
-        return cls(pool)
+        return cls(pool, few_rows)
 
     async def close(self) -> None:
         """Let the connections go, at once."""
@@ -141,7 +151,7 @@ class PostgresInsightStore:
         """See the port."""
         with _in_time():
             async with self._moment() as connection:
-                return await Offenders(connection, guild_id, span).first(limit, offset)
+                return await Offenders(connection, guild_id, span, self._few_rows).first(limit, offset)
 
     async def rules(self, guild_id: int, span: Span) -> list[RuleRecord]:
         """See the port."""

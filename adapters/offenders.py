@@ -37,8 +37,9 @@ _WEEK_MS = 7 * 24 * HOUR_MS
 class Offenders:
     """Answers about people within one transaction, so that all that is asked is of one moment."""
 
-    def __init__(self, connection: Any, guild_id: int, span: Span) -> None:
+    def __init__(self, connection: Any, guild_id: int, span: Span, few_rows: int | None = None) -> None:
         self._connection = connection
+        self._few_rows = FEW_ROWS if few_rows is None else few_rows
         self._guild_id = guild_id
         self._times = (to_datetime(span.since_ms), to_datetime(span.until_ms))
         self._within_weeks = _week(span.until_ms - 1) - _week(span.since_ms) < _KNOWN
@@ -89,7 +90,7 @@ class Offenders:
 
     async def _is_busy(self) -> bool:
         busy = await self._connection.fetchval(_SQL["busy"], self._guild_id, *self._times)
-        return bool(busy > FEW_ROWS)
+        return bool(busy > self._few_rows)
 
     async def _is_counted(self) -> bool:
         return bool(await self._connection.fetchval(_SQL["is_counted"], *self._times))

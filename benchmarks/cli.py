@@ -128,12 +128,14 @@ def bench_ingest(
 
 @bench.command("write-costs")
 def bench_write_costs(
-    seconds: Annotated[float, typer.Option(min=0.5, help="How long a turn lasts.")] = write_costs.SECONDS,
+    thousands: Annotated[
+        int, typer.Option(min=1, help="How many thousand rows a turn writes.")
+    ] = write_costs.THOUSANDS,
     rounds: Annotated[int, typer.Option(min=1, help="How many turns each has.")] = write_costs.ROUNDS,
     as_json: BenchJson = False,
 ) -> None:
     """Write violations by the plain driver, with and without the indexes and rollups that answers need."""
-    _show(uvloop.run(write_costs.run(seconds=seconds, rounds=rounds)), as_json=as_json)
+    _show(uvloop.run(write_costs.run(thousands=thousands, rounds=rounds)), as_json=as_json)
 
 
 @bench.command("analytics")

@@ -10,6 +10,7 @@ import asyncio
 import importlib
 import importlib.util
 import itertools
+import math
 import random
 import time
 from collections import deque
@@ -254,14 +255,18 @@ class Peer:
         """Write a thousand rows a transaction."""
         return await self._turn(f"{self.driver}_thousand_rows", THOUSAND, seconds)
 
+    async def so_many(self, thousands: int) -> Load:
+        """Write so many thousands, each in a transaction."""
+        return await self._turn(f"{self.driver}_thousand_rows", THOUSAND, math.inf, thousands * THOUSAND)
+
     async def one_by_one(self, seconds: float) -> Load:
         """Write one row a transaction."""
         return await self._turn(f"{self.driver}_one_row", 1, seconds)
 
-    async def _turn(self, maker: str, size: int, seconds: float) -> Load:
+    async def _turn(self, maker: str, size: int, seconds: float, rows: float = math.inf) -> Load:
         latencies_ms: list[float] = []
         spent = 0.0
-        while spent < seconds:
+        while spent < seconds and len(latencies_ms) * size < rows:
             made = self._made.make(THOUSAND, maker)
             parts = [_columns_of(made[start : start + size]) for start in range(0, THOUSAND, size)]
             for users, violations in parts:

@@ -7,7 +7,6 @@ transaction, as in :mod:`benchmarks.ingest`. Processor time and WAL hardly depen
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from statistics import median
 from typing import Any, NamedTuple
 
 import psutil
@@ -15,12 +14,12 @@ import psutil
 from adapters.clock import now_ms
 from adapters.guild_store import PostgresGuildStore
 from adapters.migrate import migrate
-from benchmarks.ingest import THOUSAND, Violations, asyncpg_peer
+from benchmarks.ingest import Violations, asyncpg_peer
 from benchmarks.one_host import connected, database
 from benchmarks.result import Result
 
-SECONDS = 4.0
-ROUNDS = 7
+THOUSANDS = 20
+ROUNDS = 5
 
 WHOLE = "whole"
 REMOVED = {
@@ -35,7 +34,7 @@ REMOVED = {
 
 
 class Cost(NamedTuple):
-    """What a turn took for each thousand rows."""
+    """What was taken for each thousand rows."""
 
     ms: float
     cpu_ms: float
@@ -43,47 +42,43 @@ class Cost(NamedTuple):
     wal_kb: float
 
 
-async def run(*, seconds: float = SECONDS, rounds: int = ROUNDS) -> Result:
-    """Let all schemas take turns, each for some seconds a round; compare each with the whole schema."""
+async def run(*, thousands: int = THOUSANDS, rounds: int = ROUNDS) -> Result:
+    """Let all schemas take turns, each so many thousand rows a round; compare each with the whole one."""
     made = Violations()
-    costs: dict[str, list[Cost]] = {WHOLE: [], **{name: [] for name in REMOVED}}
+    names = [WHOLE, *REMOVED]
+    costs = dict.fromkeys(names, Cost(0.0, 0.0, 0.0))
     async with database() as database_url, AsyncExitStack() as stack:
-        addresses = {name: await _schema(database_url, name, REMOVED.get(name)) for name in costs}
-        writers = {
-            name: (
-                await stack.enter_async_context(connected(address)),
-                await stack.enter_async_context(asyncpg_peer(address, made)),
-            )
+        addresses = {name: await _schema(database_url, name, REMOVED.get(name)) for name in names}
+        peers = {
+            name: await stack.enter_async_context(asyncpg_peer(address, made))
             for name, address in addresses.items()
         }
-        for turn in range(rounds + 1):
-            for name, (connection, peer) in writers.items():
+        connection = await stack.enter_async_context(connected(database_url))
+        for peer in peers.values():
+            await peer.so_many(1)  # warms up
+        for _ in range(rounds):
+            for name, peer in peers.items():
                 backend = psutil.Process(peer.backend_pid)
                 wal, cpu_s = await connection.fetchval(_WAL), _cpu_s(backend)
-                load = await peer.by_thousands(seconds if turn else min(1.0, seconds))  # warms up
-                wal_kb = float(await connection.fetchval(_WAL) - wal) / 1000
-                thousands = load.rows / THOUSAND
-                if turn:
-                    costs[name].append(
-                        Cost(
-                            load.seconds * 1000 / thousands,
-                            (_cpu_s(backend) - cpu_s) * 1000 / thousands,
-                            wal_kb / thousands,
-                        )
-                    )
-    middle = {name: Cost(*map(median, zip(*each, strict=True))) for name, each in costs.items()}
-    whole = middle[WHOLE]
-    figures: dict[str, Any] = {"rounds": rounds, "seconds_a_turn": seconds, **_told(WHOLE, whole)}
-    for name in REMOVED:
-        without = middle[name]
-        figures |= {
-            f"{name}_{kind}_percent": round(100 * (with_it / without_it - 1), 1)
-            for kind, with_it, without_it in zip(("time", "cpu", "wal"), whole, without, strict=True)
-        }
+                load = await peer.so_many(thousands)
+                took = Cost(
+                    load.seconds * 1000,
+                    (_cpu_s(backend) - cpu_s) * 1000,
+                    float(await connection.fetchval(_WAL) - wal) / 1000,
+                )
+                costs[name] = Cost(
+                    *(a + b / thousands / rounds for a, b in zip(costs[name], took, strict=True))
+                )
+    whole = costs[WHOLE]
+    figures: dict[str, Any] = {"rounds": rounds, "thousands_a_turn": thousands, **_told(WHOLE, whole)}
     baseline: dict[str, Any] = {}
     for name in REMOVED:
-        baseline |= _told(f"without_{name}", middle[name])
-    return Result("write-costs", figures, baseline, whole.cpu_ms / middle["both_indexes"].cpu_ms)
+        figures |= {
+            f"{name}_{kind}_percent": round(100 * (with_it / without - 1), 1)
+            for kind, with_it, without in zip(("time", "cpu", "wal"), whole, costs[name], strict=True)
+        }
+        baseline |= _told(f"without_{name}", costs[name])
+    return Result("write-costs", figures, baseline, whole.cpu_ms / costs["both_indexes"].cpu_ms)
 
 
 _WAL = "SELECT pg_current_wal_insert_lsn() - '0/0'"

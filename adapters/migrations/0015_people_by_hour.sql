@@ -18,13 +18,17 @@ BEGIN
     INSERT INTO violation_people_hours AS h (guild_id, hour, change, people, escalated)
     SELECT guild_id, hour, 0, sum(people), sum(escalated)
     FROM (
-        SELECT guild_id, last_ts, escalated_from, 1 AS n FROM came WHERE NOT late
+        SELECT guild_id, date_bin('1 hour', last_ts, 'epoch') AS hour, 1 AS people, 0 AS escalated
+        FROM came WHERE NOT late
         UNION ALL
-        SELECT guild_id, last_ts, escalated_from, -1 FROM was WHERE NOT late
-    ) AS c CROSS JOIN LATERAL (
-        VALUES (date_bin('1 hour', last_ts, 'epoch'), n, 0), (date_bin('1 hour', escalated_from, 'epoch'), 0, n)
-    ) AS v (hour, people, escalated)
-    WHERE hour IS NOT NULL
+        SELECT guild_id, date_bin('1 hour', last_ts, 'epoch'), -1, 0 FROM was WHERE NOT late
+        UNION ALL
+        SELECT guild_id, date_bin('1 hour', escalated_from, 'epoch'), 0, 1
+        FROM came WHERE NOT late AND escalated_from IS NOT NULL
+        UNION ALL
+        SELECT guild_id, date_bin('1 hour', escalated_from, 'epoch'), 0, -1
+        FROM was WHERE NOT late AND escalated_from IS NOT NULL
+    ) AS changed
     GROUP BY guild_id, hour HAVING sum(people) <> 0 OR sum(escalated) <> 0
     ORDER BY guild_id, hour
     ON CONFLICT (guild_id, hour, change) DO UPDATE
@@ -38,10 +42,13 @@ DECLARE
 BEGIN
     INSERT INTO violation_people_hours AS h (guild_id, hour, change, people, escalated)
     SELECT guild_id, hour, CASE TG_OP WHEN 'INSERT' THEN 1 ELSE 2 END, sign * sum(people), sign * sum(escalated)
-    FROM people AS p CROSS JOIN LATERAL (
-        VALUES (date_bin('1 hour', last_ts, 'epoch'), 1, 0), (date_bin('1 hour', escalated_from, 'epoch'), 0, 1)
-    ) AS v (hour, people, escalated)
-    WHERE hour IS NOT NULL AND NOT late
+    FROM (
+        SELECT guild_id, date_bin('1 hour', last_ts, 'epoch') AS hour, 1 AS people, 0 AS escalated
+        FROM people WHERE NOT late
+        UNION ALL
+        SELECT guild_id, date_bin('1 hour', escalated_from, 'epoch'), 0, 1
+        FROM people WHERE NOT late AND escalated_from IS NOT NULL
+    ) AS p
     GROUP BY guild_id, hour
     ORDER BY guild_id, hour
     ON CONFLICT (guild_id, hour, change) DO UPDATE
