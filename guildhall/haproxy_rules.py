@@ -19,8 +19,19 @@ SERVER_TIMEOUT_S = 75
 """Longer than any answer takes: queries and changes end by their own limits before."""
 METHODS = "GET HEAD POST PUT PATCH DELETE OPTIONS"
 SAFE_METHODS = "GET HEAD OPTIONS"
-WATCHED = "/health /metrics"
-"""Whoever watches over us is never refused for what others at its address did."""
+WATCHED = "{ path /health /metrics }"
+"""Whoever watches over us is counted apart, and never refused for what else its address asked."""
+PROBES_AT_ONCE = 16
+COUNTERS = 4
+"""Tables in which one request can be counted; HAProxy's own default is one less."""
+
+ASSET = "{ path_beg /assets/ }"
+PAGE = "{ path_reg ^/[A-Za-z0-9/_-]*$ } !{ path_reg ^/(api|assets|ws|health|metrics|-)(/|$) }"
+"""Every address that the page itself takes apart: they all get the same file."""
+ROOT_FILE = "{ path_reg ^/[A-Za-z0-9_-]+[.][a-z]+$ }"
+READING = "{ method GET HEAD }"
+PAGE_KEPT_S = 30
+"""For so long HAProxy asks no replica for it again. New replicas mean a new HAProxy, which has none yet."""
 
 SERVES_OWN_HEADERS = (
     "x-request-timeout-seconds",
@@ -44,6 +55,14 @@ class DoorLimits(msgspec.Struct, frozen=True):
     """Connections of an address at once."""
     requests: str = "1200 per 10 seconds"
     """Requests of an address, whatever they ask for."""
+    burst: str = "300 per second"
+    """The same in short: some dozens of people behind one address may reload their page together."""
+    at_once: int = 50
+    """Requests of an address that replicas have in hands, WebSockets aside; as many for files."""
+    refusals: str = "100 per 10 seconds"
+    """Answers of replicas with 4xx to an address; then the door says 429 itself."""
+    probes: str = "200 per 10 seconds"
+    """Looks at health and metrics from an address."""
     header_bytes: int = 8 << 10
     """All headers of a request together."""
     body_bytes: int = MAX_BODY_BYTES
@@ -85,15 +104,21 @@ def frontend(limits: DoorLimits) -> str:
     return _section(
         [
             "option http-buffer-request",
+            # Without TLS nobody needs it, and its streams would be counted as one connection.
+            "option disable-h2-upgrade",
             *_connections(limits),
             *_who(limits),
+            *_rates(limits),
             *_refusals(limits),
+            *_files(),
+            *_before_replicas(limits),
             "http-request set-header x-request-id %[var(txn.id)]",
             *(f"http-request del-header {name}" for name in SERVES_OWN_HEADERS),
             f"http-request disable-l7-retry if !{{ method {SAFE_METHODS} }}",
             # What must not be compressed beside what a stranger can place says `no-transform`.
             "compression algo gzip",
             "compression type application/json",
+            *_answers(),
             "http-after-response set-header x-request-id %[var(txn.id)] if { var(txn.id) -m found }",
             "http-after-response del-header server",
             *_security_headers(limits),
@@ -102,12 +127,20 @@ def frontend(limits: DoorLimits) -> str:
 
 
 def tables(limits: DoorLimits) -> str:
-    """Return the sections that hold the counters."""
-    window_s = parse(limits.requests).get_expiry()
+    """Return the sections that hold the counters, and the files."""
+    requests, burst, refusals, probes = (
+        parse(rate).get_expiry() for rate in (limits.requests, limits.burst, limits.refusals, limits.probes)
+    )
+    table = "stick-table type ipv6 size 100k expire"
+    rates = f"http_req_rate({requests}s),gpc0,gpc0_rate({burst}s),gpc1,gpc1_rate({refusals}s)"
     return (
-        f"backend door_connections\n    stick-table type ipv6 size 100k expire 10m store conn_cur\n"
-        f"backend door_requests\n"
-        f"    stick-table type ipv6 size 100k expire {2 * window_s}s store http_req_rate({window_s}s)\n"
+        f"backend door_connections\n    {table} 10m store conn_cur\n"
+        f"backend door_requests\n    {table} {2 * max(requests, burst, refusals)}s store {rates}\n"
+        f"backend door_at_once\n    {table} 10m store conn_cur\n"
+        f"backend door_files\n    {table} 10m store conn_cur\n"
+        f"backend door_probes\n    {table} {2 * probes}s store conn_cur,http_req_rate({probes}s)\n"
+        "cache door_files\n    total-max-size 16\n    max-object-size 1048576\n    max-age 3600\n"
+        "    process-vary on\n"
     )
 
 
@@ -170,21 +203,16 @@ def _who(limits: DoorLimits) -> list[str]:
     ]
 
 
-def _refusals(limits: DoorLimits) -> list[str]:
-    rate = parse(limits.requests)
-    watched = f"{{ path {WATCHED} }}"
+def _rates(limits: DoorLimits) -> list[str]:
+    """Count requests by address, and refuse what is too often."""
     lines = [
-        f"http-request track-sc1 var(txn.household) table door_requests if !{watched}",
-        _refuse(
-            429,
-            "too_many_requests",
-            "That was too often. Try again in a moment.",
-            f"{{ sc_http_req_rate(1) gt {rate.amount} }}",
-            f"retry-after {rate.get_expiry()}",
-        ),
+        f"http-request track-sc1 var(txn.household) table door_requests if !{WATCHED}",
+        "http-request sc-inc-gpc0(1)",
+        _too_often(limits.requests, "sc_http_req_rate(1)"),
+        _too_often(limits.burst, "sc_gpc0_rate(1)"),
     ]
     if limits.trusted_proxies:
-        behind_proxy = f"{{ var(txn.hops) -m int gt 0 }} !{watched}"
+        behind_proxy = f"{{ var(txn.hops) -m int gt 0 }} !{WATCHED}"
         lines += [
             f"http-request track-sc2 var(txn.household) table door_connections if {behind_proxy}",
             _refuse(
@@ -195,8 +223,93 @@ def _refusals(limits: DoorLimits) -> list[str]:
                 "retry-after 1",
             ),
         ]
+    return lines
+
+
+def _too_often(rate: str, count: str, also: str = "") -> str:
+    allowed = parse(rate)
+    return _refuse(
+        429,
+        "too_many_requests",
+        "That was too often. Try again in a moment.",
+        f"{{ {count} gt {allowed.amount} }} {also}".rstrip(),
+        f"retry-after {allowed.get_expiry()}",
+    )
+
+
+def _files() -> list[str]:
+    """Answer what is the same for everybody from memory: whoever asks, and with which headers, is dropped.
+
+    The page is one file at all its addresses. A replica is asked when HAProxy has none, or no more. How it
+    is encoded is part of the name by which HAProxy knows a file: it would give everybody the plain one.
+    """
+    accepts = "{{ req.hdr(accept-encoding) -m reg -i ^{}(;|$) }}"
+    forbids = "{ req.hdr(accept-encoding) -m reg ;.*q=0([.]0*)?$ }"
+    encoding = "%[var(txn.encoding)]"
+    static = "{ var(txn.static) -m found }"
     return [
-        *lines,
+        f"http-request set-var(txn.static) str(asset) if {READING} {ASSET}",
+        f"http-request set-var(txn.static) str(page) if {READING} {PAGE}",
+        f"http-request set-var(txn.static) str(file) if {READING} {ROOT_FILE}",
+        "http-request set-uri / if { var(txn.static) -m str page }",
+        f"http-request set-uri %[path] if {static}",
+        "http-request set-var(txn.encoding) str(identity)",
+        *(
+            f"http-request set-var(txn.encoding) str({name}) if {accepts.format(name)} !{forbids}"
+            for name in ("gzip", "br")
+        ),
+        f"http-request set-header accept-encoding {encoding} if {static}",
+        f"http-request set-header host {encoding} if {static}",
+        *(
+            f"http-request del-header {name} if {static}"
+            for name in ("cookie", "cache-control", "pragma", "authorization", "range")
+        ),
+        f"http-request cache-use door_files if {static}",
+    ]
+
+
+def _before_replicas(limits: DoorLimits) -> list[str]:
+    """Refuse what would keep replicas from answering others.
+
+    These rules do not know whether HAProxy has a file: it is counted either way, though apart. The page
+    alone is never refused for what else was, because HAProxy nearly always has it.
+    """
+    static = "{ var(txn.static) -m found }"
+    track = "http-request track-sc3 var(txn.household) table"
+    return [
+        _too_often(limits.refusals, "sc_gpc1_rate(1)", "!{ var(txn.static) -m str page }"),
+        f"{track} door_probes if {WATCHED}",
+        f"{track} door_files if {static}",
+        f"{track} door_at_once if !{WATCHED} !{SOCKETS} !{static}",
+        _too_often(limits.probes, "sc_http_req_rate(3)"),
+        *(
+            _refuse(
+                429,
+                "too_many_at_once",
+                "Too many requests from this address at once. Try again in a moment.",
+                f"{which} {{ sc_conn_cur(3) gt {most} }}",
+                "retry-after 1",
+            )
+            for which, most in ((WATCHED, PROBES_AT_ONCE), (f"!{WATCHED}", limits.at_once))
+        ),
+    ]
+
+
+def _answers() -> list[str]:
+    """Count what replicas refused, and keep files. Browsers keep assets alone; the page they ask for anew."""
+    page, found = "{ var(txn.static) -m str page file }", "{ status 200 }"
+    return [
+        "http-response sc-inc-gpc1(1) if { status 400:499 }",
+        f'http-response set-header cache-control "max-age={PAGE_KEPT_S}" if {page} {found}',
+        f"http-response cache-store door_files if {{ var(txn.static) -m found }} {found}",
+        f"http-after-response set-header cache-control no-store if {page}",
+        f"http-after-response del-header age if {page}",
+    ]
+
+
+def _refusals(limits: DoorLimits) -> list[str]:
+    """Refuse what no replica need see."""
+    return [
         _refuse(
             405,
             "http_error",
@@ -235,9 +348,7 @@ def _refusals(limits: DoorLimits) -> list[str]:
             "Such a request has no body.",
             f"{{ method {SAFE_METHODS} }} {{ req.hdr(transfer-encoding) -m found }}",
         ),
-        _refuse(
-            405, "http_error", "Method Not Allowed", "{ path_reg ^/ws(/|$) } !{ method GET }", 'allow "GET"'
-        ),
+        _refuse(405, "http_error", "Method Not Allowed", f"{SOCKETS} !{{ method GET }}", 'allow "GET"'),
         # Ray Serve's own addresses say what is deployed.
         _refuse(404, "not_found", "There is nothing here.", "{ path,url_dec -m beg -i /-/ }"),
     ]

@@ -130,6 +130,14 @@ class Settings(BaseSettings):
     """How many connections one address may hold at once, WebSockets included."""
     limit_requests: Annotated[str, AfterValidator(require_rate)] = DoorLimits().requests
     """How often one address may ask for anything, also for what is not there."""
+    limit_burst: Annotated[str, AfterValidator(require_rate)] = DoorLimits().burst
+    """The same within a second."""
+    limit_requests_at_once: Annotated[int, Field(ge=1, le=100_000)] = DoorLimits().at_once
+    """How many requests of one address the replicas may have in hands, WebSockets aside."""
+    limit_refusals: Annotated[str, AfterValidator(require_rate)] = DoorLimits().refusals
+    """How often replicas refuse one address something; then the front door does."""
+    limit_probes: Annotated[str, AfterValidator(require_rate)] = DoorLimits().probes
+    """How often one address may look at ``/health`` and ``/metrics``."""
     limit_header_bytes: Annotated[int, Field(ge=1 << 10, le=12 << 10)] = DoorLimits().header_bytes
     """How large the headers of a request may be together; its address may have half of it."""
     limit_body_bytes: Annotated[int, Field(ge=1 << 10, le=1 << 20)] = DoorLimits().body_bytes
@@ -151,6 +159,10 @@ class Settings(BaseSettings):
         return DoorLimits(
             connections=self.limit_connections,
             requests=self.limit_requests,
+            burst=self.limit_burst,
+            at_once=self.limit_requests_at_once,
+            refusals=self.limit_refusals,
+            probes=self.limit_probes,
             header_bytes=self.limit_header_bytes,
             body_bytes=self.limit_body_bytes,
             request_timeout_s=self.request_timeout_s,

@@ -14,7 +14,7 @@ from hypothesis import settings
 
 from adapters.embedded_postgres import EmbeddedPostgres
 from adapters.migrate import migrate
-from guildhall.testing import DemoProcess, Sim
+from guildhall.testing import CROWD_AT_ONE_ADDRESS, DemoProcess, Sim
 
 # In CI the same examples each time: a change is judged by what it changed. Everywhere else, new ones.
 settings.register_profile("ci", derandomize=True, deadline=None)
@@ -27,7 +27,7 @@ PATIENT = {
     "GUILDHALL_LIMIT_STRANGERS": "100000 per second",
     "GUILDHALL_LIMIT_HANDSHAKES": "100000 per second",
     "GUILDHALL_LIMIT_LOGINS": "300 per minute",
-    "GUILDHALL_LIMIT_REQUESTS": "100000 per second",
+    **CROWD_AT_ONE_ADDRESS,
 }
 """Tests are a few people at one address who do in seconds what others do in a day."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import sys
 import time
 from collections import Counter
@@ -22,10 +23,15 @@ ADDRESSES = tuple(f"127.0.0.{last}" for last in range(2, 6))
 """Where they come from; the people who go on working come from 127.0.0.1."""
 MOST_AT_ONCE = 2_000
 FLOOD_EVERY_S = 0.02
+BURST_CONNECTIONS = 100
+BURST_REQUESTS = 11
+"""On each connection, one after the other: together just below what an address may ask in ten seconds."""
+BURST_EVERY_S = 11.0
 ANSWER_WITHIN_S = 30.0
 NICENESS = 10
 """Real attackers take no time from our processors."""
 
+_LENGTH = re.compile(rb"\r\ncontent-length: (\d+)")
 HOSTILE_VALUE = 'x="' + '\\"' * 3_400 + '"'
 BOMB = b"[" + b"[]," * 21_000 + b"[]]"
 
@@ -43,7 +49,9 @@ class Attack(NamedTuple):
 
     per_s: float
     say: Callable[[Target], bytes]
-    then: Literal["read the answer", "hold", "flood"]
+    then: Literal["read the answer", "hold", "flood", "burst"]
+    most: int = MOST_AT_ONCE
+    addresses: int = len(ADDRESSES)
 
 
 def _request(head: str, *headers: str, body: bytes = b"") -> bytes:
@@ -69,7 +77,21 @@ def _subscribe(target: Target) -> bytes:
     return bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text
 
 
+def _burst(path: str) -> Attack:
+    """Ask all that one address may in ten seconds within one, again and again."""
+    return Attack(
+        BURST_CONNECTIONS,
+        lambda _: _request(f"GET {path}"),
+        "burst",
+        most=BURST_CONNECTIONS,
+        addresses=1,
+    )
+
+
 ATTACKS = {
+    "burst_page": _burst("/"),
+    "burst_unknown": _burst("/api/nothing"),
+    "burst_health": _burst("/health"),
     "cookie": Attack(
         60, lambda _: _request("GET /api/servers", f"Cookie: {HOSTILE_VALUE}"), "read the answer"
     ),
@@ -95,7 +117,7 @@ class Attackers:
 
     def __init__(self, attack: Attack, target: Target, port: int) -> None:
         self.ended: Counter[str] = Counter()
-        """By the status that was answered, or by what happened instead."""
+        """By the status that was answered, or by what happened instead; of a burst each answer."""
         self.held_most_s = 0.0
         self.held_most = 0
         self._attack, self._target, self._port = attack, target, port
@@ -105,9 +127,9 @@ class Attackers:
         """Open one connection after the other until then (``monotonic``); then let go of all."""
         number = 0
         while time.monotonic() < end_s:
-            if len(self._tasks) < MOST_AT_ONCE:
+            if len(self._tasks) < self._attack.most:
                 number += 1
-                task = asyncio.create_task(self._connect(ADDRESSES[number % len(ADDRESSES)]))
+                task = asyncio.create_task(self._connect(ADDRESSES[number % self._attack.addresses]))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
                 self.held_most = max(self.held_most, len(self._tasks))
@@ -122,10 +144,13 @@ class Attackers:
         writer: asyncio.StreamWriter | None = None
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", self._port, local_addr=(address, 0))
-            writer.write(self._attack.say(self._target))
-            outcome = await self._go_on(reader, writer)
+            if self._attack.then == "burst":
+                outcome = await self._burst(reader, writer)
+            else:
+                writer.write(self._attack.say(self._target))
+                outcome = await self._go_on(reader, writer)
             self.held_most_s = max(self.held_most_s, time.monotonic() - began)
-        except (OSError, TimeoutError) as problem:
+        except (OSError, EOFError, TimeoutError) as problem:
             outcome = type(problem).__name__
         except asyncio.CancelledError:
             self.held_most_s = max(self.held_most_s, time.monotonic() - began)
@@ -149,6 +174,21 @@ class Attackers:
             if flooding is not None:
                 flooding.cancel()
                 await asyncio.gather(flooding, return_exceptions=True)
+
+    async def _burst(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
+        """Ask again and again, and rest until one may again; counts each answer."""
+        while True:
+            due = time.monotonic() + BURST_EVERY_S
+            for _ in range(BURST_REQUESTS):
+                writer.write(self._attack.say(self._target))
+                async with asyncio.timeout(ANSWER_WITHIN_S):
+                    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                    self.ended[head[9:12].decode("latin-1")] += 1
+                    if length := _LENGTH.search(head):
+                        await reader.readexactly(int(length[1]))
+                if b"connection: close" in head:
+                    return "closed"
+            await asyncio.sleep(due - time.monotonic())
 
     async def _flood(self, writer: asyncio.StreamWriter) -> None:
         frame = _subscribe(self._target)

@@ -17,12 +17,12 @@ from benchmarks.fanout.child import Child
 from benchmarks.fanout.event import SIZE
 from benchmarks.own_demo import own_demo
 from domain.protocol import MAX_SOCKETS_PER_USER
-from guildhall.testing import DemoProcess, Sim
+from guildhall.testing import CROWD_AT_ONE_ADDRESS, DemoProcess, Sim
 
 GUILDS = 4
 MODULE = "benchmarks.fanout.publisher"
 ENVIRONMENT = {
-    "GUILDHALL_LIMIT_REQUESTS": "100000 per second",
+    **CROWD_AT_ONE_ADDRESS,
     "GUILDHALL_LIMIT_SOCKETS_PER_ADDRESS": "20000",
 }
 """The whole audience sits at one address."""

@@ -17,7 +17,7 @@ from benchmarks.watchers import LOOK_EVERY_S, Watcher, all_live, compare, in_bac
 from domain.errors import ServiceFailed
 from domain.protocol import MAX_SOCKETS_PER_USER
 from guildhall.live import FollowingEnded, Live, Reset, Update
-from guildhall.testing import DemoProcess, Person, Sim
+from guildhall.testing import CROWD_AT_ONE_ADDRESS, DemoProcess, Person, Sim
 
 WATCHING = ("owner", "admin", "moderator", "viewer")
 """Let in as Discord's owner, by ADMINISTRATOR, by an assignment, and by a role of Discord."""
@@ -33,7 +33,7 @@ SHOWN_WRONG = ("missing", "doubled", "not_in_the_database", "out_of_order")
 ROOM = {
     "GUILDHALL_LIMIT_READS": "100000 per second",
     "GUILDHALL_LIMIT_STRANGERS": "100000 per second",
-    "GUILDHALL_LIMIT_REQUESTS": "100000 per second",
+    **CROWD_AT_ONE_ADDRESS,
 }
 """All of them are one address."""
 

@@ -178,7 +178,7 @@ async def test_people_go_on_working_under_each_attack(demo: DemoProcess) -> None
     result = await attack(demo, 1.0)
 
     figures = result.figures
-    assert len(figures["attacks"]) == 9
+    assert len(figures["attacks"]) == 12
     for name, under in figures["attacks"].items():
         assert under["reads"] > 0, name
         assert under["events"] > 0, name

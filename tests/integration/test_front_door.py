@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import aiohttp
+import msgspec
 import psutil
 import pytest
 from aiohttp import web
@@ -31,6 +32,10 @@ from tests.waiting import eventually
 LIMITS = DoorLimits(
     connections=5,
     requests="20 per 10 seconds",
+    burst="100 per second",
+    at_once=3,
+    refusals="6 per 10 seconds",
+    probes="30 per 10 seconds",
     request_timeout_s=1,
     client_timeout_s=2,
     keep_alive_timeout_s=4,
@@ -72,18 +77,24 @@ class Door:
         self.url = f"http://127.0.0.1:{port}"
         self.came: list[str] = []
         """The requests that got through, by method and path."""
+        self.hold = asyncio.Event()
+        """Until then requests to ``/api/held`` get no answer."""
         self.deaths = 0
-        """So many more requests to ``/dies`` end without a word."""
+        """So many more requests to ``/api/dies`` end without a word."""
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Say which headers came."""
         if request.path == "/-/healthz":  # HAProxy's own question
             return web.Response()
         self.came.append(f"{request.method} {request.path}")
-        if request.path == "/dies" and self.deaths:
+        if request.path == "/api/dies" and self.deaths:
             self.deaths -= 1
             assert request.transport is not None
             request.transport.abort()
+        if request.path == "/api/held":
+            await self.hold.wait()
+        if request.path.startswith("/api/refused"):
+            return web.Response(status=404)
         if request.path == "/ws":
             socket = web.WebSocketResponse(heartbeat=None)
             await socket.prepare(request)
@@ -94,16 +105,20 @@ class Door:
             await request.read()
         headers = {"Server": "uvicorn", "X-Frame-Options": "SAMEORIGIN"}
         headers["X-Request-ID"] = request.headers["X-Request-ID"]
-        if request.path == "/secret":
+        if request.path.startswith("/assets/"):
+            headers |= {"Cache-Control": "public, max-age=31536000", "Vary": "Accept-Encoding"}
+        if request.path == "/api/secret":
             headers["Cache-Control"] = "no-store, no-transform"
         text = json.dumps({name.lower(): value for name, value in request.headers.items()})
         return web.Response(text=text, content_type="application/json", headers=headers)
 
 
 @pytest.fixture
-async def door(rendered: tuple[Path, int, list[int]]) -> AsyncIterator[Door]:
-    """Start HAProxy anew, so that nothing is counted yet."""
+async def door(rendered: tuple[Path, int, list[int]], request: pytest.FixtureRequest) -> AsyncIterator[Door]:
+    """Start HAProxy anew, so that nothing is counted yet; a test may have limits of its own."""
     folder, port, replicas = rendered
+    front_door(folder, getattr(request, "param", LIMITS))
+    (folder / "haproxy.cfg").write_bytes((folder / "by-ray.cfg").read_bytes())
     door = Door(port)
     async with contextlib.AsyncExitStack() as stack:
         for replica in replicas:
@@ -131,6 +146,7 @@ async def door(rendered: tuple[Path, int, list[int]]) -> AsyncIterator[Door]:
 
             await eventually(up)
         door.came.clear()
+        stack.callback(door.hold.set)
         yield door
 
 
@@ -141,7 +157,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, i
     ports = [free_port() for _ in range(5)]
     command = [sys.executable, "-c", _RENDER, str(folder), *map(str, [ports[0], *ports[1:3], 0, *ports[3:]])]
     subprocess.run(command, check=True, capture_output=True)
-    front_door(folder, LIMITS)
+    (folder / "haproxy.cfg").rename(folder / "by-ray.cfg")
     return folder, ports[0], ports[3:]
 
 
@@ -253,6 +269,130 @@ async def test_nobody_else_says_who_asks(door: Door) -> None:
             async with stranger.get(door.url, headers={"X-Forwarded-For": f"9.9.9.{number}"}) as answer:
                 statuses.append(answer.status)
     assert statuses == [200] * 20 + [429] * 2
+
+
+@pytest.mark.parametrize("door", [msgspec.structs.replace(LIMITS, burst="5 per second")], indirect=True)
+async def test_an_address_may_ask_so_often_at_one_go(door: Door) -> None:
+    """A second later it may again."""
+    async with from_address("127.0.0.2") as flood, from_address("127.0.0.3") as other:
+        for _ in range(5):
+            async with flood.get(f"{door.url}/api/x") as answer:
+                assert answer.status == 200
+        async with flood.get(f"{door.url}/api/x") as answer:
+            await check_refusal(answer, 429, "too_many_requests")
+            assert answer.headers["retry-after"] == "1"
+        async with other.get(f"{door.url}/api/x") as answer:
+            assert answer.status == 200
+
+
+async def test_what_is_the_same_for_all_costs_a_replica_nothing(
+    door: Door, http: aiohttp.ClientSession
+) -> None:
+    """One page at all its addresses, and files, whatever headers say; each answer has an id of its own."""
+    bypass = {"Cache-Control": "no-cache", "Pragma": "no-cache", "Range": "bytes=0-1", "Cookie": "x=1"}
+    bypass |= {"Host": "elsewhere", "Authorization": "x"}
+    ids = set()
+    for path in ("/", "/servers/1/rules", "/?x=1", "/assets/a.js", "/assets/a.js?x=1", "/robots.txt"):
+        for method in ("GET", "HEAD"):
+            async with http.request(method, door.url + path, headers=bypass) as answer:
+                assert answer.status == 200
+                assert answer.headers["cache-control"].startswith(
+                    "public" if "assets" in path else "no-store"
+                )
+                assert SECURITY_HEADERS.keys() <= {name.lower() for name in answer.headers}
+                ids.add(answer.headers["x-request-id"])
+    assert door.came == ["GET /", "GET /assets/a.js", "GET /robots.txt"]
+    assert len(ids) == 12
+    for path in ("/api/x", "/%61pi/x", "/metrics"):
+        for _ in range(2):
+            async with http.get(door.url + path) as answer:
+                assert answer.status == 200
+    assert len(door.came) == 9
+
+
+async def test_who_takes_compressed_files_gets_them(door: Door, http: aiohttp.ClientSession) -> None:
+    """Though somebody who takes none has asked before."""
+    for accepted, given in (
+        ("identity", "identity"),
+        ("gzip, deflate, br", "br"),
+        ("gzip;q=0.5", "gzip"),
+        ("gzip, br;q=0", "identity"),
+        ("br", "br"),
+    ):
+        async with http.get(f"{door.url}/assets/a.js", headers={"Accept-Encoding": accepted}) as answer:
+            assert (await answer.json())["accept-encoding"] == given, accepted
+    assert len(door.came) == 3
+
+
+async def test_an_address_has_so_many_requests_with_replicas_at_once(door: Door) -> None:
+    """Sockets aside; one more is refused, and what HAProxy has in memory is not. Others have their own."""
+    async with from_address("127.0.0.2") as flood, from_address("127.0.0.3") as other:
+        async with flood.get(f"{door.url}/assets/a.js") as answer:
+            assert answer.status == 200
+        held = [asyncio.create_task(flood.get(f"{door.url}/api/held")) for _ in range(3)]
+
+        async def all_came() -> bool:
+            return door.came.count("GET /api/held") == 3
+
+        await eventually(all_came)
+        async with flood.get(f"{door.url}/api/x") as answer:
+            await check_refusal(answer, 429, "too_many_at_once")
+        async with flood.get(f"{door.url}/assets/a.js") as answer:
+            assert answer.status == 200
+        async with other.get(f"{door.url}/api/x") as answer:
+            assert answer.status == 200
+        async with flood.ws_connect(f"{door.url}/ws") as socket:
+            await socket.send_str("hello")
+            assert (await socket.receive()).data == "hello"
+        door.hold.set()
+        for answer in await asyncio.gather(*held):
+            assert answer.status == 200
+            answer.release()
+
+
+async def test_whom_replicas_refuse_the_door_refuses(door: Door) -> None:
+    """After some answers with 4xx, whatever it asks for next; not the page, nor whoever watches over us."""
+    async with from_address("127.0.0.2") as flood, from_address("127.0.0.3") as other:
+        for number in range(7):
+            async with flood.get(f"{door.url}/api/refused/{number}") as answer:
+                assert answer.status == 404
+        door.came.clear()
+        async with flood.get(f"{door.url}/api/x") as answer:
+            await check_refusal(answer, 429, "too_many_requests")
+            assert answer.headers["retry-after"] == "10"
+        assert door.came == []
+        for path in ("/health", "/metrics"):
+            async with flood.get(door.url + path) as answer:
+                assert answer.status == 200
+        async with other.get(f"{door.url}/api/x") as answer:
+            assert answer.status == 200
+
+
+async def test_looks_at_health_have_a_limit_of_their_own(door: Door) -> None:
+    """Whoever floods with them is refused them; the operator's prober, elsewhere, never is."""
+    async with from_address("127.0.0.2") as flood, from_address("127.0.0.3") as prober:
+        for number in range(30):
+            async with flood.get(door.url + ("/health", "/metrics")[number % 2]) as answer:
+                assert answer.status == 200
+        async with flood.get(f"{door.url}/health") as answer:
+            await check_refusal(answer, 429, "too_many_requests")
+        async with prober.get(f"{door.url}/health") as answer:
+            assert answer.status == 200
+        async with flood.get(f"{door.url}/api/x") as answer:
+            assert answer.status == 200
+
+
+async def test_http2_is_not_spoken_without_tls(door: Door) -> None:
+    """One connection would carry a hundred requests and sockets, and be counted as one."""
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
+    said, took_s = await raw(door.port, preface)
+    assert said.startswith(b"HTTP/1.1 4")
+    assert took_s < 1
+    upgrade = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    said, _ = await raw(door.port, b"GET /api/x HTTP/1.1\r\nHost: x\r\n" + upgrade + b"\r\n")
+    assert said.startswith(b"HTTP/1.1 200")
+    assert b"PRI" not in said
+    assert door.came == ["GET /api/x"]
 
 
 async def test_an_address_may_hold_so_many_connections(door: Door) -> None:
@@ -456,14 +596,14 @@ async def test_a_request_that_died_with_its_replica_is_asked_again(
 ) -> None:
     """If it changes nothing; otherwise somebody is told that it is not known what became of it."""
     door.deaths = 1
-    async with http.get(f"{door.url}/dies") as answer:
+    async with http.get(f"{door.url}/api/dies") as answer:
         assert answer.status == 200
-    assert door.came == ["GET /dies"] * 2
+    assert door.came == ["GET /api/dies"] * 2
     door.came.clear()
     door.deaths = 1
-    async with http.post(f"{door.url}/dies") as answer:
+    async with http.post(f"{door.url}/api/dies") as answer:
         assert (answer.status, (await answer.json())["error_code"]) == (502, "unavailable")
-    assert door.came == ["POST /dies"]
+    assert door.came == ["POST /api/dies"]
 
 
 async def test_json_is_compressed_where_no_secret_lies(door: Door) -> None:
@@ -472,7 +612,7 @@ async def test_json_is_compressed_where_no_secret_lies(door: Door) -> None:
         async with http.get(door.url, headers={"Accept-Encoding": "gzip"}) as answer:
             assert (answer.headers["content-encoding"], answer.headers["vary"]) == ("gzip", "Accept-Encoding")
             assert json.loads(gzip.decompress(await answer.read()))["host"]
-        for path, accepted in (("/", "identity"), ("/secret", "gzip")):
+        for path, accepted in (("/", "identity"), ("/api/secret", "gzip")):
             async with http.get(door.url + path, headers={"Accept-Encoding": accepted}) as answer:
                 assert "content-encoding" not in answer.headers
                 assert (await answer.json())["host"]

@@ -25,6 +25,8 @@ frontend http_frontend
     bind 127.0.0.1:{port}
     timeout client 3600s
     http-request return status 200
+backend default_backend
+    http-request return status 404
 backend api
     http-request return status 200
 listen stats
@@ -47,6 +49,7 @@ def test_haproxy_is_started_with_what_we_need(tmp_path: Path, configuration: Pat
     written = configuration.read_text()
     assert "\n    option forwardfor\n" in written
     assert "option httplog" not in written
+    assert "backend default_backend\n    http-request deny deny_status 503\nbackend api\n" in written
     [line] = [line for line in written.splitlines() if "log-format" in line]
     assert "%HPO" in line  # the path; %HU, %HP, %HQ and %r would hold the query
     assert not {"%HU", "%HQ", "%r", "%HP", "%{+Q}r"} & set(line.replace('"', " ").split())

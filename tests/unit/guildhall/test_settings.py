@@ -78,8 +78,23 @@ def test_rates_are_written_as_people_say_them(monkeypatch: pytest.MonkeyPatch) -
 def test_the_front_door_is_told_each_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not set is as usual; none is forgotten on the way."""
     assert load_settings().door_limits == DoorLimits()
-    wanted = DoorLimits(1, "2 per minute", 2_000, 3_000, 4, 5, 6, 80, ("10.0.0.1",), behind_tls=True)
-    for name in ("connections", "requests", "header_bytes", "body_bytes"):
+    rates = {name: f"{number} per hour" for number, name in enumerate(("burst", "refusals", "probes"), 1)}
+    wanted = DoorLimits(
+        connections=1,
+        requests="2 per minute",
+        at_once=2,
+        **rates,
+        header_bytes=2_000,
+        body_bytes=3_000,
+        request_timeout_s=4,
+        client_timeout_s=5,
+        keep_alive_timeout_s=6,
+        socket_timeout_s=80,
+        trusted_proxies=("10.0.0.1",),
+        behind_tls=True,
+    )
+    monkeypatch.setenv("GUILDHALL_LIMIT_REQUESTS_AT_ONCE", "2")
+    for name in ("connections", "requests", "header_bytes", "body_bytes", *rates):
         monkeypatch.setenv(f"GUILDHALL_LIMIT_{name.upper()}", str(getattr(wanted, name)))
     for name in ("request", "client", "keep_alive", "socket"):
         monkeypatch.setenv(f"GUILDHALL_{name.upper()}_TIMEOUT_S", str(getattr(wanted, f"{name}_timeout_s")))
@@ -115,6 +130,10 @@ def test_the_front_door_is_told_each_limit(monkeypatch: pytest.MonkeyPatch) -> N
         ("LIMIT_LOGINS", "-1 per minute"),
         ("LIMIT_STRANGERS", "10 per fortnight"),
         ("LIMIT_REQUESTS", "0 per second"),
+        ("LIMIT_BURST", "0 per second"),
+        ("LIMIT_REQUESTS_AT_ONCE", "0"),
+        ("LIMIT_REFUSALS", "often"),
+        ("LIMIT_PROBES", "none"),
         ("LIMIT_CONNECTIONS", "0"),
         ("LIMIT_HEADER_BYTES", "16384"),
         ("LIMIT_BODY_BYTES", "2097152"),
