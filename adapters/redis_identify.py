@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,23 @@ class RedisIdentifyGrants:
     """Implements :class:`domain.identify.IdentifyGrants`.
 
     The book has no lifetime, so Redis does not throw it out when memory runs short; it is small. One that is
-    lost all the same is begun by asking Discord and leaving every bucket alone for an interval.
+    lost all the same is begun by asking Discord and leaving every bucket alone for an interval. So is one
+    that may be older than it was (of another run of Redis, or with fewer grants than are known here), and one
+    whose clock was set forward.
     """
 
-    def __init__(self, redis: str | TogetherRedis, token: str, rules: IdentifyRules | None = None) -> None:
+    def __init__(
+        self,
+        redis: str | TogetherRedis,
+        token: str,
+        rules: IdentifyRules | None = None,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._redis = connect(redis)
+        self._monotonic_s = monotonic_s
+        self._known_grants = 0
+        self._clock_ahead_ms = 0
+        """By how much the clock of Redis was last ahead of the one here; 0 before it is known."""
         self._rules = rules or IdentifyRules()
         # Named by the bot without telling its token.
         self._book = f"guildhall:identify:{hashlib.sha256(token.encode()).hexdigest()[:24]}"
@@ -42,10 +56,21 @@ class RedisIdentifyGrants:
 
     async def ask(self, shard_id: int, holder: str) -> IdentifyGrant | Later | LimitsUnknown:
         """See the port."""
-        rules = self._rules
-        answer = await self._run(
-            "ask", shard_id, holder, rules.interval_ms, rules.hold_ms, rules.refresh_ms, rules.ask_ms
+        rules, asked_ms = self._rules, int(self._monotonic_s() * 1000)
+        grants, clock_ms, answer = await self._run(
+            "ask",
+            shard_id,
+            holder,
+            rules.interval_ms,
+            rules.hold_ms,
+            rules.refresh_ms,
+            rules.ask_ms,
+            rules.jump_ms,
+            self._known_grants,
+            self._clock_ahead_ms and asked_ms + self._clock_ahead_ms,
         )
+        self._known_grants = max(self._known_grants, grants)
+        self._clock_ahead_ms = clock_ms - asked_ms
         match answer:
             case [b"granted", bucket]:
                 return IdentifyGrant(int(bucket), holder)

@@ -31,6 +31,9 @@ class IdentifyRules(msgspec.Struct, frozen=True):
     may be about to use it."""
     refresh_ms: int = 60_000
     """How old what Discord says of its limits may be."""
+    jump_ms: int = 1_000
+    """The clock of the book was set forward when it is ahead of the time that passed here by more than this,
+    which is more than an answer may take."""
     ask_ms: int = 5_000
     """While one runner asks Discord, the others wait for its answer, no longer than this."""
 

@@ -3,6 +3,8 @@
 --   asking_until                                 until when somebody asks Discord
 --   free:<bucket>                                from when on the bucket may be granted again
 --   held:<bucket>                                who has a grant that is neither spent nor given back
+--   run                                          of Redis, when this was last asked
+--   granted                                      how many grants there were; who asks says how many it knows of
 -- ARGV[1] is what to do; times are milliseconds.
 
 local book = KEYS[1]
@@ -13,7 +15,25 @@ local function number(field)
     return tonumber(redis.call('HGET', book, field) or nil)
 end
 
-local function ask(shard_id, holder, interval, hold, refresh, asking)
+-- A book that Redis had from its disk, from another Redis or from whoever put it back may be older than the last grants;
+-- and a clock that was set forward has passed intervals that are not over.
+local function doubt(interval)
+    for bucket = 0, (number('max') or 0) - 1 do
+        if (number('free:' .. bucket) or 0) < now + interval then
+            redis.call('HSET', book, 'free:' .. bucket, now + interval)
+        end
+    end
+    redis.call('HDEL', book, 'noted_at') -- Discord is asked anew how many starts are left
+end
+
+local function ask(shard_id, holder, interval, hold, refresh, asking, jump, known_grants, expected)
+    local info = redis.pcall('INFO', 'server') -- who asks may not be allowed to
+    local run = type(info) == 'string' and info:match('run_id:(%w+)') or ''
+    if redis.call('HGET', book, 'run') ~= run or (number('granted') or 0) < known_grants
+        or (expected > 0 and now > expected + jump) then
+        doubt(interval)
+        redis.call('HSET', book, 'run', run, 'granted', math.max(number('granted') or 0, known_grants))
+    end
     local noted_at, resets_at = number('noted_at'), number('resets_at')
     local known = noted_at and now >= noted_at and now < noted_at + refresh and now < resets_at
     if not known then
@@ -42,6 +62,7 @@ local function ask(shard_id, holder, interval, hold, refresh, asking)
     end
     redis.call('HSET', book, 'free:' .. bucket, now + hold + interval, 'held:' .. bucket, holder)
     redis.call('HINCRBY', book, 'remaining', -1)
+    redis.call('HINCRBY', book, 'granted', 1)
     return {'granted', bucket}
 end
 
@@ -76,8 +97,9 @@ local function settle(bucket, holder, interval)
 end
 
 if ARGV[1] == 'ask' then
-    return ask(tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]),
-               tonumber(ARGV[7]))
+    local answer = ask(tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]),
+                       tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]))
+    return {number('granted') or 0, now, answer}
 elseif ARGV[1] == 'note' then
     return note(tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]))
 elseif ARGV[1] == 'spent' then

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from adapters.embedded_redis import EmbeddedRedis
 from adapters.memory import MemoryClock, MemoryIdentifyGrants
 from adapters.redis_identify import RedisIdentifyGrants
 from domain.errors import StoreUnavailable
@@ -158,6 +160,55 @@ async def test_a_book_that_was_lost_leaves_the_buckets_alone_first(books: Books)
     assert 0 < wait_ms <= RULES.interval_ms
     await books.wait(wait_ms)
     await granted(one, 0)
+
+
+async def test_a_book_that_was_put_back_leaves_the_buckets_alone_first(redis_url: str) -> None:
+    """It does not know of the last grants; who asks does."""
+    grants = RedisIdentifyGrants(redis_url, "another token", RULES)
+    async with Redis.from_url(redis_url) as redis:
+        await grants.ask(0, "a")
+        await grants.note(FRESH)
+        before = await redis.dump(grants._book)
+        assert before is not None
+        await grants.spent(await granted(grants, 0))
+        await redis.restore(grants._book, 0, before, replace=True)
+        assert await grants.ask(2, "b") == LimitsUnknown()
+        await grants.note(FRESH)
+        assert 0 < await later(grants, 2, "bucket") <= RULES.interval_ms
+        await redis.delete(grants._book)
+    await grants.close()
+
+
+async def test_a_redis_that_began_anew_leaves_the_buckets_alone_first(redis: EmbeddedRedis) -> None:
+    """What it has from its disk may be older than the last grants, of which who asks first need not know."""
+    url = redis.url
+    grants = RedisIdentifyGrants(url, "a token", RULES)
+    await grants.ask(0, "a")
+    await grants.note(FRESH)
+    await redis.stop()
+    await redis.start()
+    other = RedisIdentifyGrants(url, "a token", RULES)
+    assert await other.ask(1, "b") == LimitsUnknown()
+    await other.note(FRESH)
+    assert 0 < await later(other, 1, "bucket") <= RULES.interval_ms
+    for each in (grants, other):
+        await each.close()
+
+
+async def test_a_clock_that_was_set_forward_leaves_the_buckets_alone_first(redis_url: str) -> None:
+    """An interval that it says has passed may not be over: time has passed here, too."""
+    rules = msgspec.structs.replace(RULES, jump_ms=50)
+    grants = RedisIdentifyGrants(redis_url, "a third token", rules, lambda: 100.0)
+    await grants.ask(0, "a")
+    await grants.note(FRESH)
+    await grants.spent(await granted(grants, 0))
+    await asyncio.sleep((RULES.interval_ms + 20) / 1000)  # on the clock of Redis
+    assert await grants.ask(0, "b") == LimitsUnknown()
+    await grants.note(FRESH)
+    assert 0 < await later(grants, 0, "bucket") <= RULES.interval_ms
+    async with Redis.from_url(redis_url) as redis:
+        await redis.delete(grants._book)
+    await grants.close()
 
 
 async def test_a_book_that_is_away_grants_nothing(books: Books, tmp_path: object) -> None:
