@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 import structlog
 
+from actors.backoff import Backoff, Lives
 from actors.host import HostStats
 from actors.routing import HostCalls, Routing
 from actors.signs import Sign, Signs
@@ -50,6 +51,8 @@ class DirectorSettings(msgspec.Struct, frozen=True):
     """Pings in a row that a host may leave unanswered."""
     start_within_s: float = 30.0
     assign_within_s: float = 10.0
+    backoff: Backoff = Backoff()
+    """Between lives of a host: one that dies whenever it begins takes no process a second."""
     retention_days: int = 365
     """For how long violations are kept."""
 
@@ -84,6 +87,9 @@ class Director:
         self._hosts: dict[str, HostCalls] = {}
         self._incarnations: dict[str, int] = {}
         self._strikes: Counter[str] = Counter()
+        self._lives = Lives(settings.backoff, lambda: asyncio.get_running_loop().time())
+        self._lost: set[str] = set()
+        """Hosts that are dead, and could not be begun anew yet."""
         self._signs = Signs()
         self._placement: Placement | None = None
         self._incarnation = 0
@@ -158,7 +164,7 @@ class Director:
     async def silent_hosts(self) -> list[str]:
         """Return at once which hosts left the last ping unanswered, or could not be begun anew."""
         self._require_valid()
-        return sorted(self._strikes)
+        return sorted({*self._strikes, *self._lost})
 
     async def list_hosts(self) -> list[HostStats | str]:
         """Return what each host holds, or the id of one that does not answer."""
@@ -205,6 +211,8 @@ class Director:
                 await self._store.retire_host(host_id, self._incarnation)
             host = self._hosts.pop(host_id)
             self._strikes.pop(host_id, None)
+            self._lost.discard(host_id)
+            self._lives.forget(host_id)
             self._signs.forget(host_id)
             self._publish(self._placement_now())
             await asyncio.gather(host.stop("drained"), return_exceptions=True)
@@ -267,7 +275,7 @@ class Director:
             ailing = await asyncio.gather(*(self._ails(*item) for item in self._hosts.items()))
             await asyncio.gather(*(self._replace(host_id) for host_id in filter(None, ailing)))
             # One that hangs would be waited for, and is replaced or well again at the next tick.
-            if not self._settled and not self._strikes:
+            if not self._settled and not self._strikes and not self._lost:
                 await self._hand_over(self._hosts, self._placement_now().dedicated)
         await self._make_partitions()
 
@@ -324,7 +332,11 @@ class Director:
             log.warning("director_forgets_later", error=str(error))
 
     async def _begin_life(self, host_id: str) -> None:
-        """Create a host's actor and start it; from then on an earlier life of it can write nothing."""
+        """Create a host's actor and start it; from then on an earlier life of it can write nothing.
+
+        One whose lives end too soon has to wait: ``HostUnreachable`` until it may.
+        """
+        self._require_due(host_id)
         actor_name = f"guildhall-host-{host_id}-{secrets.token_hex(4)}"
         host = self._access.create(host_id, actor_name)
         try:
@@ -332,14 +344,26 @@ class Director:
                 async with asyncio.timeout(self._settings.start_within_s):
                     incarnation = await host.start(self._incarnation)
         except (GuildhallError, TimeoutError):
+            self._lives.tried(host_id, began=False)
             await host.kill()
             raise
+        self._lives.tried(host_id, began=True)
+        self._lost.discard(host_id)
         self._hosts[host_id] = host
         self._incarnations[host_id] = incarnation.number
         self._strikes.pop(host_id, None)
 
+    def _require_due(self, host_id: str) -> None:
+        if (wait_s := self._lives.wait_s(host_id)) > 0:
+            raise HostUnreachable(
+                f"Host {host_id} ends whenever it begins: its next life is in {wait_s:.0f} s."
+            )
+
     async def _replace(self, host_id: str) -> None:
-        """Give a dead, hung or fenced host a new life; it owns nothing until it is told."""
+        """Give a dead, hung or fenced host a new life, if it is time; it owns nothing until it is told."""
+        self._lost.add(host_id)
+        if self._lives.wait_s(host_id) > 0:
+            return
         log.warning("host_replaced", host=host_id)
         try:
             await self._replace_now(host_id)
@@ -359,6 +383,8 @@ class Director:
 
         Broken off, it leaves no guild with two owners, perhaps some with none: the next tick tells again.
         """
+        for lost in self._lost:
+            self._require_due(lost)
         self._settled = False
         self._told += 2  # never a version that somebody may know as another placement
         new = self._signed(await _place(self._told, host_ids, dedicated))
@@ -444,6 +470,7 @@ class Director:
             self._strikes[host_id] += 1
             return host_id if self._strikes[host_id] >= self._settings.strikes else None
         self._strikes.pop(host_id, None)
+        self._lost.discard(host_id)
         if ping.director > self._incarnation:
             self._step_down()
         self._told = max(self._told, ping.placement_version)  # perhaps by an earlier life of ours

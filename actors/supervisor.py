@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 import structlog
 
+from actors.backoff import Backoff
 from domain.errors import ActorEnded, GuildhallError, ServiceFailed
 from domain.supervision import ChildCondition, ChildView
 
@@ -33,10 +34,8 @@ class ChildPolicy(msgspec.Struct, frozen=True):
     """For how long a start may show no progress."""
     unhealthy_for_s: float = 600.0
     """For how long a child may answer that it is not well before it is replaced."""
-    first_backoff_s: float = 0.5
-    max_backoff_s: float = 30.0
-    stable_after_s: float = 60.0
-    """A life that was well for so long without a break makes the next backoff the first one again."""
+    backoff: Backoff = Backoff()
+    """Of its lives; one is stable that was well for so long without a break."""
 
 
 class ChildEnded(Exception):
@@ -153,7 +152,7 @@ class Supervisor:
             if complaint is None:
                 unwell_since = None
                 well_since = loop.time() if well_since is None else well_since
-                if loop.time() - well_since >= policy.stable_after_s:
+                if loop.time() - well_since >= policy.backoff.stable_after_s:
                     kept.stable = True
                 self._turn(kept, "healthy")
                 continue
@@ -169,7 +168,7 @@ class Supervisor:
             self._turn(kept, "backing_off", why)
             log.warning("child_lost", child=kept.name, error=why, failures=kept.failures)
             await self._end(kept)
-            await asyncio.sleep(self._backoff_s(kept))
+            await asyncio.sleep(kept.policy.backoff.pause_s(kept.failures, self._jitter()))
             kept.restarts += 1
             try:
                 self._turn(kept, "starting")
@@ -214,12 +213,6 @@ class Supervisor:
                 await kept.child.kill()
         except Exception as error:  # noqa: BLE001 - the next start tells whether it mattered
             log.warning("child_not_killed", child=kept.name, error=_words(error))
-
-    def _backoff_s(self, kept: _Kept) -> float:
-        """Return how long to wait: twice as long after each life that failed, and never all at once."""
-        policy = kept.policy
-        most = min(policy.max_backoff_s, policy.first_backoff_s * 2.0 ** min(kept.failures, 16))
-        return most * (0.5 + self._jitter() / 2)
 
     def _turn(self, kept: _Kept, state: ChildCondition, error: str | None = None) -> None:
         if state != kept.state:

@@ -15,6 +15,7 @@ from typing import Any
 import ray
 import structlog
 
+from actors.backoff import Backoff
 from actors.director import DirectorSettings
 from actors.handles import (
     DIRECTOR_NAME,
@@ -65,12 +66,16 @@ DIRECTOR = ChildPolicy(unhealthy_for_s=120.0)
 """It may wait for hosts that start, and for a database that comes back."""
 
 DOOR = ChildPolicy(
-    probe_every_s=1.0, probe_timeout_s=10.0, start_timeout_s=180.0, unhealthy_for_s=60.0, max_backoff_s=120.0
+    probe_every_s=1.0,
+    probe_timeout_s=10.0,
+    start_timeout_s=180.0,
+    unhealthy_for_s=60.0,
+    backoff=Backoff(max_s=120.0),
 )
 """A HAProxy that ended is noticed within a second, one that hangs within nine. Deploying replaces every
 replica: not for a door that is only busy."""
 
-RUNNER = ChildPolicy(stable_after_s=5.0)
+RUNNER = ChildPolicy(backoff=Backoff(stable_after_s=5.0))
 """One whose shards were all connected for so long is in no loop; and to RESUME again costs nothing."""
 
 LOGICAL_CPUS = 16

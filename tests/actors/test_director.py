@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from actors.backoff import Backoff, Lives
 from actors.director import AT_ONCE, Director, DirectorSettings, HostAccess
 from actors.host import HostPing
 from adapters.memory import MemoryClock, MemoryDatabase, MemoryGuildStore
@@ -108,7 +109,9 @@ class Network:
 
     def __init__(self, database: MemoryDatabase, clock: MemoryClock, **changes: Any) -> None:
         self.database, self.clock = database, clock
-        self.settings = DirectorSettings(**({"hosts": 3, "tick_s": 3_600.0} | changes))
+        self.settings = DirectorSettings(
+            **({"hosts": 3, "tick_s": 3_600.0, "backoff": Backoff(first_s=0.0)} | changes)
+        )
         self.all: list[PlacedHost] = []
         self.stores = 0
         self.director = self.new_director()
@@ -405,6 +408,42 @@ async def test_a_fenced_host_is_replaced(network: Network) -> None:
     await network.director.tick()
     assert network.host("h2") is not host
     await network.check_whole()
+
+
+async def test_a_host_that_dies_whenever_it_begins_takes_no_process_a_tick(network: Network) -> None:
+    """The first life is replaced at once, those that end soon after a pause; meanwhile it is named."""
+    backoff = Backoff(first_s=3_600.0, max_s=3_600.0)
+    network.settings = msgspec.structs.replace(network.settings, backoff=backoff)
+    await network.restart()
+    director = network.director
+    await director.start()
+    director._lives = Lives(backoff, asyncio.get_running_loop().time)  # as after a long time
+    for _ in range(5):
+        network.host("h0").dead = True
+        await director.tick()
+    assert len([host for host in network.all if host.host_id == "h0"]) == 2
+    assert await director.silent_hosts() == ["h0"]
+    assert (await network.director.routing()).placement.version
+    director._lives.forget("h0")
+    await director.tick()
+    assert await director.silent_hosts() == []
+    assert network.host("h0").can_write
+
+
+def test_pauses_between_lives_double_until_one_lasts() -> None:
+    """Counted from one beginning to the next, so that a life that lasted is replaced at once."""
+    now_s = 0.0
+    lives = Lives(Backoff(first_s=1.0, max_s=5.0, stable_after_s=60.0), lambda: now_s)
+    waits = []
+    for began in (True, True, False, False, True):
+        lives.tried("h0", began=began)
+        waits.append(lives.wait_s("h0"))
+        now_s += waits[-1]
+    assert waits == [1, 2, 4, 5, 5]
+    now_s += 60
+    lives.tried("h0", began=True)
+    assert lives.wait_s("h0") == 1
+    assert lives.wait_s("h1") == 0
 
 
 async def test_several_that_died_together_are_replaced_once_each(network: Network) -> None:

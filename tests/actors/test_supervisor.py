@@ -173,7 +173,7 @@ def test_one_that_has_ended_for_good_is_replaced_at_once() -> None:
         actor = Actor(Names(), "r0")
         async with Supervised(supervisor, r0=actor):
             actor.problem = ActorEnded()
-            await asyncio.sleep(ChildPolicy().probe_every_s + ChildPolicy().first_backoff_s * 2 + 0.1)
+            await asyncio.sleep(ChildPolicy().probe_every_s + ChildPolicy().backoff.first_s * 2 + 0.1)
             assert len(actor.starts) == 2
 
     run(scenario)
