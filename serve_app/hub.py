@@ -180,13 +180,14 @@ class Hub:
         if not waiting or self._stopped:
             return
         began_s = self._pace.used_s()
-        for listener_id, items in waiting.items():
-            self._write_stream(listener_id, items)
-        rest = rest_s(self._pace.used_s() - began_s, self._pace.longest_rest_s)
+        together = max(self._write_stream(listener_id, items) for listener_id, items in waiting.items())
+        rest = rest_s(self._pace.used_s() - began_s, together, self._pace.longest_rest_s)
         if rest > 0:
             self._rest = asyncio.get_running_loop().call_later(rest, self._write)
 
-    def _write_stream(self, listener_id: str, items: list[Item]) -> None:
+    def _write_stream(self, listener_id: str, items: list[Item]) -> int:
+        """Write what came on a stream; return how many events of a guild came together, at most."""
+        together = 0
         by_activation: defaultdict[tuple[int, int], list[Item]] = defaultdict(list)
         for item in items:
             by_activation[item.guild_id, item.epoch].append(item)
@@ -194,6 +195,7 @@ class Hub:
             subscriptions = self._by_guild.get(guild_id)
             if not subscriptions:
                 continue
+            together = max(together, sum(len(item.events) for item in theirs))
             for events in joined(theirs, shared=self._pace.longest_rest_s > 0):
                 for subscription in subscriptions.values():
                     registration = subscription.registration
@@ -203,6 +205,7 @@ class Hub:
                     if sent is not None:
                         self.frames += len(sent.texts)
                         self.bytes += len(sent)
+        return together
 
     def stream_ended(self, listener_id: str) -> None:
         """Take every socket's place anew: what the host knew of them went with its stream."""

@@ -1,8 +1,8 @@
 """When a relay writes: at once, unless it has just had much to write.
 
 A write to all sockets costs about as much however short the frames are, here and in all that stands between
-here and a browser. So what comes in a rest after a long write goes out together. A relay that keeps up lets
-nobody wait; one that is busy writes longer frames instead of more of them.
+here and a browser. So what comes in a rest after it goes out together, which pays in a storm and only there:
+where events are few, a rest would save no write and make the next event wait.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-REST_PER_WRITE = 0.5
-"""A relay writes for two thirds of its time at most, while its rests are not cut short."""
+EVENTS_WORTH_A_REST = 10
+"""When so many events shared a frame, a relay rests for as long as it wrote it; the more, the longer."""
 
 
 class Pace(NamedTuple):
@@ -24,6 +24,6 @@ class Pace(NamedTuple):
     """What this thread has used of a core. Time in which others had it says nothing of what a write costs."""
 
 
-def rest_s(wrote_s: float, longest_s: float) -> float:
-    """Return how long to rest after a write to all sockets that took so long of a core."""
-    return min(wrote_s * REST_PER_WRITE, longest_s)
+def rest_s(wrote_s: float, events: int, longest_s: float) -> float:
+    """Return how long to rest after a write that took so long of a core and that so many events shared."""
+    return min(wrote_s * events / EVENTS_WORTH_A_REST, longest_s)

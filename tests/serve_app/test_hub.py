@@ -157,7 +157,7 @@ async def test_what_comes_while_a_relay_rests_is_written_together(relay: HubUnde
     write = browser.wire.write
 
     def write_slowly(frame: Any) -> None:
-        relay.used_s += 0.002
+        relay.used_s += 0.02
         write(frame)
 
     browser.wire.write = write_slowly  # type: ignore[method-assign]

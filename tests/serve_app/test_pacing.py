@@ -12,17 +12,21 @@ from serve_app.pacing import rest_s
 
 
 @pytest.mark.parametrize(
-    ("wrote_s", "longest_s", "rest"),
+    ("wrote_s", "events", "longest_s", "rest"),
     [
-        (0.0, 0.025, 0.0),  # nothing was written: what comes next goes at once
-        (0.004, 0.025, 0.002),  # a third of the time is for everything else
-        (0.080, 0.025, 0.025),  # thousands of sockets: nobody waits longer than was set
-        (0.080, 0.0, 0.0),
+        (0.005, 0, 0.025, 0.0),  # nothing was written
+        (0.005, 1, 0.025, 0.0005),  # 500 sockets and events that come alone: the next one hardly waits
+        (0.006, 10, 0.025, 0.006),
+        (0.010, 150, 0.025, 0.025),  # a storm: nobody waits for longer than was set
+        (0.050, 1, 0.025, 0.005),  # 5,000 sockets
+        (0.010, 150, 0.0, 0.0),
     ],
 )
-def test_a_relay_rests_for_half_as_long_as_it_wrote(wrote_s: float, longest_s: float, rest: float) -> None:
-    """But not longer than was set."""
-    assert rest_s(wrote_s, longest_s) == rest
+def test_a_relay_rests_the_longer_the_more_it_pays(
+    wrote_s: float, events: int, longest_s: float, rest: float
+) -> None:
+    """By what a write costs, and by how many events shared it."""
+    assert rest_s(wrote_s, events, longest_s) == pytest.approx(rest)
 
 
 @pytest.mark.parametrize("shared", [True, False])
