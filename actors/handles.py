@@ -38,8 +38,9 @@ RESOLVER_NAME = "guildhall-users-{number}"
 RUNNER_PREFIX = "guildhall-runner-"
 NAMESPACE = "guildhall"
 
-STREAM_AHEAD = 64
-"""Lists that an actor may yield before a listener has taken them; then what waits gathers in the actor."""
+STREAM_AHEAD = 1
+"""Lists that an actor may yield before a listener has taken them. What waits then gathers in the actor and
+goes as one list. With 64, a relay that was a little too slow had 64 lists of an event each to write."""
 
 ROLES_WITHIN_S = 8.0
 """Whoever does not hear by then what a role is, is told to come back."""
