@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -98,10 +99,13 @@ class PostgresPool:
         self._waiting: dict[asyncio.Timeout, asyncio.TimerHandle] = {}
         """Of all conversations: their time, and when they are doubted next."""
         self._doubting: asyncio.Task[None] | None = None
+        self._doubted_s = -math.inf
+        self._closed = False
         self._tasks = SupervisedTasks("postgres pool")
 
     async def close(self) -> None:
         """Let the connections go, at once, whatever is asked on them."""
+        self._closed = True
         self._pool.terminate()
         await self._breaker.close()
         await self._tasks.stop()
@@ -201,13 +205,23 @@ class PostgresPool:
         self._waiting[time] = loop.call_later(DOUBTED_AFTER_S, self._doubt, time)
         try:
             yield
-        finally:
+        except asyncio.CancelledError:
+            del self._waiting[time]  # the doubt stays: who gives up sooner had no answer, either
+            raise
+        except BaseException:
+            self._waiting.pop(time).cancel()
+            raise
+        else:
             self._waiting.pop(time).cancel()
 
     def _doubt(self, time: asyncio.Timeout) -> None:
         loop = asyncio.get_running_loop()
-        self._waiting[time] = loop.call_later(DOUBTED_AGAIN_AFTER_S, self._doubt, time)
+        if time in self._waiting:
+            self._waiting[time] = loop.call_later(DOUBTED_AGAIN_AFTER_S, self._doubt, time)
+        if loop.time() - self._doubted_s < DOUBTED_AFTER_S or self._breaker.is_open or self._closed:
+            return
         if self._doubting is None or self._doubting.done():
+            self._doubted_s = loop.time()
             self._doubting = self._tasks.spawn("find out", self._find_out())
 
     async def _find_out(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from functools import partial
@@ -40,11 +41,13 @@ class Hanging:
 
     def freeze(self) -> None:
         for process in self._processes():
-            process.suspend()
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ends just now
+                process.suspend()
 
     def thaw(self) -> None:
         for process in self._processes():
-            process.resume()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
 
     def _processes(self) -> list[psutil.Process]:
         # The server first, so that it begins no more of them meanwhile.
@@ -84,6 +87,14 @@ def _is_refused_at_once(asked: Coroutine[Any, Any, Any]) -> None:
     """Without waiting for anything."""
     with pytest.raises(StoreUnavailable):
         asked.send(None)
+
+
+async def _ask_impatiently(pool: PostgresPool) -> None:
+    """Ask again and again, and never wait for long."""
+    while True:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await pool.ping()
 
 
 async def _until_taken(send: Callable[[], Awaitable[Any]]) -> None:
@@ -139,6 +150,9 @@ async def test_who_gives_up_need_not_wait(postgres: Hanging) -> None:
             # A driver that asks the frozen server to cancel would still be there.
             done, _ = await asyncio.wait({waiting}, timeout=1.0)
             assert done
+    async with asyncio.timeout(NOBODY_WAITS_SO_LONG_S):  # it is found out all the same
+        with pytest.raises(StoreUnavailable):
+            await _ask_impatiently(pool)
     postgres.thaw()
     await _back(pool.ping)
     await asyncio.gather(*(change() for _ in range(6)))
