@@ -37,6 +37,14 @@ from adapters.clock import now_ms
 from adapters.discord_api import GatewayInfo
 from adapters.redis_supervision import RedisSupervision
 from domain.errors import GuildhallError, ServiceFailed, StoreUnavailable
+from guildhall.actors import (
+    create_director,
+    create_rbac,
+    create_resolver,
+    find_online_guilds,
+    open_presence_outbox,
+    plan_runners,
+)
 from guildhall.children import FrontDoor, ResidentChild, RunnerChild
 from guildhall.cluster_lease import acquire_lease, clear_cluster
 from guildhall.connecting import until_connected
@@ -45,15 +53,7 @@ from guildhall.front_door import SERVE_HOST
 from guildhall.haproxy_process import HAProxyProcess
 from guildhall.settings import Settings, secret_of
 from guildhall.stages import Stages
-from guildhall.wiring import (
-    Wiring,
-    create_director,
-    create_rbac,
-    create_resolver,
-    find_online_guilds,
-    open_presence_outbox,
-    plan_runners,
-)
+from guildhall.wiring import Wiring
 from tasks import SupervisedTasks
 
 log = structlog.get_logger()

@@ -11,7 +11,8 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from actors.handles import find_director
 from domain.errors import ServiceFailed
-from guildhall.wiring import Wiring, open_api_ports, open_relay_ports
+from guildhall.replica_ports import open_api_ports, open_relay_ports
+from guildhall.wiring import Wiring
 from serve_app.app import create_app
 from serve_app.collector import Collector
 from serve_app.internal_grpc import bind_to_node

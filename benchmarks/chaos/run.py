@@ -116,8 +116,9 @@ class Chaos:
 
         from actors.handles import DIRECTOR_NAME, NAMESPACE, DirectorHandle, find_director  # noqa: PLC0415
         from actors.supervisor import Supervisor  # noqa: PLC0415
+        from guildhall.actors import create_director, director_parts  # noqa: PLC0415
         from guildhall.children import ResidentChild  # noqa: PLC0415
-        from guildhall.wiring import Wiring, create_director, director_parts  # noqa: PLC0415
+        from guildhall.wiring import Wiring  # noqa: PLC0415
 
         node = {"num_cpus": 4, "include_dashboard": False}
         # Not in a thread: Ray sets signal handlers as it starts a node.
