@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psutil
 import uvloop
 
+from actors.authority_reports import HEARING_EVERY_S
 from actors.guild import Admission, Answer, Unwatch, Watch
 from actors.member_roles import MemberRoles, MemberRolesSettings
 from actors.routing import GuildDirectory, Routing
 from adapters.clock import now_ms
+from adapters.discord_members import PAGE_SIZE
 from adapters.embedded_redis import EmbeddedRedis
 from adapters.memory import MemoryLogin, MemoryOpenSockets, SharedSockets
 from adapters.memory.samples import person
@@ -32,14 +34,17 @@ from adapters.role_store import PostgresRoleStore
 from adapters.sealing import Sealer, new_key
 from benchmarks.one_host import actor_processes, connected, system
 from benchmarks.result import Result, percentile
+from discord_sim.rate_limits import GLOBAL_LIMIT, Limit, RateLimiter
 from domain.authority import MemberAuthority
+from domain.errors import DiscordBusy
+from domain.gateway_hearing import ShardHeard
 from domain.placement import place
 from domain.roles import Member, MemberPage, Revoke
 from domain.sessions import Session, SessionGuild
 from domain.socket_limits import SocketLimits
 from serve_app import doorkeeper
 from serve_app.authority_watch import AuthorityWatch
-from serve_app.doorkeeper import Doorkeeper
+from serve_app.doorkeeper import ASK_AGAIN_S, Doorkeeper
 from serve_app.frame import Frame
 from serve_app.hub import Hub
 from serve_app.sessions import Sessions
@@ -57,8 +62,17 @@ REVOCATIONS_PER_S = 20.0
 DEAF_WITHIN_S = 30.0
 SETTLE_S = 2.0
 SESSIONS_AT_ONCE = 200
+MAPPED_EACH = 5
+"""One person in so many has their roles by a mapping, and watches one big server beside smaller ones."""
+TIME_SCALE = 10
+"""So many times faster than real ones are Discord's limits, its latency, and what the product does by them.
+So what is asked of Discord costs ten times what it would."""
+DISCORD_LATENCY_S = 0.06
+SHARDS = 64
+KNOWN_WITHIN_S = 240.0
 
 _FIRST_GUILD, _FIRST_USER, _OWNER = 10**17, 2 * 10**17, 1
+_BIG_GUILD = 10**17 - 1
 _MAPPED_ROLE = 71
 _FILL = """
 INSERT INTO role_assignments (guild_id, user_id, role)
@@ -121,18 +135,57 @@ class _Routing:
 
 
 class _Discord:
-    """Gives everybody the role that is mapped; picklable."""
+    """Discord's limits and latency, in scaled time. All members have the role that is mapped; picklable.
+
+    The servers are large: a page of a list holds a hundred watchers of the big one, and one of any other.
+    """
+
+    def __init__(self) -> None:
+        self._limits = RateLimiter(Limit(GLOBAL_LIMIT.requests, 1 / TIME_SCALE))
 
     async def discord_roles(self, guild_id: int, user_id: int) -> frozenset[int]:
         del user_id
+        await self._take("member", guild_id, Limit(5, 1 / TIME_SCALE))
         return frozenset({guild_id, _MAPPED_ROLE})
 
     async def list_members(self, guild_id: int, after: int) -> MemberPage:
-        raise NotImplementedError
+        await self._take("members", guild_id, Limit(10, 10 / TIME_SCALE))
+        first = max(after + 1, _FIRST_USER)
+        roles = dict.fromkeys(range(first, first + PAGE_SIZE), frozenset({guild_id, _MAPPED_ROLE}))
+        return MemberPage(roles, first + PAGE_SIZE - 1)
+
+    async def _take(self, route: str, guild_id: int, limit: Limit) -> None:
+        await asyncio.sleep(DISCORD_LATENCY_S / TIME_SCALE)
+        verdict = self._limits.take(
+            token="bot",  # noqa: S106 - whose limits they are
+            route=route,
+            major=str(guild_id),
+            limit=limit,
+            now=time.monotonic(),
+        )
+        if not verdict.allowed:
+            everywhere = verdict.scope == "global"
+            raise DiscordBusy(retry_after_s=verdict.reset_after_s, everywhere=everywhere)
 
 
 def _members() -> MemberRoles:
-    return MemberRoles(MemberRolesSettings(waiting=10 * PAIRS), _Discord())
+    """Return the product's defaults, in scaled time."""
+    usual = MemberRolesSettings()
+    scaled = MemberRolesSettings(
+        remember_s=usual.remember_s / TIME_SCALE,
+        refresh_s=usual.refresh_s / TIME_SCALE,
+        check_s=usual.check_s / TIME_SCALE,
+        per_s=usual.per_s * TIME_SCALE,
+    )
+    return MemberRoles(scaled, _Discord())
+
+
+async def _tell_hearing(rbac: RbacHandle) -> None:
+    """Say as the shard runners do that all shards are heard."""
+    shards = [ShardHeard(shard_id, SHARDS, "bench", 0.0) for shard_id in range(SHARDS)]
+    while True:
+        await rbac.heard([], shards)
+        await asyncio.sleep(HEARING_EVERY_S)
 
 
 class _Watcher(NamedTuple):
@@ -201,10 +254,13 @@ async def run(plan: Plan | None = None) -> Result:
         tokens = await _log_in(store, people)
         for user_id, members in people.items():
             relay.follow(user_id, tokens[user_id], members)
-        polling_s = await _ask_about_all(rbac, people)
+        hearing = asyncio.create_task(_tell_hearing(rbac))
+        polling_s, known_s = await _ask_about_all(rbac, people)
+        unknown_before = relay.doorkeeper.stats().unknown
         kept = await _keep(relay, plan.look_again_s)
         late_ms = await _revoke(rbac, relay, plan.revocations)
         seen = relay.doorkeeper.stats()
+        hearing.cancel()
     polling_percent = 100 * polling_s / 0.5
     return Result(
         "scale_roles",
@@ -212,12 +268,14 @@ async def run(plan: Plan | None = None) -> Result:
         | {
             "pairs": plan.pairs,
             "sockets": len(people),
+            "pairs_by_a_mapping": sum(len(members) for user, members in people.items() if _is_mapped(user)),
+            "all_known_after_s_of_discord": round(known_s * TIME_SCALE, 1),
             "revocations": len(late_ms),
             "deaf_ms_p50": round(percentile(late_ms, 0.5), 1),
             "deaf_ms_p99": round(percentile(late_ms, 0.99), 1),
             "deaf_ms_worst": round(max(late_ms), 1),
             "slowest_revocation_ms_by_metric": seen.slowest_ms,
-            "unknown_answers": seen.unknown,
+            "unknown_answers": seen.unknown - unknown_before,
         },
         {
             "polling_s_for_all_once": round(polling_s, 3),
@@ -231,33 +289,28 @@ def _people(pairs: int) -> dict[int, list[Member]]:
     """Return who watches what: everybody a few guilds, with a list that is as new as now."""
     count, guilds = max(1, pairs // GUILDS_A_SOCKET), max(GUILDS_A_SOCKET, pairs // WATCHERS_A_GUILD)
     as_of_ms = now_ms()
-    return {
-        _FIRST_USER + number: [
-            Member(
-                _FIRST_USER + number,
-                _FIRST_GUILD + (number * GUILDS_A_SOCKET + each) % guilds,
-                owns=False,
-                discord_permissions=0,
-                as_of_ms=as_of_ms,
-            )
-            for each in range(GUILDS_A_SOCKET)
+    people = {}
+    for number in range(count):
+        user_id, first = _FIRST_USER + number, number * GUILDS_A_SOCKET
+        ids = [_FIRST_GUILD + (first + each) % guilds for each in range(GUILDS_A_SOCKET)]
+        if _is_mapped(user_id):
+            ids[-1] = _BIG_GUILD
+        people[user_id] = [
+            Member(user_id, guild_id, owns=False, discord_permissions=0, as_of_ms=as_of_ms)
+            for guild_id in ids
         ]
-        for number in range(count)
-    }
+    return people
+
+
+def _is_mapped(user_id: int) -> bool:
+    return (user_id - _FIRST_USER) % MAPPED_EACH == 0
 
 
 async def _fill(database_url: str, people: dict[int, list[Member]]) -> None:
-    """Give nine of ten people their roles by assignment; the rest have them by a mapping."""
-    assigned = [
-        member for number, members in enumerate(people.values()) for member in members if number % 10 != 0
-    ]
-    mapped = {members[0].guild_id for number, members in enumerate(people.values()) if number % 10 == 0}
-    mapped |= {
-        member.guild_id
-        for number, members in enumerate(people.values())
-        if number % 10 == 0
-        for member in members
-    }
+    """Give most people their roles by assignment; the rest have them by a mapping."""
+    everybody = [member for members in people.values() for member in members]
+    assigned = [member for member in everybody if not _is_mapped(member.user_id)]
+    mapped = {member.guild_id for member in everybody if _is_mapped(member.user_id)}
     async with connected(database_url) as connection:
         await connection.execute(
             _FILL,
@@ -299,16 +352,23 @@ async def _log_in(store: RedisSessions, people: dict[int, list[Member]]) -> dict
     return dict(await asyncio.gather(*(log_in(*each) for each in people.items())))
 
 
-async def _ask_about_all(rbac: RbacHandle, people: dict[int, list[Member]]) -> float:
-    """Return the seconds of CPU, here and in the actor, for asking about everybody once."""
+async def _ask_about_all(rbac: RbacHandle, people: dict[int, list[Member]]) -> tuple[float, float]:
+    """Return the seconds of CPU, here and in the actor, for asking about everybody once.
+
+    And how long it took until Discord had said of everybody what matters of them.
+    """
     everybody = [member for members in people.values() for member in members]
     parts = [everybody[at : at + 2_000] for at in range(0, len(everybody), 2_000)]
-    for part in parts:  # what Discord says of them is known from here on
-        await rbac.roles_of(part)
+    began_s = time.monotonic()
+    async with asyncio.timeout(KNOWN_WITHIN_S):
+        for part in parts:  # what Discord says of them is known from here on
+            while len(await rbac.roles_of(part)) < len(part):  # noqa: ASYNC110 - the actor tells nobody
+                await asyncio.sleep(ASK_AGAIN_S)
+    known_s = time.monotonic() - began_s
     before = _cpu_s()
     for part in parts:
         await rbac.roles_of(part)
-    return sum(_cpu_s()) - sum(before)
+    return sum(_cpu_s()) - sum(before), known_s
 
 
 async def _keep(relay: _Relay, look_again_s: float) -> dict[str, Any]:
@@ -335,17 +395,19 @@ async def _revoke(rbac: RbacHandle, relay: _Relay, count: int) -> list[float]:
 
     async def revoke(watcher: _Watcher, number: int) -> None:
         member, began_s = watcher.members[0], time.monotonic()
-        if number % 2:
-            owner = Member(_OWNER, member.guild_id, owns=True, discord_permissions=0)
-            await rbac.change(Revoke(member.user_id), owner)
+        guild_id, user_id = member.guild_id, member.user_id
+        if _is_mapped(user_id):  # they lose the role that is mapped
+            await rbac.heard([MemberAuthority(guild_id, user_id, now_ms(), frozenset({guild_id}))])
+        elif number % 2:
+            owner = Member(_OWNER, guild_id, owns=True, discord_permissions=0)
+            await rbac.change(Revoke(user_id), owner)
         else:
-            await rbac.heard([MemberAuthority(member.guild_id, member.user_id, now_ms(), None)])
+            await rbac.heard([MemberAuthority(guild_id, user_id, now_ms(), None)])
         async with asyncio.timeout(DEAF_WITHIN_S):
             await watcher.wire.deaf.wait()
         late_ms.append((watcher.wire.deaf_s - began_s) * 1000)
 
-    assigned = [each for each in chosen if (each.members[0].user_id - _FIRST_USER) % 10 != 0]
-    for number, watcher in enumerate(assigned):
+    for number, watcher in enumerate(chosen):
         revoking.append(asyncio.create_task(revoke(watcher, number)))
         await asyncio.sleep(1 / REVOCATIONS_PER_S)
     await asyncio.gather(*revoking)
