@@ -14,7 +14,7 @@ from actors.gathering import Gathering
 from actors.lane import Lane
 from actors.routing import GuildDirectory
 from actors.sender_fence import SenderFence
-from actors.spool_index import SpoolBounds, SpoolIndex
+from actors.spool_index import OPEN_END, SpoolBounds, SpoolIndex
 from actors.spool_writer import Checkpoint, SpoolWriter, WriterSettings, decoded
 from domain.detection import SeenText
 from domain.events import Event, Gap
@@ -156,18 +156,23 @@ class Outbox:
             self._covering = heard_ms, self._index.last_position
         return self._covered_ms
 
-    async def supersede(self, deletions: tuple[PendingDeletion, ...] = ()) -> None:
-        """Give up what is only counted of all that is here: another life has gone on from somewhere else.
+    async def begin_superseded(self, deletions: tuple[PendingDeletion, ...] = ()) -> None:
+        """Give up what is only counted of what is here and still comes: another life went on from elsewhere.
 
         That is on disk before this returns, with the deletions that an earlier life left.
         """
+        log.warning("spool_superseded", spool=self.spool_id, batches=self._index.batches)
+        self._index.superseded_until = OPEN_END
+        if self._writer.checkpoint is None:
+            saved, _ = self._coverage.save((), deletions, OPEN_END)
+            self._writer.checkpoint = lambda: Checkpoint(None, saved)
+        await self._writer.written()
+
+    async def end_superseded(self) -> None:
+        """Count again what comes from here on: no other life does."""
         for lane in list(self._lanes.values()):
             lane.spool()
         self._index.superseded(self._index.last_position)
-        log.warning("spool_superseded", spool=self.spool_id, batches=self._index.batches)
-        if self._writer.checkpoint is None:
-            saved, _ = self._coverage.save((), deletions, self._index.superseded_until)
-            self._writer.checkpoint = lambda: Checkpoint(None, saved)
         await self._writer.written()
 
     def stats(self) -> OutboxStats:

@@ -72,8 +72,8 @@ class Registration:
         """Of the spool of the life before, if there was one."""
         self._superseded = False
 
-    async def begin(self, earlier: EarlierLife) -> EarlierLife:
-        """Register; return what there is to go on from.
+    async def begin(self) -> EarlierLife:
+        """Open the spool and register; return what there is to go on from.
 
         While the database is away, a life whose spool knows an earlier one goes on with that, and ``keep``
         registers it later: what it hears meanwhile waits there.
@@ -83,6 +83,8 @@ class Registration:
             GuildhallError: nobody can say what came before.
 
         """
+        await self._look()
+        earlier = await self._outbox.start()
         try:
             return await self._register(earlier)
         except RunnerReplaced:
@@ -114,14 +116,31 @@ class Registration:
         except (GuildhallError, TimeoutError) as error:
             log.info("runner_not_noted", runner=self._runner_id, error=repr(error))
 
-    async def _register(self, earlier: EarlierLife) -> EarlierLife:
+    async def _look(self) -> None:
+        """Raise when a later life is known: it has the spool, and whoever opens that ends it."""
+        try:
+            found = await self._find()
+        except (GuildhallError, TimeoutError):
+            return  # the spool may still know what to go on from
+        self._require_newest(found)
+
+    async def _find(self) -> RunnerRow | None:
         async with asyncio.timeout(CALL_TIMEOUT_S):
-            found = await self._registry.find_runner(self._runner_id)
+            return await self._registry.find_runner(self._runner_id)
+
+    def _require_newest(self, found: RunnerRow | None) -> None:
+        if found is not None and found.incarnation > self._life.incarnation:
+            raise RunnerReplaced(f"Runner {self._runner_id} lives on as incarnation {found.incarnation}.")
+
+    async def _register(self, earlier: EarlierLife) -> EarlierLife:
+        found = await self._find()
         self._spool_id = self._spool_id or self._outbox.spool_id or f"none-{secrets.token_hex(8)}"
         if found is not None and found.incarnation < self._life.incarnation:
             self._last_spool_id = self._last_spool_id or found.spool_id
         while (now := await self._take_over(found, earlier)).incarnation != self._life.incarnation:
             found = now
+        if self._superseded:
+            await self._outbox.end_superseded()
         self._fence.open(Sender(self._runner_id, self._life.incarnation))
         log.info("runner_registered", runner=self._runner_id, incarnation=now.incarnation)
         if self._superseded:
@@ -132,12 +151,11 @@ class Registration:
 
     async def _take_over(self, found: RunnerRow | None, earlier: EarlierLife) -> RunnerRow:
         """Register after the life that was found; return what is registered then."""
-        last = 0 if found is None else found.incarnation
-        if last > self._life.incarnation:
-            raise RunnerReplaced(f"Runner {self._runner_id} lives on as incarnation {last}.")
+        self._require_newest(found)
         if found is not None and found.spool_id != self._spool_id and not self._superseded:
             # Before it is registered: from then on this spool is the newest.
-            await self._outbox.supersede(earlier.deletions)
+            await self._outbox.begin_superseded(earlier.deletions)
             self._superseded = True
         async with asyncio.timeout(CALL_TIMEOUT_S):
-            return await self._registry.register_runner(self._life, self._spool_id, last)
+            after = 0 if found is None else found.incarnation
+            return await self._registry.register_runner(self._life, self._spool_id, after)

@@ -155,7 +155,7 @@ class ShardRunner:
         self._bot = self._connect()
         life = RunnerLife(runner_id, incarnation, await asyncio.to_thread(self._place.find_node))
         registration = Registration(life, director, self._outbox, self._fence)
-        earlier = await registration.begin(await self._outbox.start())
+        earlier = await registration.begin()
         self._tasks.every("registration", NOTE_EVERY_S, registration.keep, stuck_after_s=STUCK_AFTER_S)
         self._tasks.keep("end once replaced", self._end_once_replaced, may_end=True)
         for number in range(DELETERS):

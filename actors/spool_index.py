@@ -23,6 +23,9 @@ class SpoolBounds(msgspec.Struct, frozen=True):
 UNLOADED = 1 << 40
 """From here on positions are given by a life that began without its spool, or by one after it."""
 
+OPEN_END = 1 << 62
+"""Behind all positions."""
+
 
 class SpoolIndex:
     """Decides on the contents of a spool; does no I/O.
@@ -53,7 +56,11 @@ class SpoolIndex:
         self._keep_bounds()
 
     def superseded(self, until: int) -> None:
-        """Note up to which position what is only counted is to be left out; later batches lie behind it."""
+        """Note up to which position what is only counted is to be left out; later batches lie behind it.
+
+        ``OPEN_END`` as an earlier life left it: up to the last of its batches.
+        """
+        until = self.last_position if until == OPEN_END else until
         self.superseded_until = until if self.first_position <= until else 0
         self.last_position = max(self.last_position, until)
 

@@ -7,6 +7,7 @@ import copy
 import re
 from collections.abc import AsyncIterator
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -17,7 +18,7 @@ from actors.shard_runner import RunnerPlace, RunnerSettings, ShardRunner
 from actors.spool_writer import WriterSettings
 from adapters.memory import MemoryBot, MemoryClock, MemoryDatabase, MemoryGuildStore, MemorySpool
 from adapters.memory.samples import message
-from domain.errors import StoreUnavailable
+from domain.errors import RunnerReplaced, StoreUnavailable
 from domain.events import Gap, Sender
 from domain.ports import NodeRef, RunnerLife
 from tests.actors.hosts import Director, HostUnderTest, until
@@ -127,6 +128,20 @@ async def test_one_that_has_nothing_to_tell_hears_it_as_well(network: Network) -
     old = await network.begin(MemorySpool())
     await network.begin(MemorySpool())
     await asyncio.wait_for(old.ended.wait(), 5)
+
+
+async def test_a_life_that_begins_too_late_leaves_the_spool_alone(network: Network) -> None:
+    """Whoever opens it ends the process that has it."""
+    later = await network.begin(MemorySpool())
+    spool = MemorySpool()
+    opened = spool.open = AsyncMock()  # type: ignore[method-assign]
+    hung = Life(network, spool)
+    with pytest.raises(RunnerReplaced):
+        await hung.actor.start(network.clock() - 1)
+    opened.assert_not_awaited()
+    later.bot.post(message(1, 1))
+    await later.flush()
+    assert network.messages == 1
 
 
 async def test_what_a_spool_held_that_is_gone_is_told(network: Network) -> None:

@@ -18,7 +18,7 @@ from actors.spool_index import SpoolBounds
 from actors.spool_writer import WriterSettings
 from adapters.memory import MemoryDatabase, MemorySpool
 from adapters.memory.samples import NOON_MS, described, person, violation
-from domain.errors import GuildhallError, RunnerReplaced
+from domain.errors import GuildhallError
 from domain.events import (
     ActionSettled,
     BotPresenceChanged,
@@ -115,6 +115,7 @@ class Runner:
         self.disk = MemorySpool()
         self.disks = [self.disk]
         self.leftovers: list[Leftover] = []
+        self.processes: list[Process] = []
         self._incarnation = 0
         self.moves = 0
         """How often a life began without the disk of the one before."""
@@ -142,9 +143,17 @@ class Runner:
         )
 
     async def start(self) -> None:
-        """Begin a life, as ``ShardRunner.start`` does."""
-        process = self.process = Process(f"{self.name}.{len(self.lives)}", self._loop)
-        await self._loop.create_task(self._start(process), context=process.context.copy())
+        """Begin a life, as ``ShardRunner.start`` does; one that fails is ended, and the next one tried."""
+        while True:
+            process = self.process = Process(f"{self.name}.{len(self.lives)}", self._loop)
+            self.processes.append(process)
+            try:
+                await self._loop.create_task(self._start(process), context=process.context.copy())
+                return  # noqa: TRY300 - an else would part it from its try
+            except (GuildhallError, TimeoutError):
+                process.kill()
+                self._note_lost()
+                await asyncio.sleep(0.3)
 
     async def _start(self, process: Process) -> None:
         self._incarnation = incarnation = max(self._now_ms(), self._incarnation + 1)
@@ -155,22 +164,13 @@ class Runner:
                 break
             except Exception:  # noqa: BLE001 - the Director may be away; Discord waits
                 await asyncio.sleep(0.3)
-        life = Life(self._hours.pop())
         source = f"{self.name}@{self._now_ms()}"
         spool = SimulatedSpool(self.disk, self._network, self._chance)
         fence = SenderFence()
         outbox = Outbox(source, directory, spool, self._now_ms, self._settings, fence)
         registration = Registration(RunnerLife(self.name, incarnation, NODE), self._director, outbox, fence)
-        earlier = await outbox.start()
-        while True:
-            try:
-                alive_ms = (await registration.begin(earlier)).heard_until_ms
-                break
-            except RunnerReplaced:
-                fence.close()
-                await self._keep(process, registration, fence)
-            except (GuildhallError, TimeoutError):
-                await asyncio.sleep(0.3)
+        alive_ms = (await registration.begin()).heard_until_ms
+        life = Life(self._hours.pop())
         self._keeping = asyncio.create_task(self._keep(process, registration, fence))
         self.lives.append(life)
         self.outbox = outbox
@@ -244,12 +244,22 @@ class Runner:
         if self._network.faults.disk_fails:
             self._close_books()
         self.outbox = None
+        self._note_lost()
         return True
 
     def _note_stored(self, life: Life) -> None:
         life.safe = self.stored(life)
         stored = {event_id for event_id, _ in self._database.violations}
         life.safe_ids = stored & life.violations.keys()
+
+    def _note_lost(self) -> bool:
+        """Return whether the disk is not the registered one: what is on it is told as lost."""
+        row = self._database.runners.get(self.name)
+        if row is None or row.spool_id == self.disk.spool_id:
+            return False
+        for life in self.lives:
+            self._note_stored(life)
+        return True
 
     def _close_books(self) -> None:
         """Note what of the life that just ended is durable; its numbers may lack all the rest."""
@@ -258,9 +268,8 @@ class Runner:
         self.outbox = None
         life, marks = self.lives[-1], self._database.marks
         self._note_stored(life)
-        row = self._database.runners.get(self.name)
-        if row is None or row.spool_id != self.disk.spool_id:
-            return  # told as lost
+        if self._note_lost():
+            return
         for _, payload in self.disk.batches.values():
             batch = decode_batch(payload)
             if marks.get(batch.source, 0) >= batch.number:

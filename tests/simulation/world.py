@@ -130,7 +130,7 @@ class World:
                 self.wrong.append("it did not come to an end")
             finally:
                 self.wrong.extend(self.loop.broken)
-                self.loop.bury(self.processes)
+                self.loop.bury([*self.processes, *(p for runner in self.runners for p in runner.processes)])
                 self.loop.close()
 
     async def _run(self) -> None:
@@ -305,8 +305,6 @@ class World:
 
     async def _begin_runner(self, runner: Runner) -> None:
         await runner.start()
-        assert runner.process is not None
-        self.processes.append(runner.process)
 
     async def _begin_relay(self) -> None:
         process = self._process("relay")
