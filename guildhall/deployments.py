@@ -31,6 +31,9 @@ RELAY_ENDS_WITHIN_S = RELAY_DEREGISTERS_S + DRAIN_S + CLOSE_WITHIN_S
 
 _ACTOR = {"num_cpus": 0}
 
+# Serve replaces a replica that fails three times in a row: one that hangs is noticed within 15 seconds.
+HEALTH_CHECK_PERIOD_S, HEALTH_CHECK_TIMEOUT_S = 2.0, 3.0
+
 
 def api_deployment(wiring: Wiring, replicas: int) -> serve.Application:
     """Return the HTTP side."""
@@ -48,6 +51,8 @@ def api_deployment(wiring: Wiring, replicas: int) -> serve.Application:
         name="api",
         num_replicas=replicas,  # fixed: a change reloads HAProxy
         max_ongoing_requests=API_ONGOING_REQUESTS,
+        health_check_period_s=HEALTH_CHECK_PERIOD_S,
+        health_check_timeout_s=HEALTH_CHECK_TIMEOUT_S,
         ray_actor_options=_ACTOR,
     )
     return deployment.bind()
@@ -74,6 +79,8 @@ def relay_deployment(wiring: Wiring, replicas: int) -> serve.Application:
         max_ongoing_requests=RELAY_ONGOING_REQUESTS,
         graceful_shutdown_timeout_s=RELAY_ENDS_WITHIN_S,
         graceful_shutdown_wait_loop_s=1.0,
+        health_check_period_s=HEALTH_CHECK_PERIOD_S,
+        health_check_timeout_s=HEALTH_CHECK_TIMEOUT_S,
         ray_actor_options=_ACTOR,
     )
     return deployment.bind()

@@ -15,8 +15,8 @@ WINDOW_S = 60.0
 async def check_health(deployment: object) -> None:
     """Raise ``ReplicaAiling`` when tasks cannot go on: a method of deployments, which Serve calls.
 
-    A replica that raises three times in a row, ten seconds apart, is replaced; likewise one that does not
-    answer within 30 seconds, because its event loop is held up.
+    A replica that raises three times in a row, or does not answer in time because its event loop is held up,
+    is replaced; how often Serve asks stands in :mod:`guildhall.deployments`.
     """
     del deployment
     if ailing := ailing_here():

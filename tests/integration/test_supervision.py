@@ -183,6 +183,32 @@ async def test_haproxy_begins_anew_before_the_same_replicas(
             assert (door["restarts"] > 0, door["error"]) == (True, "HAProxy ended, or hangs.")
 
 
+async def test_a_replica_that_hangs_is_replaced(demo: DemoProcess) -> None:
+    """Serve kills it and begins another: people are answered and watch again."""
+    kinds = ("ServeReplica:api", "ServeReplica:relay")
+    before = actors(demo, kinds)
+    frozen = set[int]().union(*before.values())
+    for pid in frozen:
+        psutil.Process(pid).send_signal(signal.SIGSTOP)
+
+    async def replaced() -> bool:
+        new = actors(demo, kinds)
+        return all(new[kind] and not new[kind] & before[kind] for kind in kinds)
+
+    async with aiohttp.ClientSession() as http, Person(demo.url) as person:
+        guild = await Sim(demo.sim_url, http).guild(0)
+
+        async def watched_again() -> bool:
+            with contextlib.suppress(aiohttp.ClientError, KeyError, TimeoutError):
+                await person.log_in("owner")
+                watching = await person.watch()
+                return bool((await watching.subscribe(guild["id"]))["op"] == "subscribed")
+            return False
+
+        assert await eventually(replaced, within_s=NOTICED_WITHIN_S + REPLACED_WITHIN_S)
+        assert await eventually(watched_again, within_s=REPLACED_WITHIN_S)
+
+
 async def messages_counted(demo: DemoProcess) -> int:
     """Return how many messages there are in the database."""
     connection = await asyncpg.connect(demo.database_url)
