@@ -197,7 +197,7 @@ class Proxy(Protocol):
 class FrontDoor:
     """Serve's applications behind one port. Their replicas are Serve's to look after."""
 
-    def __init__(self, door: str, deploy: Callable[[], None], proxy: Proxy) -> None:
+    def __init__(self, door: str, deploy: Callable[[], Awaitable[None]], proxy: Proxy) -> None:
         self._url = f"http://{door}/api/ping"
         self._deploy = deploy
         self._deploying: asyncio.Future[None] | None = None
@@ -207,7 +207,7 @@ class FrontDoor:
     async def start(self) -> None:
         """Start HAProxy anew, if it is lost and that is enough; otherwise deploy everything.
 
-        A thread cannot be stopped: one that still tries is waited for.
+        Deploying cannot be stopped: one that is still under way is waited for.
         """
         if self._proxy_lost:
             self._proxy_lost = False
@@ -216,7 +216,7 @@ class FrontDoor:
             if await self._answers_again():
                 return
         if self._deploying is None or self._deploying.done():
-            self._deploying = asyncio.ensure_future(asyncio.to_thread(self._deploy))
+            self._deploying = asyncio.ensure_future(self._deploy())
         await asyncio.shield(self._deploying)
 
     async def progress(self) -> Hashable:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 import structlog
@@ -57,8 +58,10 @@ from guildhall.wiring import Wiring
 from tasks import SupervisedTasks
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 STOP_WITHIN_S = 10.0
+THREADS_END_WITHIN_S = 30.0
 RELAYS_NEW_WITHIN_S = 300.0
 LOOK_AT_RELAYS_EVERY_S = 0.5
 LOOK_EVERY_S = 2.0
@@ -97,6 +100,7 @@ class Cluster:
         self._director: ResidentChild[DirectorHandle] | None = None
         self._runners: list[RunnerChild] = []
         self._shard_count = 0
+        self._asking: set[asyncio.Future[Any]] = set()
         self._lease: Any = None
         """On a cluster that is not ours alone: kept for as long as we run on it."""
         self.dashboard_url = ""
@@ -246,18 +250,28 @@ class Cluster:
             api_replicas=settings.api_replicas,
             relay_replicas=settings.relay_replicas,
         )
-        self._supervisor.own("front door", FrontDoor(settings.door, serve, HAProxyProcess()), DOOR)
+        door = FrontDoor(settings.door, partial(self._in_thread, serve), HAProxyProcess())
+        self._supervisor.own("front door", door, DOOR)
         return "front door"
 
     async def restart_relays(self) -> None:
         """Replace the relays one after the other, under those who watch."""
         log.info("relays_restarting")
-        # Never blocked for long: a thread that waits for a cluster which is being stopped would outlive it.
-        await asyncio.to_thread(restart_relays, self._wiring, self._settings.relay_replicas)
+        await self._in_thread(partial(restart_relays, self._wiring, self._settings.relay_replicas))
         async with asyncio.timeout(RELAYS_NEW_WITHIN_S):
-            while not await asyncio.to_thread(relays_are_new):  # noqa: ASYNC110 - Serve tells nobody
+            while not await self._in_thread(relays_are_new):  # noqa: ASYNC110 - Serve tells nobody
                 await asyncio.sleep(LOOK_AT_RELAYS_EVERY_S)
         log.info("relays_restarted")
+
+    async def _in_thread(self, ask_serve: Callable[[], T]) -> T:
+        """Ask Serve something that blocks, in a thread that ``stop`` waits for.
+
+        One that outlived the cluster would find none, and Serve would start another.
+        """
+        asking = asyncio.ensure_future(asyncio.to_thread(ask_serve))
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
+        return await asyncio.shield(asking)
 
     async def stop(self, reason: str) -> None:
         """Let the shards deliver what they have, then end everything."""
@@ -276,6 +290,8 @@ class Cluster:
             if self._lease is not None:
                 await asyncio.to_thread(clear_cluster)
         finally:
+            if self._asking:
+                await asyncio.wait(self._asking, timeout=THREADS_END_WITHIN_S)
             if ray.is_initialized():
                 await asyncio.to_thread(ray.shutdown)
 
