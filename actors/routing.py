@@ -10,7 +10,7 @@ from actors.fan_out import Item
 from actors.guild import Admission, Answer, Unwatch, Watch
 from actors.host import HostPing, HostStats
 from actors.observers import Change
-from domain.errors import HostUnreachable, StoreUnavailable
+from domain.errors import Fenced, HostUnreachable, StoreUnavailable
 from domain.events import Sender
 from domain.placement import Placement
 from domain.ports import Incarnation
@@ -119,7 +119,7 @@ class GuildDirectory:
             try:
                 self._routing = await self._source.routing()
                 return  # noqa: TRY300 - an else would part it from its try
-            except (HostUnreachable, StoreUnavailable) as error:
+            except (HostUnreachable, StoreUnavailable, Fenced) as error:  # the last by one that was replaced
                 last = error
                 await asyncio.sleep(START_RETRY_S)
         raise last

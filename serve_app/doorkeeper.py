@@ -162,22 +162,29 @@ class Doorkeeper:
             await self._something_urgent.wait()
             self._something_urgent.clear()
             while self._urgent:
-                # Taken out first: what is told during the question is asked about anew.
-                urgent = _take(self._urgent)
-                await self._ask({each: each.member for each in urgent if each.wanted}, urgent)
+                await self._ask_urgent()
+
+    async def _ask_urgent(self) -> None:
+        """Ask about some; in a call of its own, since the loop waits for long and is to keep none of them."""
+        # Taken out first: what is told during the question is asked about anew.
+        urgent = _take(self._urgent)
+        await self._ask({each: each.member for each in urgent if each.wanted}, urgent)
 
     async def _ask_again_forever(self) -> None:
         while True:
             await self._something_unanswered.wait()
             while self._unanswered:
                 self._something_unanswered.clear()
-                again = _take(self._unanswered)
-                members = {each: each.member for each in again if each.wanted}
-                if await self._ask(members, again, wait=True):
+                if await self._ask_unanswered():
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(ASK_AGAIN_S):
                             await self._something_unanswered.wait()
             self._something_unanswered.clear()
+
+    async def _ask_unanswered(self) -> int:
+        """Ask about some of whom Discord must be asked, likewise in a call of its own."""
+        again = _take(self._unanswered)
+        return await self._ask({each: each.member for each in again if each.wanted}, again, wait=True)
 
     # -- what is looked at without being told ---------------------------------------------------------------
 

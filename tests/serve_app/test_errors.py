@@ -259,6 +259,10 @@ async def test_every_path_names_all_that_may_be_done_there(web: Web) -> None:
         assert named >= methods | ({"HEAD"} if "GET" in methods else set())
 
 
+MOVES = {"/health", "/metrics"}
+"""What these say changes from one question to the next."""
+
+
 async def test_head_is_get_without_its_body(web: Web) -> None:
     """For every route that can be read, refusals included."""
     owner = await web.browser_of_role("owner")
@@ -270,7 +274,8 @@ async def test_head_is_get_without_its_body(web: Web) -> None:
             got, head = await browser.get(route.url), await browser.head(route.url)
             assert (route.url, head.status_code, head.content) == (route.url, got.status_code, b"")
             assert head.headers["content-type"] == got.headers["content-type"]
-            assert head.headers["content-length"] == got.headers["content-length"]
+            if route.path not in MOVES:
+                assert head.headers["content-length"] == got.headers["content-length"]
 
 
 @pytest.mark.parametrize("name", ["authorization", "x-forwarded-host", "accept"])

@@ -74,6 +74,7 @@ async def test_nobody_without_servers_is_left_wondering(web: Web) -> None:
         "has_next": False,
         "has_prev": False,
         "is_empty": True,
+        "unchecked": 0,
     }
 
 
