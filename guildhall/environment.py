@@ -67,9 +67,9 @@ def prepare(
         # still place a new host there. (One that only hangs is given ten seconds a look.)
         "RAY_health_check_period_ms": "1000",
         "RAY_health_check_failure_threshold": "3",
-        # Ray prints its own errors (a host that died, say) on standard output; they are in its logs as well.
-        # Ray has its workers wait for everything else on a machine (15): here, people wait for them.
+        # Ray gives its workers the lowest priority but four (nice 15); here, people wait for them.
         "RAY_worker_niceness": "0",
+        # Ray prints its own errors (a host that died, say) on standard output; they are in its logs as well.
         "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
         "RAY_USAGE_STATS_ENABLED": "0",
         # What actors and replicas write is turned over, file by file; by default it grows for ever.
